@@ -1,0 +1,109 @@
+"""GreenCronJob: recurring work with a window. The tick opens the window; the planner picks inside it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from windward_api.greenjob import GreenJobSpec
+from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
+from windward_api.scalars import Duration, Instant
+from windward_api.workload import Words
+
+
+class ConcurrencyPolicy(StrEnum):
+    """What a tick does while an earlier job still runs."""
+
+    ALLOW = "Allow"
+    FORBID = "Forbid"
+    REPLACE = "Replace"
+
+
+class JobTemplateMeta(Words):
+    """Labels and annotations for the jobs that are made."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class TemplateSpec(GreenJobSpec):
+    """A GreenJob's spec without a finish-by time: the window's end is the finish-by time."""
+
+    @model_validator(mode="after")
+    def rules(self) -> TemplateSpec:
+        if self.complete_within is not None or self.deadline is not None:
+            raise ValueError(NO_FINISH)
+        GreenJobSpec.model_validate(
+            {**self.model_dump(by_alias=True, exclude_unset=True), "deadline": "2100-01-01T00:00:00Z"}
+        )
+        return self
+
+
+class GreenJobTemplate(Words):
+    """The GreenJob that a tick creates."""
+
+    metadata: Annotated[JobTemplateMeta, Field(description="Labels and annotations of the jobs.")] = JobTemplateMeta()
+    spec: Annotated[TemplateSpec, Field(description="Spec of the jobs; its finish-by time is the window's end.")]
+
+
+class GreenCronJobSpec(Words):
+    """When windows open, how long they stay open, and what runs inside."""
+
+    schedule: Annotated[
+        str,
+        Field(min_length=9, max_length=128, description="Cron expression of five fields: when the window opens."),
+    ]
+    time_zone: Annotated[str, Field(min_length=1, max_length=64, description="IANA time zone of the schedule.")] = "UTC"
+    window: Annotated[Duration, Field(description="How long the window stays open; its end is the finish-by time.")]
+    starting_deadline_seconds: Annotated[
+        int | None,
+        Field(
+            ge=10,
+            le=31_536_000,
+            description="A tick missed by more than this is skipped; default: while its window can still hold the job.",
+        ),
+    ] = None
+    concurrency_policy: Annotated[
+        ConcurrencyPolicy,
+        Field(description="While an earlier job still runs: Allow another, Forbid it, or Replace the earlier one."),
+    ] = ConcurrencyPolicy.FORBID
+    suspend: Annotated[bool, Field(description="True: no further windows are opened.")] = False
+    successful_jobs_history_limit: Annotated[int, Field(ge=0, le=1000, description="Complete jobs that are kept.")] = 3
+    failed_jobs_history_limit: Annotated[int, Field(ge=0, le=1000, description="Failed jobs that are kept.")] = 1
+    job_template: Annotated[GreenJobTemplate, Field(description="The GreenJob that each tick creates.")]
+
+    @model_validator(mode="after")
+    def duration_fits(self) -> GreenCronJobSpec:
+        if self.job_template.spec.duration > self.window:
+            raise ValueError(WINDOW_FITS)
+        return self
+
+
+NO_FINISH = (
+    "spec.jobTemplate.spec: must not set completeWithin or deadline: the end of spec.window is the finish-by time"
+)
+WINDOW_FITS = "spec.window: must not be shorter than spec.jobTemplate.spec.duration: open it longer"
+
+
+class GreenCronJobStatus(Status):
+    """What the operator last did."""
+
+    observed_generation: int | None = None
+    last_schedule_time: Instant | None = None
+    next_schedule_time: Annotated[str | None, Field(description="When the next window opens.")] = None
+    active: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+class GreenCronJob(Words):
+    """Recurring work."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    api_version: Literal["windward.dev/v1alpha1"] = API_VERSION
+    kind: Literal["GreenCronJob"] = "GreenCronJob"
+    metadata: ObjectMeta
+    spec: GreenCronJobSpec
+    status: GreenCronJobStatus = GreenCronJobStatus()

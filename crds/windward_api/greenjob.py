@@ -1,0 +1,280 @@
+"""GreenJob: one piece of work, with the freedom it has in time and place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
+from windward_api.scalars import Duration, Instant, ObjectName
+from windward_api.workload import InferSpec, TrainSpec, Words
+
+
+class InterruptionPolicy(StrEnum):
+    """Never: once started, a run goes to its end. Checkpoint: it pauses on SIGTERM and resumes later, elsewhere too."""
+
+    NEVER = "Never"
+    CHECKPOINT = "Checkpoint"
+
+
+class Fallback(StrEnum):
+    """What to do while no usable forecast is to be had."""
+
+    RUN_NOW = "RunNow"
+    RUN_AT_LATEST = "RunAtLatest"
+
+
+class Interruption(Words):
+    """Whether a run may be paused, and what a pause costs."""
+
+    policy: Annotated[
+        InterruptionPolicy,
+        Field(
+            description="Never: runs without a break. Checkpoint: on SIGTERM it saves, exits with 75 and resumes later."
+        ),
+    ] = InterruptionPolicy.NEVER
+    overhead: Annotated[
+        Duration | None,
+        Field(description="Running time that each resume costs (start-up, loading, lost work); default 1m."),
+    ] = None
+
+
+class Placement(Words):
+    """Where the work may run. No region is ever guessed."""
+
+    regions: Annotated[
+        tuple[ObjectName, ...],
+        Field(
+            min_length=1,
+            max_length=32,
+            description="Names of the GreenRegions that may run it.",
+            json_schema_extra={"listType": "set"},
+        ),
+    ]
+    home: Annotated[
+        ObjectName | None,
+        Field(
+            description="The region where it would run without Windward; savings are counted against it. "
+            "Needed when regions names several."
+        ),
+    ] = None
+
+
+class Power(Words):
+    """What the work draws."""
+
+    watts: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10_000_000,
+            description="Mean draw of one run while it works, at the meter, before PUE. "
+            "Plans rest on it; receipts do too where nothing can be measured.",
+        ),
+    ]
+
+
+class Policy(Words):
+    """What the planner weighs."""
+
+    min_saving_percent: Annotated[int, Field(ge=0, le=99, description="Below this saving the job runs at once.")] = 0
+    fallback: Annotated[
+        Fallback,
+        Field(
+            description="Without a usable forecast: RunNow, or RunAtLatest (wait for one until the latest safe start)."
+        ),
+    ] = Fallback.RUN_NOW
+
+
+class Storage(Words):
+    """Where checkpoints, models and outputs live."""
+
+    claim_name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="PersistentVolumeClaim of this namespace, mounted into each run. "
+            "It must be reachable from every region that placement names.",
+        ),
+    ]
+
+
+class GreenJobSpec(Words):
+    """One piece of work: when, where, what, how much."""
+
+    complete_within: Annotated[
+        Duration | None, Field(description="Finish by this long after creation. Either this or deadline.")
+    ] = None
+    deadline: Annotated[Instant | None, Field(description="Finish by this time. Either this or completeWithin.")] = None
+    duration: Annotated[Duration, Field(description="How long the work takes when nothing interrupts it.")]
+    interruption: Annotated[Interruption, Field(description="Whether runs may be paused.")] = Interruption()
+    suspend: Annotated[bool, Field(description="True pauses the job, or holds it before it starts, until false.")] = (
+        False
+    )
+    placement: Annotated[Placement, Field(description="Where it may run.")]
+    power: Annotated[Power | None, Field(description="What it draws; default 100 W, marked estimated.")] = None
+    policy: Annotated[Policy, Field(description="What the planner weighs.")] = Policy()
+    storage: Annotated[
+        Storage | None,
+        Field(
+            description="Volume for checkpoints and results; train and infer fall back to the operator's default claim."
+        ),
+    ] = None
+    template: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Pod template of any container; the pause contract is SIGTERM, checkpoint, exit 75.",
+            json_schema_extra={"windward": "podTemplate"},
+        ),
+    ] = None
+    train: Annotated[TrainSpec | None, Field(description="Train a model with Windward's own runtime.")] = None
+    infer: Annotated[InferSpec | None, Field(description="Run prompts in a batch with Windward's own runtime.")] = None
+    backoff_limit: Annotated[int, Field(ge=0, le=100, description="Failed runs that are tried again.")] = 2
+    ttl_seconds_after_finished: Annotated[
+        int | None,
+        Field(ge=0, le=31_536_000, description="Delete the GreenJob this long after it ended; absent: keep it."),
+    ] = None
+
+    @model_validator(mode="after")
+    def rules(self) -> GreenJobSpec:
+        for broken, sentence in SPEC_RULES:
+            if broken(self):
+                raise ValueError(sentence)
+        return self
+
+
+# The same sentences as the CRD's CEL rules (`windward_api.rules`): a laptop refuses what the API server refuses.
+ONE_FINISH = "spec: set exactly one of completeWithin, deadline: give the time by which the job must be finished"
+ONE_WORK = "spec: set exactly one of template, train, infer: say what to run"
+HOME_NEEDED = (
+    "spec.placement.home: required when regions names several: name the region where the job would run without Windward"
+)
+HOME_KNOWN = "spec.placement.home: must be one of spec.placement.regions: add it there or name another"
+LONG_ENOUGH = "spec.duration: must not exceed spec.completeWithin: allow more time or state a shorter duration"
+OVERHEAD_USED = "spec.interruption.overhead: has no effect with policy Never: set policy: Checkpoint or remove it"
+
+SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
+    (lambda s: (s.complete_within is None) == (s.deadline is None), ONE_FINISH),
+    (lambda s: sum(x is not None for x in (s.template, s.train, s.infer)) != 1, ONE_WORK),
+    (lambda s: s.placement.home is None and len(s.placement.regions) > 1, HOME_NEEDED),
+    (lambda s: s.placement.home is not None and s.placement.home not in s.placement.regions, HOME_KNOWN),
+    (lambda s: s.complete_within is not None and s.duration > s.complete_within, LONG_ENOUGH),
+    (
+        lambda s: s.interruption.policy == InterruptionPolicy.NEVER and s.interruption.overhead is not None,
+        OVERHEAD_USED,
+    ),
+)
+
+
+class Summary(Status):
+    """What the printer columns show; derived from the conditions, which are the truth."""
+
+    state: str = "Pending"
+    reason: str = ""
+    zone: str = ""
+    start: str = ""
+    finish_by: str = ""
+    energy: str = ""
+    emissions: str = ""
+    saved: str = ""
+
+
+class PlannedWindow(Status):
+    """A stretch of planned running."""
+
+    region: str
+    start: Instant
+    end: Instant
+    emissions_grams: str = ""
+
+
+class PlanStatus(Status):
+    """The plan as it stands."""
+
+    windows: tuple[PlannedWindow, ...] = ()
+    zone: str = ""
+    reason: str = ""
+    explanation: str = ""
+    latest_start: Instant | None = None
+    expected_emissions_grams: str = ""
+    run_now_emissions_grams: str = ""
+    forecast_vintages: tuple[str, ...] = ()
+    demo: bool = False
+
+
+class RunStatus(Status):
+    """One run: one child."""
+
+    name: str
+    attempt: int
+    region: str
+    phase: str
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    exit_code: int | None = None
+    message: str = ""
+
+
+class Accounting(Status):
+    """What was used and emitted, and what running at once at home would have emitted."""
+
+    energy_joules: str = ""
+    emissions_grams: str = ""
+    run_now_grams: str = ""
+    saved_grams: str = ""
+    method: str = ""
+    units_done: str = ""
+    unit: str = ""
+    joules_per_unit: str = ""
+    settled: bool = False
+    receipt: str = ""
+    demo: bool = False
+
+
+class GreenJobStatus(Status):
+    """What the operator observed, planned and did."""
+
+    observed_generation: int | None = None
+    attempt: Annotated[int, Field(description="Number of the newest run; written before its child is created.")] = 0
+    attempt_region: str = ""
+    failures: int = 0
+    finished_at: Instant | None = None
+    progress_percent: int | None = None
+    summary: Summary = Summary()
+    plan: PlanStatus = PlanStatus()
+    runs: tuple[RunStatus, ...] = ()
+    accounting: Accounting = Accounting()
+    conditions: tuple[Condition, ...] = ()
+
+
+class GreenJob(Words):
+    """One piece of work with a finish-by time."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    api_version: Literal["windward.dev/v1alpha1"] = API_VERSION
+    kind: Literal["GreenJob"] = "GreenJob"
+    metadata: ObjectMeta
+    spec: GreenJobSpec
+    status: GreenJobStatus = GreenJobStatus()
+
+    def finish_by(self) -> datetime:
+        """The time by which the work must be finished, UTC.
+
+        Raises:
+            ValueError: completeWithin is used before the object has a creation time.
+        """
+        if self.spec.deadline is not None:
+            return self.spec.deadline
+        if self.metadata.creation_timestamp is None or self.spec.complete_within is None:
+            raise ValueError("completeWithin counts from creation, and the object has no creation time yet")
+        return self.metadata.creation_timestamp + self.spec.complete_within
+
+    def overhead(self) -> timedelta:
+        """Running time that a resume costs."""
+        return self.spec.interruption.overhead or timedelta(minutes=1)

@@ -1,0 +1,58 @@
+"""What all our objects share: metadata and conditions, after the Kubernetes API conventions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from windward_api.scalars import Instant
+
+API_VERSION: Literal["windward.dev/v1alpha1"] = "windward.dev/v1alpha1"
+
+
+class ObjectMeta(BaseModel):
+    """The part of an object's metadata that we read; the rest is kept as it came."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    namespace: str = "default"
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 1
+    creation_timestamp: Instant | None = None
+    deletion_timestamp: Instant | None = None
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    owner_references: tuple[dict[str, Any], ...] = ()
+
+
+class Status(BaseModel):
+    """Base of what we write into `/status`. Unknown fields of another version are kept."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True)
+
+
+class Condition(Status):
+    """One observation about an object: `type` is `status` because of `reason`."""
+
+    type: Annotated[str, Field(max_length=64)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=1024)] = ""
+    last_transition_time: Instant | None = None
+    observed_generation: int | None = None
+
+
+def transition(old: tuple[Condition, ...], new: tuple[Condition, ...], now: datetime) -> tuple[Condition, ...]:
+    """`new`, keeping the transition time of each condition whose status did not change."""
+    before = {c.type: c for c in old}
+    out = []
+    for c in new:
+        was = before.get(c.type)
+        kept = was.last_transition_time if was is not None and was.status == c.status else None
+        out.append(c.model_copy(update={"last_transition_time": kept or now}))
+    return tuple(out)

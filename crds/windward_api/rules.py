@@ -1,0 +1,80 @@
+"""Rules that the API server checks by CEL: each sentence names the field and says what to do.
+
+The models refuse the same things with the same sentences, so that a laptop and a cluster agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from windward_api import greencronjob, greenjob, workload
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A CEL rule at `path` (property names from the object's root; `*` is a list's items)."""
+
+    path: str
+    cel: str
+    message: str
+    field_path: str = ""
+
+
+def _job_rules(at: str, *, window: bool) -> list[Rule]:
+    """Rules of a GreenJob spec that stands at `at`; in a GreenCronJob's template the finish-by is the window's end."""
+    finish = (
+        Rule(at, "!has(self.completeWithin) && !has(self.deadline)", greencronjob.NO_FINISH)
+        if window
+        else Rule(at, "has(self.completeWithin) != has(self.deadline)", greenjob.ONE_FINISH)
+    )
+    return [
+        finish,
+        Rule(
+            at,
+            "[has(self.template), has(self.train), has(self.infer)].filter(x, x).size() == 1",
+            greenjob.ONE_WORK,
+        ),
+        Rule(f"{at}.placement", "has(self.home) || self.regions.size() == 1", greenjob.HOME_NEEDED),
+        Rule(f"{at}.placement", "!has(self.home) || self.home in self.regions", greenjob.HOME_KNOWN, ".home"),
+        Rule(
+            f"{at}.interruption",
+            "!has(self.overhead) || self.policy != 'Never'",
+            greenjob.OVERHEAD_USED,
+            ".overhead",
+        ),
+        Rule(f"{at}.train.data", "has(self.corpus) != has(self.path)", workload.ONE_TEXT),
+        Rule(
+            f"{at}.infer.model",
+            "[has(self.job), has(self.path), has(self.package)].filter(x, x).size() == 1",
+            workload.ONE_MODEL,
+        ),
+        Rule(f"{at}.infer", "has(self.input) != has(self.prompts)", workload.ONE_INPUT),
+    ]
+
+
+def _not_longer(a: str, b: str) -> str:
+    """CEL: duration `a` is not longer than `b`; pairs with days are left to the operator (CEL knows no days)."""
+    return f"{a}.contains('d') || {b}.contains('d') || duration({a}) <= duration({b})"
+
+
+GREENJOB = [
+    *_job_rules("spec", window=False),
+    Rule(
+        "spec",
+        f"!has(self.completeWithin) || {_not_longer('self.duration', 'self.completeWithin')}",
+        greenjob.LONG_ENOUGH,
+        ".duration",
+    ),
+]
+GREENCRONJOB = [
+    *_job_rules("spec.jobTemplate.spec", window=True),
+    Rule("spec", _not_longer("self.jobTemplate.spec.duration", "self.window"), greencronjob.WINDOW_FITS, ".window"),
+]
+GREENREGION: list[Rule] = [
+    Rule(
+        "spec",
+        "!has(self.pue) || (double(string(self.pue)) >= 1.0 && double(string(self.pue)) <= 3.0)",
+        'spec.pue: must lie between "1" and "3": state the site\'s power usage effectiveness',
+        ".pue",
+    ),
+]

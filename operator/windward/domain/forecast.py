@@ -1,0 +1,44 @@
+"""What is known of a zone's coming intensity, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from windward.domain.series import Series
+
+
+class Freshness(StrEnum):
+    """Reasons of the condition `ForecastFresh`; True for the first two."""
+
+    LIVE = "Live"
+    CACHED = "Cached"  # the last refresh failed or is not due; the issue is young enough
+    STALE = "Stale"
+    PROVIDER_UNAVAILABLE = "ProviderUnavailable"  # nothing was ever received
+    BUNDLED_TRACE = "BundledTrace"
+
+    @property
+    def usable(self) -> bool:
+        """Whether a plan may rest on it."""
+        return self in (Freshness.LIVE, Freshness.CACHED, Freshness.BUNDLED_TRACE)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The newest good issue for a zone.
+
+    Attributes:
+        series: from the recent past to the horizon; None where nothing is known.
+        vintage: sha256 of the archived issue, so that the decision can be replayed.
+        detail: one sentence for people: why the forecast is not live, or what stands in for it.
+    """
+
+    zone: str
+    series: Series | None
+    freshness: Freshness
+    vintage: str = ""
+    detail: str = ""
+
+    def age(self, now: datetime) -> timedelta | None:
+        return now - self.series.issued_at if self.series is not None else None

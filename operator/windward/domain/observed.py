@@ -1,0 +1,99 @@
+"""One GreenJob as it is seen at one moment, and what may be done about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from windward.domain.run import Run
+from windward_api.greenjob import GreenJob, GreenJobStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A GreenJob and its runs. Runs are ordered by attempt."""
+
+    job: GreenJob
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.job.metadata.namespace}/{self.job.metadata.name}"
+
+    @property
+    def uid(self) -> str:
+        return self.job.metadata.uid
+
+    @property
+    def live(self) -> tuple[Run, ...]:
+        return tuple(r for r in self.runs if r.phase.live)
+
+    @property
+    def attempt(self) -> int:
+        """The highest attempt anyone knows of: an older truth (a restored database) never lowers it."""
+        return max([self.job.status.attempt, *(r.attempt for r in self.runs)])
+
+    @property
+    def run_now(self) -> bool:
+        return self.job.metadata.annotations.get("windward.dev/run-now") == "true"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job reached its end: Complete or Failed is True."""
+        return any(c.type in ("Complete", "Failed") and c.status == "True" for c in self.job.status.conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRun:
+    """Start attempt `attempt` in `region`: first the number into the status, then the child."""
+
+    attempt: int
+    region: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRun:
+    """Tell a run to write its checkpoint and end."""
+
+    name: str
+    reason: str  # PausedCarbonPeak, PausedByUser
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The job reached its end; with it goes the receipt."""
+
+    succeeded: bool
+    reason: str  # Succeeded, BackoffLimitExceeded, InvalidSpec
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Its time to live after the end is over."""
+
+    why: str
+
+
+Action = CreateRun | PauseRun | Finish | DeleteJob
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One sentence for people about a transition that happened."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from an observation: actions, the status to write, and events to emit after it is written."""
+
+    actions: tuple[Action, ...]
+    status: GreenJobStatus
+    events: tuple[Event, ...]
+    wake_at: datetime | None = None  # when something is due next

@@ -1,0 +1,109 @@
+"""What the planner answers: windows, with the reasons that led to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Reasons of the condition `Planned`; the first group leads to a start, the second holds or refuses."""
+
+    CLEANER_WINDOW = "CleanerWindow"
+    RUN_NOW = "RunNow"
+    NO_SLACK = "NoSlack"
+    SAVING_BELOW_THRESHOLD = "SavingBelowThreshold"
+    FALLBACK_NO_FORECAST = "FallbackNoForecast"
+    USER_FORCED = "UserForced"
+
+    DEADLINE_TOO_SOON = "DeadlineTooSoon"
+    NO_ALLOWED_ZONE = "NoAllowedZone"
+    AWAITING_FORECAST = "AwaitingForecast"
+    CAPACITY_FULL = "CapacityFull"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of running in one region, with its expected emissions (None where no forecast covers it)."""
+
+    region: str
+    start: datetime
+    end: datetime
+    emissions_g: float | None = None
+
+    @property
+    def length(self) -> timedelta:
+        return self.end - self.start
+
+    def __contains__(self, moment: object) -> bool:
+        return isinstance(moment, datetime) and self.start <= moment < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """What else was weighed: a region's best windows, or why it has none."""
+
+    region: str
+    windows: tuple[Window, ...]
+    emissions_g: float | None
+    excluded_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """The plan of one job.
+
+    Attributes:
+        windows: in order of time; empty only where `reason` refuses or awaits.
+        emissions_g: expected grams of the whole job: what its runs emitted so far, and the windows; None where a
+            window is not covered by a forecast.
+        run_now_g: expected grams of running the whole job at submission, at home, without a pause.
+        latest_start: see `Work.latest_start`.
+        feasible: the windows end by the finish-by time.
+        edge: the best windows touch the end of what is known: more forecast may beat them.
+        alternatives: best of each other region and shape, cheapest first.
+        vintages: zone -> hash of the forecast issue it rests on.
+    """
+
+    key: str
+    reason: Reason
+    windows: tuple[Window, ...]
+    emissions_g: float | None
+    run_now_g: float | None
+    latest_start: datetime
+    feasible: bool
+    explanation: str
+    edge: bool = False
+    alternatives: tuple[Alternative, ...] = ()
+    vintages: tuple[tuple[str, str], ...] = ()
+    demo: bool = False
+
+    @property
+    def saved_g(self) -> float | None:
+        """Expected saving against running now at home; may be negative."""
+        if self.emissions_g is None or self.run_now_g is None:
+            return None
+        return self.run_now_g - self.emissions_g
+
+    @property
+    def saved_share(self) -> float | None:
+        if self.saved_g is None or not self.run_now_g:
+            return None
+        return self.saved_g / self.run_now_g
+
+    def window_at(self, moment: datetime) -> Window | None:
+        return next((w for w in self.windows if moment in w), None)
+
+    def next_start(self, moment: datetime) -> datetime | None:
+        """The next planned start after `moment`."""
+        return min((w.start for w in self.windows if w.start > moment), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Plans of a whole fleet, made together."""
+
+    made_at: datetime
+    jobs: Mapping[str, JobPlan]

@@ -1,0 +1,76 @@
+"""What is observed of runs: each is one child of a GreenJob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from windward_api.contract import EXIT_PAUSED, Report
+
+
+class Phase(StrEnum):
+    """Where a run stands."""
+
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STOPPING = "Stopping"  # told to pause; still writing its checkpoint
+    PAUSED = "Paused"  # ended with exit code 75
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    LOST = "Lost"  # gone without a word: node or machine lost; not the job's fault
+
+    @property
+    def live(self) -> bool:
+        """Whether some of it may still compute."""
+        return self in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING)
+
+
+def phase_of_exit(code: int) -> Phase:
+    """Phase of an ended process after the contract: 0 done, 75 paused, anything else a failure."""
+    if code == 0:
+        return Phase.SUCCEEDED
+    return Phase.PAUSED if code == EXIT_PAUSED else Phase.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as the cluster shows it.
+
+    Attributes:
+        name: name of the child.
+        attempt: its number, from 1.
+        pod_uid: uid of the pod or process; '' before there is one.
+        progress: share of the whole job that is done, if the run told so.
+        report: its last words.
+        time_scale: planned seconds per real second (warped clock), 1 on a cluster.
+        started_real: real time of the start, to place the report's energy series.
+    """
+
+    name: str
+    attempt: int
+    region: str
+    phase: Phase
+    pod_uid: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    progress: float | None = None
+    report: Report | None = None
+    message: str = ""
+    time_scale: float = 1.0
+    started_real: datetime | None = None
+
+    def ran_for(self, now: datetime) -> timedelta:
+        if self.started_at is None:
+            return timedelta(0)
+        return max(timedelta(0), (self.finished_at or now) - self.started_at)
+
+
+def run_name(job: str, uid: str, attempt: int) -> str:
+    """Name of the child of one attempt: the same for the same (uid, attempt), so that creating twice makes one.
+
+    At most 57 characters, so that the pod's own suffix still fits a label of 63.
+    """
+    digest = uid.replace("-", "")[:8]
+    return f"{job[: 57 - len(digest) - 2 - len(str(attempt))].rstrip('-')}-{digest}-{attempt}"

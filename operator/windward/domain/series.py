@@ -1,0 +1,219 @@
+"""Carbon intensity over time, with everything that must not be mixed written on it.
+
+One instant of one zone reads 75, 60 or 20 g/kWh depending on what is counted, so the kind of a series is part
+of its type: series of different kinds are never joined (`MixedKinds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from windward.domain.clock import utc
+
+Floats = npt.NDArray[np.float64]
+
+
+class Signal(StrEnum):
+    """Average: of all generation. Marginal: of the plants that answer to one more kilowatt-hour."""
+
+    AVERAGE = "Average"
+    MARGINAL = "Marginal"
+
+
+class Scope(StrEnum):
+    """Direct: combustion only. LifeCycle: with fuel supply and plant construction (gCO2e)."""
+
+    DIRECT = "Direct"
+    LIFE_CYCLE = "LifeCycle"
+
+
+class Basis(StrEnum):
+    """Production: the zone's own plants. Consumption: with imports and exports traced."""
+
+    PRODUCTION = "Production"
+    CONSUMPTION = "Consumption"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an intensity counts."""
+
+    signal: Signal
+    scope: Scope
+    basis: Basis
+
+    def __str__(self) -> str:
+        scope = {"Direct": "direct", "LifeCycle": "life-cycle"}[self.scope]
+        return f"{self.signal.lower()} {scope} {self.basis.lower()}"
+
+
+class Quality(StrEnum):
+    """Where a value comes from, best first."""
+
+    MEASURED = "measured"  # the provider's settled or provisional actual
+    FORECAST = "forecast"  # issued by the provider for a future period
+    ESTIMATED = "estimated"  # filled by rule: the provider's own estimate, or another year's same hour
+    RECORDED = "recorded"  # a recorded trace replayed: its actuals stand in for a forecast
+
+
+class MixedKinds(ValueError):
+    """Two series that count different things, or of different zones, were about to be joined."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Intensity of one zone over consecutive periods; piecewise constant.
+
+    Attributes:
+        zone: grid zone in Electricity Maps' naming, for example `DE`.
+        kind: what is counted.
+        edges: period boundaries, n + 1 strictly increasing epoch seconds (UTC); period i is [edges[i], edges[i+1]).
+        intensity_g_per_kwh: n values in gCO2e/kWh, finite and >= 0 (0 is a legal marginal value).
+        quality: n values.
+        source: provider and data set, for example `neso` or `trace:2022`.
+        issued_at: when the provider issued (or, failing that, when we fetched) these values.
+        fetched_at: when we received them.
+        attribution: the licence line that must accompany the data wherever it shows.
+        demo: True for bundled demonstration data: watermarked everywhere, in no report.
+    """
+
+    zone: str
+    kind: Kind
+    edges: Floats
+    intensity_g_per_kwh: Floats
+    quality: tuple[Quality, ...]
+    source: str
+    issued_at: datetime
+    fetched_at: datetime
+    attribution: str = ""
+    demo: bool = False
+
+    def __post_init__(self) -> None:
+        n = len(self.intensity_g_per_kwh)
+        if n == 0 or len(self.edges) != n + 1 or len(self.quality) != n:
+            raise ValueError(f"{self.zone}: {len(self.edges)} edges and {len(self.quality)} qualities for {n} values")
+        if not np.all(np.diff(self.edges) > 0):
+            raise ValueError(f"{self.zone}: period starts must increase")
+        if not np.all(np.isfinite(self.intensity_g_per_kwh)) or np.any(self.intensity_g_per_kwh < 0):
+            raise ValueError(f"{self.zone}: intensities must be finite and not negative")
+
+    @classmethod
+    def regular(
+        cls,
+        zone: str,
+        kind: Kind,
+        start: datetime,
+        step: timedelta,
+        values_g_per_kwh: Sequence[float] | Floats,
+        *,
+        quality: Quality | Sequence[Quality],
+        source: str,
+        issued_at: datetime,
+        fetched_at: datetime | None = None,
+        attribution: str = "",
+        demo: bool = False,
+    ) -> Series:
+        """A series of equal steps from `start`."""
+        values = np.asarray(values_g_per_kwh, dtype=np.float64)
+        edges = utc(start).timestamp() + step.total_seconds() * np.arange(len(values) + 1, dtype=np.float64)
+        qualities = (quality,) * len(values) if isinstance(quality, Quality) else tuple(quality)
+        return cls(
+            zone,
+            kind,
+            edges,
+            values,
+            qualities,
+            source,
+            utc(issued_at),
+            utc(fetched_at or issued_at),
+            attribution,
+            demo,
+        )
+
+    @property
+    def start(self) -> datetime:
+        return datetime.fromtimestamp(float(self.edges[0]), UTC)
+
+    @property
+    def end(self) -> datetime:
+        """End of the last period: nothing is known from here on."""
+        return datetime.fromtimestamp(float(self.edges[-1]), UTC)
+
+    @cached_property
+    def _cumulative(self) -> Floats:
+        """Integral of intensity from the first edge to each edge, in g/kWh x h."""
+        hours = np.diff(self.edges) / 3600.0
+        return np.concatenate([[0.0], np.cumsum(self.intensity_g_per_kwh * hours)])
+
+    def integral(self, t: Floats | float) -> Floats:
+        """Integral of the intensity from the series' start to each epoch second in `t`, in g/kWh x h.
+
+        A load of P watts over [a, b] emits P / 1000 x (integral(b) - integral(a)) grams. Outside the series the
+        integral stays flat; callers check coverage first (`covers`).
+        """
+        return np.asarray(np.interp(t, self.edges, self._cumulative), dtype=np.float64)
+
+    def covers(self, start: datetime, end: datetime) -> bool:
+        return self.start <= start and end <= self.end
+
+    def at(self, moment: datetime) -> float | None:
+        """Intensity at `moment` in g/kWh, or None where the series knows nothing."""
+        t = utc(moment).timestamp()
+        if not self.edges[0] <= t < self.edges[-1]:
+            return None
+        return float(self.intensity_g_per_kwh[int(np.searchsorted(self.edges, t, side="right")) - 1])
+
+    def mean(self, start: datetime, end: datetime) -> float:
+        """Mean intensity in g/kWh over [start, end].
+
+        Raises:
+            ValueError: the series does not cover the interval.
+        """
+        if end <= start or not self.covers(start, end):
+            raise ValueError(f"{self.zone}: {start} to {end} is not within {self.start} to {self.end}")
+        a, b = utc(start).timestamp(), utc(end).timestamp()
+        area = self.integral(np.array([a, b]))
+        return float(area[1] - area[0]) / ((b - a) / 3600.0)
+
+    def clip(self, start: datetime, end: datetime) -> Series | None:
+        """The periods that overlap [start, end), whole; None where there are none."""
+        a, b = utc(start).timestamp(), utc(end).timestamp()
+        keep = np.flatnonzero((self.edges[1:] > a) & (self.edges[:-1] < b))
+        if len(keep) == 0:
+            return None
+        i, j = int(keep[0]), int(keep[-1]) + 1
+        return replace(
+            self,
+            edges=self.edges[i : j + 1],
+            intensity_g_per_kwh=self.intensity_g_per_kwh[i:j],
+            quality=self.quality[i:j],
+        )
+
+    def followed_by(self, later: Series) -> Series:
+        """This series up to where `later` begins, then `later`; of the two vintages `later`'s is kept.
+
+        Raises:
+            MixedKinds: zone or kind differ.
+            ValueError: there is a gap between the two.
+        """
+        if (self.zone, self.kind) != (later.zone, later.kind):
+            raise MixedKinds(f"cannot join {self.zone} ({self.kind}) with {later.zone} ({later.kind})")
+        i = int(np.searchsorted(self.edges, later.edges[0], side="left"))
+        if i == 0:
+            return later
+        if self.edges[i if i < len(self.edges) else -1] < later.edges[0]:
+            raise ValueError(f"{self.zone}: gap between {self.end} and {later.start}")
+        return replace(
+            later,
+            edges=np.concatenate([self.edges[:i], later.edges]),
+            intensity_g_per_kwh=np.concatenate([self.intensity_g_per_kwh[:i], later.intensity_g_per_kwh]),
+            quality=self.quality[:i] + later.quality,
+            demo=self.demo or later.demo,
+        )

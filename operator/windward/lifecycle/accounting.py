@@ -1,0 +1,200 @@
+"""The arithmetic of joules, grams and savings: every figure can be computed again from what stands beside it.
+
+    grams = sum over intervals of  joules / 3.6e6  x  mean intensity over the interval (g/kWh)  x  PUE
+
+operational emissions, location-based (GHG Protocol Scope 2 guidance; the E x I of SCI, ISO/IEC 21031). The saving is
+against running at once, at home: the same useful work at the mean power that was seen, unbroken from submission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from windward.domain.energy import EnergyInterval
+from windward.domain.fleet import Region
+from windward.domain.observed import Observed
+from windward.domain.run import Run
+from windward.domain.series import Quality, Series
+from windward.lifecycle.work import home_of, power_w
+from windward_api.contract import Method
+
+JOULES_PER_KWH = 3.6e6
+_WORST = [Method.MEASURED, Method.MODELLED, Method.ESTIMATED]
+
+
+def energy_of_run(observed: Observed, run: Run, region: Region, now: datetime) -> list[EnergyInterval]:
+    """What one run used, as rows for the book; empty before it started.
+
+    The run's own report counts, each step placed in the planned time (under a warped clock a measured joule stands
+    for `time_scale` joules). Where there is no report, declared watts x running time, marked estimated.
+    """
+    if run.started_at is None:
+        return []
+    if run.report is not None and run.report.energy is not None:
+        return _reported(observed, run, region)
+    watts = power_w(observed.job.spec)
+    return _hourly(observed, run, region, watts, run.finished_at or now)
+
+
+def _row(observed: Observed, run: Run, region: Region, **rest: object) -> EnergyInterval:
+    return EnergyInterval(
+        uid=observed.uid,
+        attempt=run.attempt,
+        pod_uid=run.pod_uid,
+        region=region.name,
+        zone=region.zone,
+        pue=region.pue,
+        time_scale=run.time_scale,
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterval]:
+    assert run.report is not None and run.report.energy is not None and run.started_at is not None
+    series = run.report.energy
+    real_start = run.started_real or run.started_at
+    rows = []
+    for component in series.components:
+        for i, joules in enumerate(component.joules):
+            since = (series.start - real_start) + timedelta(seconds=i * series.step_s)
+            start = run.started_at + max(timedelta(0), since * run.time_scale)
+            end = start + timedelta(seconds=series.step_s) * run.time_scale
+            rows.append(
+                _row(
+                    observed, run, region, component=component.name, start=start, end=end,
+                    joules=joules * run.time_scale, method=str(component.method), source=component.source,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def _hourly(observed: Observed, run: Run, region: Region, watts: float, end: datetime) -> list[EnergyInterval]:
+    """Declared watts in pieces of at most an hour, so that each is weighed with its own hours."""
+    assert run.started_at is not None
+    rows, start = [], run.started_at
+    while start < end:
+        stop = min(end, start + timedelta(hours=1))
+        joules = watts * (stop - start).total_seconds()
+        rows.append(
+            _row(
+                observed, run, region, component="declared", start=start, end=stop,
+                joules=joules, method=str(Method.ESTIMATED), source="spec.power.watts x time",
+            )
+        )  # fmt: skip
+        start = stop
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a job used and emitted so far.
+
+    Attributes:
+        energy_j: at the meter, before PUE.
+        emissions_g: None where an interval's intensity is unknown.
+        run_now_g: the counterfactual; None where its hours are unknown.
+        method: the weakest method among the rows.
+        settled: every intensity that it rests on is measured (or recorded), none a forecast or an estimate.
+        mean_power_w: over the running time.
+    """
+
+    energy_j: float
+    emissions_g: float | None
+    run_now_g: float | None
+    method: str
+    settled: bool
+    mean_power_w: float
+    run_time_s: float
+    pieces: tuple[Piece, ...]
+
+    @property
+    def saved_g(self) -> float | None:
+        """May be negative."""
+        if self.emissions_g is None or self.run_now_g is None:
+            return None
+        return self.run_now_g - self.emissions_g
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One row of the book weighed: what a stranger multiplies again."""
+
+    row: EnergyInterval
+    intensity_g_per_kwh: float | None
+    emissions_g: float | None
+
+
+def account(
+    observed: Observed,
+    rows: Sequence[EnergyInterval],
+    intensities: Mapping[str, Series],
+    regions: Mapping[str, Region],
+) -> Account:
+    """Weigh a job's energy.
+
+    Args:
+        rows: its energy so far, over all runs.
+        intensities: zone -> best known intensity from submission to the last row's end.
+        regions: for the zone and PUE of the home region.
+    """
+    pieces = tuple(_weigh(r, intensities.get(r.zone)) for r in rows)
+    energy_j = sum(r.joules for r in rows)
+    grams = [p.emissions_g for p in pieces]
+    run_time_s = _run_time_s(rows)
+    mean_w = energy_j / run_time_s if run_time_s > 0 else 0.0
+    return Account(
+        energy_j=energy_j,
+        emissions_g=None if any(g is None for g in grams) else sum(g for g in grams if g is not None),
+        run_now_g=_run_now_g(observed, rows, mean_w, run_time_s, intensities, regions),
+        method=max((r.method for r in rows), key=lambda m: _WORST.index(Method(m)), default=""),
+        settled=bool(rows) and all(_settled(p.row, intensities.get(p.row.zone)) for p in pieces),
+        mean_power_w=mean_w,
+        run_time_s=run_time_s,
+        pieces=pieces,
+    )
+
+
+def _weigh(row: EnergyInterval, series: Series | None) -> Piece:
+    if series is None or not series.covers(row.start, row.end) or row.end <= row.start:
+        return Piece(row, None, None)
+    intensity = series.mean(row.start, row.end)
+    return Piece(row, intensity, row.joules / JOULES_PER_KWH * intensity * row.pue)
+
+
+def _settled(row: EnergyInterval, series: Series | None) -> bool:
+    part = series.clip(row.start, row.end) if series is not None else None
+    return part is not None and all(q in (Quality.MEASURED, Quality.RECORDED) for q in part.quality)
+
+
+def _run_time_s(rows: Sequence[EnergyInterval]) -> float:
+    """Running time over all runs: the components of one run run side by side."""
+    spans: dict[tuple[int, str], tuple[datetime, datetime]] = {}
+    for r in rows:
+        key = (r.attempt, r.pod_uid)
+        a, b = spans.get(key, (r.start, r.end))
+        spans[key] = (min(a, r.start), max(b, r.end))
+    return sum((b - a).total_seconds() for a, b in spans.values())
+
+
+def _run_now_g(
+    observed: Observed,
+    rows: Sequence[EnergyInterval],
+    mean_w: float,
+    run_time_s: float,
+    intensities: Mapping[str, Series],
+    regions: Mapping[str, Region],
+) -> float | None:
+    """The counterfactual: without resumes, from submission, at home, at the mean power that was seen."""
+    home = regions.get(home_of(observed.job.spec))
+    submitted = observed.job.metadata.creation_timestamp
+    if home is None or submitted is None or not rows:
+        return None
+    attempts = len({r.attempt for r in rows})
+    useful_s = max(0.0, run_time_s - (attempts - 1) * observed.job.overhead().total_seconds())
+    series = intensities.get(home.zone)
+    end = submitted + timedelta(seconds=useful_s)
+    if series is None or useful_s == 0 or not series.covers(submitted, end):
+        return None
+    return mean_w * useful_s / JOULES_PER_KWH * series.mean(submitted, end) * home.pue

@@ -1,0 +1,287 @@
+"""What a GreenJob says of itself: conditions, summary, plan, runs, accounting. Conditions are the truth.
+
+One function builds the whole status from the observation, the plan and what was decided, so that no two places can
+disagree about a job. The reasons are the closed lists of the API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from windward.domain.forecast import Forecast, Freshness
+from windward.domain.observed import Action, CreateRun, Finish, Observed, PauseRun
+from windward.domain.plan import JobPlan, Reason
+from windward.domain.run import Phase, Run
+from windward.lifecycle.accounting import Account
+from windward.lifecycle.work import progress_of
+from windward_api.greenjob import Accounting, GreenJobStatus, PlannedWindow, PlanStatus, RunStatus, Summary
+from windward_api.meta import Condition, transition
+
+_HOLDING = (Reason.NO_ALLOWED_ZONE, Reason.AWAITING_FORECAST, Reason.CAPACITY_FULL, Reason.DEADLINE_TOO_SOON)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What else a status speaks of.
+
+    Attributes:
+        forecasts: zone -> forecast, of the zones this job may run in.
+        account: energy and grams so far.
+        receipt: hash of the receipt in the book, once there is one.
+    """
+
+    forecasts: Mapping[str, Forecast]
+    account: Account | None = None
+    receipt: str = ""
+    demo: bool = False
+
+
+def status_of(
+    observed: Observed, plan: JobPlan | None, actions: list[Action], now: datetime, context: Context
+) -> GreenJobStatus:
+    """The status to write."""
+    old = observed.job.status
+    finish = next((a for a in actions if isinstance(a, Finish)), None)
+    ended_now = finish is not None
+    conditions = old.conditions if observed.ended else _conditions(observed, plan, actions, finish, now, context)
+    if observed.ended:
+        conditions = (*[c for c in conditions if c.type != "Accounted"], _accounted(context))
+    created = next((a for a in actions if isinstance(a, CreateRun)), None)
+    status = GreenJobStatus(
+        observed_generation=observed.job.metadata.generation,
+        attempt=created.attempt if created else observed.attempt,
+        attempt_region=created.region if created else old.attempt_region,
+        failures=sum(r.phase is Phase.FAILED for r in observed.runs),
+        finished_at=old.finished_at or (now if ended_now else None),
+        progress_percent=round(100 * progress_of(observed, now)),
+        plan=old.plan if observed.ended or plan is None else _plan_status(plan),
+        runs=tuple(_run_status(r) for r in observed.runs[-20:]),
+        accounting=_accounting(observed, context),
+        conditions=transition(old.conditions, tuple(_numbered(conditions, observed)), now),
+    )
+    return status.model_copy(update={"summary": _summary(observed, status, plan, actions, now, context)})
+
+
+def refused(observed_generation: int, old: GreenJobStatus, message: str, now: datetime) -> GreenJobStatus:
+    """The status of an object that cannot be read: what is wrong, and nothing else changed."""
+    conditions = (
+        _condition("Accepted", "False", "InvalidSpec", message),
+        _condition("Stalled", "True", "InvalidSpec", message),
+    )
+    return old.model_copy(
+        update={
+            "observed_generation": observed_generation,
+            "conditions": transition(old.conditions, conditions, now),
+            "summary": Summary(state="Refused", reason="InvalidSpec"),
+        }
+    )
+
+
+def _condition(kind: str, status: Literal["True", "False", "Unknown"], reason: str, message: str = "") -> Condition:
+    return Condition(type=kind, status=status, reason=reason, message=message[:1024])
+
+
+def _numbered(conditions: tuple[Condition, ...], observed: Observed) -> list[Condition]:
+    generation = observed.job.metadata.generation
+    return [c.model_copy(update={"observed_generation": generation}) for c in conditions]
+
+
+def _conditions(
+    observed: Observed,
+    plan: JobPlan | None,
+    actions: list[Action],
+    finish: Finish | None,
+    now: datetime,
+    context: Context,
+) -> tuple[Condition, ...]:
+    out = [_condition("Accepted", "True", "Valid")]
+    if plan is not None:
+        held = plan.reason in _HOLDING
+        out.append(_condition("Planned", "False" if held else "True", plan.reason, plan.explanation))
+    if (fresh := _fresh(context.forecasts)) is not None:
+        out.append(fresh)
+    out.append(_admitted(observed, plan, actions, now))
+    out.append(_running(observed, actions, finish))
+    out.append(_on_track(observed, plan, now))
+    if context.account is not None and context.account.pieces:
+        out.append(_accounted(context))
+    if finish is not None:
+        out.append(_condition("Complete" if finish.succeeded else "Failed", "True", finish.reason, finish.message))
+    return tuple(out)
+
+
+def _fresh(forecasts: Mapping[str, Forecast]) -> Condition | None:
+    """The worst freshness among the zones."""
+    order = [Freshness.LIVE, Freshness.CACHED, Freshness.BUNDLED_TRACE, Freshness.STALE, Freshness.PROVIDER_UNAVAILABLE]
+    if not forecasts:
+        return None
+    worst = max(forecasts.values(), key=lambda f: order.index(f.freshness))
+    live = worst.freshness in (Freshness.LIVE, Freshness.CACHED)
+    return _condition("ForecastFresh", "True" if live else "False", worst.freshness, f"{worst.zone}: {worst.detail}")
+
+
+def _admitted(observed: Observed, plan: JobPlan | None, actions: list[Action], now: datetime) -> Condition:
+    if observed.job.spec.suspend:
+        return _condition("Admitted", "False", "Held", "spec.suspend is true: set it to false to go on")
+    if observed.live or any(isinstance(a, CreateRun) for a in actions) or (plan and plan.window_at(now)):
+        return _condition("Admitted", "True", "NoQueue")
+    return _condition(
+        "Admitted", "False", "WaitingForWindow", f"to start at once: windward run-now {observed.job.metadata.name}"
+    )
+
+
+def _running(observed: Observed, actions: list[Action], finish: Finish | None) -> Condition:
+    if finish is not None or observed.ended:
+        return _condition("Running", "False", finish.reason if finish else "Succeeded")
+    pause = next((a for a in actions if isinstance(a, PauseRun)), None)
+    if pause is not None:
+        return _condition("Running", "False", "Checkpointing", pause.why)
+    live = observed.live[-1] if observed.live else None
+    if live is None:
+        if any(isinstance(a, CreateRun) for a in actions):
+            return _condition("Running", "False", "Starting")
+        paused = observed.runs and observed.runs[-1].phase in (Phase.PAUSED, Phase.LOST)
+        reason = "PausedByUser" if observed.job.spec.suspend else "PausedCarbonPeak" if paused else "NotStarted"
+        return _condition("Running", "False", reason)
+    if live.phase is Phase.RUNNING:
+        return _condition("Running", "True", "PodsReady", f"run {live.attempt} in {live.region}")
+    if live.phase is Phase.STOPPING:
+        return _condition("Running", "False", "Checkpointing", live.message)
+    image = "image" in live.message.lower()
+    return _condition("Running", "False", "ImagePullFailed" if image else "Starting", live.message)
+
+
+def _on_track(observed: Observed, plan: JobPlan | None, now: datetime) -> Condition:
+    finish_by = observed.job.finish_by()
+    if now > finish_by:
+        return _condition("OnTrack", "False", "DeadlineMissed", f"was to be finished by {finish_by:%Y-%m-%d %H:%MZ}")
+    if plan is not None and not plan.feasible and (plan.windows or plan.reason is Reason.CAPACITY_FULL):
+        return _condition("OnTrack", "False", "DeadlineAtRisk", plan.explanation)
+    return _condition("OnTrack", "True", "SlackAvailable")
+
+
+def _accounted(context: Context) -> Condition:
+    a = context.account
+    if a is None or not a.pieces:
+        return _condition("Accounted", "Unknown", "MeterMissing", "no run reported or estimated any energy")
+    if a.settled and context.receipt:
+        return _condition("Accounted", "True", "Settled", f"receipt {context.receipt[:19]}")
+    return _condition("Accounted", "False", "Provisional", "intensities of the last hours may still be revised")
+
+
+def _plan_status(plan: JobPlan) -> PlanStatus:
+    return PlanStatus(
+        windows=tuple(
+            PlannedWindow(region=w.region, start=w.start, end=w.end, emissions_grams=_number(w.emissions_g))
+            for w in plan.windows[:32]
+        ),
+        zone=plan.windows[0].region if plan.windows else "",
+        reason=plan.reason,
+        explanation=plan.explanation,
+        latest_start=plan.latest_start,
+        expected_emissions_grams=_number(plan.emissions_g),
+        run_now_emissions_grams=_number(plan.run_now_g),
+        forecast_vintages=tuple(f"{z}@{v[:19]}" for z, v in plan.vintages),
+        demo=plan.demo,
+    )
+
+
+def _run_status(run: Run) -> RunStatus:
+    return RunStatus(
+        name=run.name,
+        attempt=run.attempt,
+        region=run.region,
+        phase=run.phase,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        exit_code=run.exit_code,
+        message=run.message[:256],
+    )
+
+
+def _accounting(observed: Observed, context: Context) -> Accounting:
+    a = context.account
+    if a is None or not a.pieces:
+        return observed.job.status.accounting
+    told = [r.report for r in observed.runs if r.report is not None]
+    units = max((t.progress.units_done for t in told), default=0.0)
+    return Accounting(
+        energy_joules=_number(a.energy_j),
+        emissions_grams=_number(a.emissions_g),
+        run_now_grams=_number(a.run_now_g),
+        saved_grams=_number(a.saved_g),
+        method=a.method,
+        units_done=_number(units) if units else "",
+        unit=told[-1].progress.unit if units else "",
+        joules_per_unit=f"{a.energy_j / units:.6g}" if units else "",
+        settled=a.settled,
+        receipt=context.receipt,
+        demo=context.demo,
+    )
+
+
+def _number(value: float | None) -> str:
+    """A figure as text: the API conventions want no floats in objects."""
+    return "" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _summary(
+    observed: Observed,
+    status: GreenJobStatus,
+    plan: JobPlan | None,
+    actions: list[Action],
+    now: datetime,
+    context: Context,
+) -> Summary:
+    by_type = {c.type: c for c in status.conditions}
+    state, reason = _state(observed, by_type, plan)
+    live = observed.live[-1] if observed.live else None
+    window = (plan.window_at(now) if plan else None) or (plan.windows[0] if plan and plan.windows else None)
+    region = live.region if live else window.region if window else observed.job.status.summary.zone
+    start = min((r.started_at for r in observed.runs if r.started_at), default=None) or (
+        window.start if window else None
+    )
+    grams, saved, mark = _outcome(status, plan, context)
+    energy_j = context.account.energy_j if context.account else 0.0
+    return Summary(
+        state=state,
+        reason=reason,
+        zone=region,
+        start=f"{start:%m-%d %H:%MZ}" if start else "",
+        finish_by=f"{observed.job.finish_by():%m-%d %H:%MZ}",
+        energy=f"{energy_j / 3.6e6:.3g} kWh" if energy_j else "",
+        emissions="" if grams is None else f"{mark}{grams:.3g} g" if grams < 100 else f"{mark}{grams:.0f} g",
+        saved="" if saved is None else f"{mark}{100 * saved:.0f} %",
+    )
+
+
+def _outcome(status: GreenJobStatus, plan: JobPlan | None, context: Context) -> tuple[float | None, float | None, str]:
+    """Grams and saved share to show: what was accounted once it ended, what is expected before (marked `~`)."""
+    a = context.account
+    if status.finished_at is not None and a is not None and a.emissions_g is not None:
+        share = a.saved_g / a.run_now_g if a.saved_g is not None and a.run_now_g else None
+        return a.emissions_g, share, "" if a.method == "measured" else "~"
+    if plan is None:
+        return None, None, ""
+    return plan.emissions_g, plan.saved_share, "~"
+
+
+def _state(observed: Observed, by_type: Mapping[str, Condition], plan: JobPlan | None) -> tuple[str, str]:
+    """One word for people, and why. Never an empty why."""
+    for kind in ("Complete", "Failed"):
+        if kind in by_type and by_type[kind].status == "True":
+            return kind, by_type[kind].reason
+    running = by_type["Running"]
+    if observed.job.spec.suspend:
+        return ("Pausing", "PausedByUser") if observed.live else ("Held", "PausedByUser")
+    if running.status == "True":
+        return "Running", plan.reason if plan else "PodsReady"
+    if running.reason in ("Starting", "Checkpointing", "ImagePullFailed"):
+        word = {"Starting": "Starting", "Checkpointing": "Pausing", "ImagePullFailed": "Starting"}[running.reason]
+        return word, running.reason if running.reason != "Starting" or not plan else plan.reason
+    if running.reason == "PausedCarbonPeak":
+        return "Paused", "PausedCarbonPeak"
+    return "Waiting", plan.reason if plan else "Pending"

@@ -1,0 +1,106 @@
+"""From a GreenJob and its runs to the planner's view of the work that is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from windward.domain.fleet import Work
+from windward.domain.observed import Observed
+from windward.domain.run import Phase, Run
+from windward_api.contract import EXIT_PAUSED
+from windward_api.greenjob import GreenJobSpec, InterruptionPolicy
+
+DEFAULT_POWER_W = 100.0  # a busy server core or two; every figure that rests on it is marked estimated
+MARGIN = 0.05  # share of the remaining time kept in reserve before the latest start
+
+
+def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
+    """What the planner is to place for this job now."""
+    spec = observed.job.spec
+    submitted = observed.job.metadata.creation_timestamp or now
+    live = next((r for r in reversed(observed.live) if r.phase is not Phase.STOPPING), None)
+    left = spec.duration * (1.0 - progress_of(observed, now))
+    return Work(
+        key=observed.key,
+        earliest=submitted,
+        finish_by=observed.job.finish_by(),
+        remaining=max(left, timedelta(seconds=1)),
+        duration=spec.duration,
+        submitted=submitted,
+        power_w=power_w(spec),
+        regions=spec.placement.regions,
+        home=home_of(spec),
+        demand=demand_of(spec),
+        interruptible=spec.interruption.policy is InterruptionPolicy.CHECKPOINT,
+        overhead=observed.job.overhead(),
+        started=any(r.started_at is not None for r in observed.runs),
+        running_in=live.region if live is not None else None,
+        min_saving=spec.policy.min_saving_percent / 100.0,
+        fallback=spec.policy.fallback,
+        margin=MARGIN,
+        asap=observed.run_now,
+        spent_g=spent_g,
+    )
+
+
+def home_of(spec: GreenJobSpec) -> str:
+    """The region of the baseline: named, or the only one."""
+    return spec.placement.home or spec.placement.regions[0]
+
+
+def power_w(spec: GreenJobSpec) -> float:
+    """Declared draw of one run, or the stated default."""
+    return float(spec.power.watts) if spec.power is not None else DEFAULT_POWER_W
+
+
+def demand_of(spec: GreenJobSpec) -> Mapping[str, float]:
+    """What one run holds of a region: one pod, and what its containers request (or else are limited to)."""
+    demand: dict[str, float] = {"pods": 1.0}
+    containers: list[dict[str, Any]] = ((spec.template or {}).get("spec") or {}).get("containers") or []
+    for container in containers:
+        resources = container.get("resources") or {}
+        for name, text in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
+            demand[name] = demand.get(name, 0.0) + quantity(str(text))
+    return demand
+
+
+_SUFFIX = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def quantity(text: str) -> float:
+    """A Kubernetes quantity as a number; what is none counts as 0, since the API server judges it when it matters."""
+    for suffix in sorted(_SUFFIX, key=len, reverse=True):
+        if text.endswith(suffix):
+            text, factor = text[: -len(suffix)], _SUFFIX[suffix]
+            break
+    else:
+        factor = 1.0
+    try:
+        return float(text) * factor
+    except ValueError:
+        return 0.0
+
+
+def progress_of(observed: Observed, now: datetime) -> float:
+    """Share of the whole job that is done and safe, or being done: 0 to 1.
+
+    The newest run's own word counts; where a run says nothing, its running time does: while it runs, and afterwards
+    only if it paused by the contract. What a failed or lost run did since its last word has to be done again.
+    """
+    done = 0.0
+    for run in observed.runs:
+        told = run.report.progress.fraction if run.report is not None else run.progress
+        if told is not None:
+            done = max(done, told)
+        elif run.phase.live or (run.phase is Phase.PAUSED and run.exit_code == EXIT_PAUSED):
+            done += _share_by_time(observed, run, now)
+    finished = any(r.phase is Phase.SUCCEEDED for r in observed.runs)
+    return 1.0 if finished else min(done, 0.99)
+
+
+def _share_by_time(observed: Observed, run: Run, now: datetime) -> float:
+    resumed = run.attempt > 1 and any(r.attempt < run.attempt and r.started_at for r in observed.runs)
+    useful = run.ran_for(now) - (observed.job.overhead() if resumed else timedelta(0))
+    return max(0.0, useful / observed.job.spec.duration)

@@ -1,0 +1,74 @@
+"""Sentences for people: why this plan, and why not another. A reason is a sum that adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from windward.domain.fleet import Fleet, Work
+from windward.domain.forecast import Forecast
+from windward.domain.plan import JobPlan, Reason
+from windward_api.scalars import format_duration
+
+
+def sentence(made: JobPlan, work: Work, now: datetime, best_share: float | None = None) -> str:
+    """Why the plan is as it is, in at most a few short sentences."""
+    parts = [_head(made, work, now, best_share)]
+    if made.run_now_g is not None and made.emissions_g is not None:
+        parts.append(f"Run now at {work.home}: {made.run_now_g:.0f} g; this plan: {made.emissions_g:.0f} g.")
+    weighed = [a for a in made.alternatives if a.emissions_g is not None and a.windows]
+    if weighed and made.emissions_g is not None and weighed[0].emissions_g is not None:
+        a = weighed[0]
+        more = weighed[0].emissions_g - made.emissions_g
+        parts.append(f"Next best {a.region} {clock(a.windows[0].start, now)}: {more:+.0f} g.")
+    if made.edge:
+        parts.append("The best window touches the end of the forecast: a later issue may move it.")
+    return " ".join(parts)
+
+
+def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) -> str:
+    latest = clock(made.latest_start, now)
+    match made.reason:
+        case Reason.CLEANER_WINDOW:
+            stretches = f" in {len(made.windows)} stretches" if len(made.windows) > 1 else ""
+            if work.running_in is not None and made.windows[0].start <= now:
+                return f"Runs in {made.windows[0].region}{stretches}."
+            first = made.windows[0]
+            return f"Cleanest from {clock(first.start, now)} in {first.region}{stretches}; latest start {latest}."
+        case Reason.RUN_NOW:
+            return "Nothing cleaner comes in time: runs now."
+        case Reason.NO_SLACK:
+            return f"The latest safe start ({latest}) is reached: runs now, whatever the carbon."
+        case Reason.SAVING_BELOW_THRESHOLD:
+            share = 100 * (best_share or 0.0)
+            return f"The best saving, {share:.0f} %, is below minSavingPercent {100 * work.min_saving:.0f}: runs now."
+        case Reason.FALLBACK_NO_FORECAST:
+            return f"No usable forecast: runs now, as policy.fallback {work.fallback} says."
+        case Reason.USER_FORCED:
+            return "Started at the user's word."
+        case Reason.DEADLINE_TOO_SOON:
+            needs, by = format_duration(work.remaining), clock(work.finish_by, now)
+            return f"Needs {needs} and must finish by {by}: cannot be met; runs now to be least late."
+        case Reason.NO_ALLOWED_ZONE:
+            names = ", ".join(work.regions)
+            return f"None of the regions {names} exists: create the GreenRegion or change spec.placement.regions."
+        case Reason.AWAITING_FORECAST:
+            return f"No usable forecast; waits for one until {latest}, as policy.fallback {work.fallback} says."
+        case Reason.CAPACITY_FULL:
+            return f"No allowed region has room before {clock(work.finish_by, now)}; starts as soon as one has."
+
+
+def exclusion(region: str, fleet: Fleet, forecasts: Mapping[str, Forecast]) -> str:
+    """Why a region that the job allows was not weighed."""
+    if region not in fleet.regions:
+        return f"there is no GreenRegion {region}"
+    zone = fleet.regions[region].zone
+    forecast = forecasts.get(zone)
+    if forecast is None or forecast.series is None:
+        return f"nothing is known of zone {zone}" + (f": {forecast.detail}" if forecast and forecast.detail else "")
+    return f"the forecast for {zone} is {forecast.freshness}: {forecast.detail}"
+
+
+def clock(moment: datetime, now: datetime) -> str:
+    """`05-13 11:00Z`, as the printer columns show it; with the year where it differs from now's."""
+    return moment.strftime("%m-%d %H:%MZ" if moment.year == now.year else "%Y-%m-%d %H:%MZ")

@@ -1,0 +1,171 @@
+"""The best way to do work that may pause, exact on a time grid, over several regions at once.
+
+Dynamic programme over grid boundaries t and slots of work done k. `idle[k]` is the least cost of being at t with k
+done and nothing running; `run[r][k]` the same while running, warm, in region r:
+
+    run[r](t+1)[k+1] = run[r](t)[k] + c[r, t]                       go on
+    run[r](t+m)[k]   = idle(t)[k] + c[r, t .. t+m-1]                resume: m slots of overhead, no progress
+    idle(t)[k]       = min(idle(t-1)[k], min over r of run[r](t)[k])  pause
+
+The first start of fresh work has no overhead (m = 0), nor has going on where it runs already. Each cost c is power
+times the integral of the intensity over the slot, so slots need not fall on the series' periods. A pause costs the
+resume's energy and time, which is what keeps short dips from being chased.
+O(T n R) for T slots, n slots of work, R regions, vectorised over k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from windward.domain.fleet import Work
+from windward.domain.series import Floats
+from windward.planning.occupancy import Occupancy
+from windward.planning.windows import Candidate, Place
+
+_GRIDS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+MAX_SLOTS = 720
+_EVEN = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
+
+
+def grid_step(span_s: float) -> int:
+    """The finest slot length in seconds for which `span_s` has at most `MAX_SLOTS` slots."""
+    return next((h for h in _GRIDS_S if span_s / h <= MAX_SLOTS), _GRIDS_S[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Back-pointers of the programme: how the best cost at (t, k) was reached."""
+
+    paused_from: npt.NDArray[np.int16]  # (T+1, n+1): region that paused at t, or -1: idle before
+    resumed: npt.NDArray[np.bool_]  # (R, T+1, n+1): run[r] at t came from idle, by a start or resume
+
+
+def best_pauses(
+    places: Sequence[Place], work: Work, earliest: float, latest_end: float, occupancy: Occupancy
+) -> Candidate | None:
+    """The cheapest set of segments in [earliest, latest_end]; None where the work does not fit on the grid."""
+    end = min(latest_end, max(float(p.series.edges[-1]) for p in places))
+    step = grid_step(end - earliest)
+    first = np.ceil(earliest / step) * step
+    slots = int((end - first) // step)
+    n = int(np.ceil(work.remaining.total_seconds() / step - 1e-9))
+    if slots < n or n == 0:
+        return None
+    times = first + step * np.arange(slots + 1, dtype=np.float64)
+    cost = np.array([_slot_cost(p, times, work, occupancy) for p in places])  # (R, T)
+    overhead = int(np.ceil(work.overhead.total_seconds() / step - 1e-9))
+    running = next((i for i, p in enumerate(places) if p.region.name == work.running_in), None)
+    fresh = not work.started and running is None
+    grams, tables = _solve(cost, n, overhead, fresh=fresh, running=running)
+    if not np.isfinite(grams):
+        return None
+    segments = _trace(tables, n, overhead, fresh=fresh)
+    return _tidy(segments, places, times, earliest, work, n * step - work.remaining.total_seconds())
+
+
+def _slot_cost(at: Place, times: Floats, work: Work, occupancy: Occupancy) -> Floats:
+    """Grams of running through each slot; infinite where the series or capacity ends."""
+    integral = at.series.integral(times)
+    cost = at.power_kw * np.diff(integral)
+    starts, ends = times[:-1], times[1:]
+    known = (starts >= at.series.edges[0]) & (ends <= at.series.edges[-1])
+    if occupancy.bounded(at.region.name, work.demand):
+        known &= occupancy.free(at.region.name, starts, ends, work.demand)
+    return np.where(known, cost, np.inf)
+
+
+def _solve(cost: Floats, n: int, overhead: int, *, fresh: bool, running: int | None) -> tuple[float, _Tables]:
+    regions, slots = cost.shape
+    prefix = np.concatenate([np.zeros((regions, 1)), np.cumsum(np.where(np.isfinite(cost), cost, 0.0), axis=1)], axis=1)
+    barred = np.concatenate([np.zeros((regions, 1)), np.cumsum(~np.isfinite(cost), axis=1)], axis=1)
+    tables = _Tables(np.full((slots + 1, n + 1), -1, np.int16), np.zeros((regions, slots + 1, n + 1), bool))
+    idles = np.full((overhead + 1, n + 1), np.inf)  # ring: idle at the last `overhead` boundaries, for resumes
+    idle = np.full(n + 1, np.inf)
+    run = np.full((regions, n + 1), np.inf)
+    idle[0] = 0.0
+    if running is not None:
+        run[running, 0] = 0.0
+    for t in range(slots + 1):
+        if t > 0:
+            run[:, 1:] = run[:, :-1] + cost[:, t - 1, None]
+            run[:, 0] = np.inf
+        _pause(t, idle, run, tables)
+        idles[t % (overhead + 1)] = idle
+        _start(t, idles, run, tables, prefix, barred, overhead, fresh)
+    return float(idle[n]), tables
+
+
+def _pause(t: int, idle: Floats, run: Floats, tables: _Tables) -> None:
+    """Where stopping here is cheaper than having been idle, note who stopped."""
+    r = np.argmin(run, axis=0)
+    best = run[r, np.arange(run.shape[1])]
+    better = best < idle * (1 - _EVEN)
+    idle[better] = best[better]
+    tables.paused_from[t, better] = r[better]
+
+
+def _start(
+    t: int, idles: Floats, run: Floats, tables: _Tables, prefix: Floats, barred: Floats, overhead: int, fresh: bool
+) -> None:
+    """Where starting (or having begun to resume `overhead` slots ago) is cheaper than running on, note it."""
+    began = t - overhead
+    if began >= 0:
+        since = idles[began % (overhead + 1)]
+        for r in range(run.shape[0]):
+            if barred[r, t] > barred[r, began]:
+                continue
+            cost = since + (prefix[r, t] - prefix[r, began])
+            if fresh:
+                cost[0] = np.inf  # nothing done yet: the free start below
+            better = cost < run[r] * (1 - _EVEN)
+            run[r][better] = cost[better]
+            tables.resumed[r, t] = better
+    if fresh:
+        better0 = idles[t % (overhead + 1)][0] < run[:, 0]
+        run[better0, 0] = idles[t % (overhead + 1)][0]
+        tables.resumed[better0, t, 0] = True
+
+
+def _trace(tables: _Tables, n: int, overhead: int, *, fresh: bool) -> list[tuple[int, int, int]]:
+    """Walk the back-pointers from the end: segments (region, first boundary, last boundary), overhead included."""
+    t, k = tables.paused_from.shape[0] - 1, n
+    segments: list[tuple[int, int, int]] = []
+    while True:
+        while tables.paused_from[t, k] < 0:
+            if t == 0:
+                return segments[::-1]
+            t -= 1
+        r, end = int(tables.paused_from[t, k]), t
+        while not tables.resumed[r, t, k]:
+            if t == 0:  # it was running when the grid began
+                segments.append((r, 0, end))
+                return segments[::-1]
+            t, k = t - 1, k - 1
+        began = t if fresh and k == 0 else t - overhead
+        segments.append((r, began, end))
+        t = began
+
+
+def _tidy(
+    segments: list[tuple[int, int, int]],
+    places: Sequence[Place],
+    times: Floats,
+    earliest: float,
+    work: Work,
+    surplus_s: float,
+) -> Candidate:
+    """Segments in seconds: what runs already runs from now on, and the rounding of work to slots is given back."""
+    spans = [(places[r], float(times[a]), float(times[b])) for r, a, b in segments]
+    at, start, end = spans[0]
+    if at.region.name == work.running_in and start == times[0]:
+        surplus_s += start - earliest
+        spans[0] = (at, earliest, end)
+    at, start, end = spans[-1]
+    spans[-1] = (at, start, max(start, end - surplus_s))
+    spans = [s for s in spans if s[2] > s[1]]
+    grams = sum(p.grams(a, b) for p, a, b in spans)
+    return Candidate(tuple((p.region.name, a, b) for p, a, b in spans), grams)
