@@ -34,6 +34,12 @@ class Observed:
         return max([self.job.status.attempt, *(r.attempt for r in self.runs)])
 
     @property
+    def next_attempt(self) -> int:
+        """Number of the run to create: the one claimed whose child never came to be, else one more."""
+        made = max((r.attempt for r in self.runs), default=0)
+        return self.job.status.attempt if self.job.status.attempt > made else made + 1
+
+    @property
     def run_now(self) -> bool:
         return self.job.metadata.annotations.get("windward.dev/run-now") == "true"
 

@@ -67,7 +67,7 @@ class MixedKinds(ValueError):
     """Two series that count different things, or of different zones, were about to be joined."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """Intensity of one zone over consecutive periods; piecewise constant.
 
@@ -103,6 +103,19 @@ class Series:
             raise ValueError(f"{self.zone}: period starts must increase")
         if not np.all(np.isfinite(self.intensity_g_per_kwh)) or np.any(self.intensity_g_per_kwh < 0):
             raise ValueError(f"{self.zone}: intensities must be finite and not negative")
+
+    def __eq__(self, other: object) -> bool:
+        """Equal content, bit for bit; the generated comparison would raise on arrays."""
+        return self._content == other._content if isinstance(other, Series) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @cached_property
+    def _content(self) -> tuple[object, ...]:
+        arrays = (self.edges.tobytes(), self.intensity_g_per_kwh.tobytes())
+        said = (self.zone, self.kind, self.quality, self.source, self.attribution, self.demo)
+        return (*arrays, *said, self.issued_at, self.fetched_at)
 
     @classmethod
     def regular(

@@ -69,7 +69,7 @@ def _begin(observed: Observed, failed: list[Run], plan: JobPlan, now: datetime) 
     window = plan.window_at(now)
     if window is None or now < retry_at(failed, now):
         return []
-    return [CreateRun(observed.attempt + 1, window.region, plan.reason)]
+    return [CreateRun(observed.next_attempt, window.region, plan.reason)]
 
 
 def retry_at(failed: list[Run], now: datetime) -> datetime:

@@ -50,6 +50,7 @@ _WARNINGS = {  # condition type, reason -> event
     ("OnTrack", "DeadlineAtRisk"): "DeadlineAtRisk",
     ("OnTrack", "DeadlineMissed"): "DeadlineMissed",
     ("Running", "ImagePullFailed"): "ImagePullFailed",
+    ("Running", "ChildRefused"): "ChildRefused",
 }
 
 

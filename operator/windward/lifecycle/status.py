@@ -31,12 +31,15 @@ class Context:
         forecasts: zone -> forecast, of the zones this job may run in.
         account: energy and grams so far.
         receipt: hash of the receipt in the book, once there is one.
+        demo: some of the intensities are demonstration data.
+        refusal: why the cluster refused to create the next run, if it did.
     """
 
     forecasts: Mapping[str, Forecast]
     account: Account | None = None
     receipt: str = ""
     demo: bool = False
+    refusal: str = ""
 
 
 def status_of(
@@ -56,7 +59,7 @@ def status_of(
         attempt_region=created.region if created else old.attempt_region,
         failures=sum(r.phase is Phase.FAILED for r in observed.runs),
         finished_at=old.finished_at or (now if ended_now else None),
-        progress_percent=round(100 * progress_of(observed, now)),
+        progress_percent=5 * int(20 * progress_of(observed, now) + 1e-9),
         plan=old.plan if observed.ended or plan is None else _plan_status(plan),
         runs=tuple(_run_status(r) for r in observed.runs[-20:]),
         accounting=_accounting(observed, context),
@@ -104,7 +107,7 @@ def _conditions(
     if (fresh := _fresh(context.forecasts)) is not None:
         out.append(fresh)
     out.append(_admitted(observed, plan, actions, now))
-    out.append(_running(observed, actions, finish))
+    out.append(_running(observed, actions, finish, context.refusal))
     out.append(_on_track(observed, plan, now))
     if context.account is not None and context.account.pieces:
         out.append(_accounted(context))
@@ -133,7 +136,9 @@ def _admitted(observed: Observed, plan: JobPlan | None, actions: list[Action], n
     )
 
 
-def _running(observed: Observed, actions: list[Action], finish: Finish | None) -> Condition:
+def _running(observed: Observed, actions: list[Action], finish: Finish | None, refusal: str) -> Condition:
+    if refusal and not observed.live:
+        return _condition("Running", "False", "ChildRefused", refusal)
     if finish is not None or observed.ended:
         return _condition("Running", "False", finish.reason if finish else "Succeeded")
     pause = next((a for a in actions if isinstance(a, PauseRun)), None)
@@ -175,15 +180,17 @@ def _accounted(context: Context) -> Condition:
 def _plan_status(plan: JobPlan) -> PlanStatus:
     return PlanStatus(
         windows=tuple(
-            PlannedWindow(region=w.region, start=w.start, end=w.end, emissions_grams=_number(w.emissions_g))
+            PlannedWindow(
+                region=w.region, start=_minute(w.start), end=_minute(w.end), emissions_grams=_rough(w.emissions_g)
+            )
             for w in plan.windows[:32]
         ),
         zone=plan.windows[0].region if plan.windows else "",
         reason=plan.reason,
         explanation=plan.explanation,
         latest_start=plan.latest_start,
-        expected_emissions_grams=_number(plan.emissions_g),
-        run_now_emissions_grams=_number(plan.run_now_g),
+        expected_emissions_grams=_rough(plan.emissions_g),
+        run_now_emissions_grams=_rough(plan.run_now_g),
         forecast_vintages=tuple(f"{z}@{v[:19]}" for z, v in plan.vintages),
         demo=plan.demo,
     )
@@ -221,6 +228,16 @@ def _accounting(observed: Observed, context: Context) -> Accounting:
         receipt=context.receipt,
         demo=context.demo,
     )
+
+
+def _rough(value: float | None) -> str:
+    """An expected figure: three digits are all it is worth, and a status that is written less often."""
+    return "" if value is None else f"{float(f'{value:.3g}'):g}"
+
+
+def _minute(moment: datetime) -> datetime:
+    """To the minute: a window that has begun starts anew at every look, and its status should not."""
+    return moment.replace(second=0, microsecond=0)
 
 
 def _number(value: float | None) -> str:
@@ -282,6 +299,8 @@ def _state(observed: Observed, by_type: Mapping[str, Condition], plan: JobPlan |
     if running.reason in ("Starting", "Checkpointing", "ImagePullFailed"):
         word = {"Starting": "Starting", "Checkpointing": "Pausing", "ImagePullFailed": "Starting"}[running.reason]
         return word, running.reason if running.reason != "Starting" or not plan else plan.reason
+    if running.reason == "ChildRefused":
+        return "Waiting", "ChildRefused"
     if running.reason == "PausedCarbonPeak":
         return "Paused", "PausedCarbonPeak"
     return "Waiting", plan.reason if plan else "Pending"

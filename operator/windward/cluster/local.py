@@ -1,0 +1,283 @@
+"""The local world: a process per run, state in SQLite; it goes on after a restart of the command.
+
+A run is a supervised process (`windward_worker exec`) that leaves its report, progress and exit code in a folder of
+its own, so that whoever looks later, this process or the next, finds the same answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from windward.cluster.parse import read_job, read_objects
+from windward.cluster.port import AttemptConflict, BadObject, Refused, Snapshot
+from windward.cluster.store import Locks, RunRow, Store
+from windward.domain.clock import Clock
+from windward.domain.observed import Event, Observed
+from windward.domain.run import Phase, Run, phase_of_exit
+from windward.manifests import RunFacts, render_process
+from windward.manifests.process import NotLocal
+from windward_api import contract
+from windward_api.contract import EXIT_PAUSED, Progress, Report
+from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
+from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenregion import GreenRegion, GreenRegionStatus
+
+GRACE = timedelta(seconds=120)
+ENV_EXIT_FILE = "WINDWARD_EXIT_FILE"
+M = TypeVar("M", Report, Progress)
+_TOLD_ENDS = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
+
+
+@dataclass
+class LocalCluster:
+    """See `Cluster`.
+
+    Attributes:
+        store: the file.
+        home: folder of run folders and storage.
+        clock: the planned time; `real` is the machine's.
+        time_scale: planned seconds per real second, noted on each run.
+        drive: uids of the jobs that this process drives, or None for every job that nobody else drives.
+    """
+
+    store: Store
+    home: Path
+    clock: Clock
+    real: Clock
+    time_scale: float = 1.0
+    drive: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        self._locks = Locks(self.home / "locks")
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._mutex = threading.Lock()
+
+    def snapshot(self) -> Snapshot:
+        crons, regions, bad = read_objects(self.store.all("GreenCronJob"), self.store.all("GreenRegion"))
+        jobs: list[Observed] = []
+        for body in self.store.all("GreenJob"):
+            uid = body["metadata"]["uid"]
+            if (self.drive is not None and uid not in self.drive) or not self._locks.take(uid):
+                continue
+            job = read_job(body)
+            if isinstance(job, BadObject):
+                bad.append(job)
+            else:
+                jobs.append(Observed(job, tuple(self._look(row) for row in self.store.runs(uid))))
+        return Snapshot(tuple(jobs), tuple(crons), tuple(regions), tuple(bad))
+
+    def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
+        meta = observed.job.metadata
+        status = observed.job.status.model_copy(update={"attempt": attempt, "attempt_region": region})
+        body = self.store.update(
+            "GreenJob",
+            meta.namespace,
+            meta.name,
+            status=_dump(status),
+            if_version=meta.resource_version,
+        )
+        if body is None:
+            raise AttemptConflict(f"GreenJob {observed.key} is gone")
+        job = read_job(body)
+        assert isinstance(job, GreenJob)
+        return job
+
+    def create_run(self, job: GreenJob, attempt: int, region: GreenRegion) -> None:
+        facts = RunFacts(job, attempt, region)
+        storage = self.home / "storage" / job.metadata.namespace
+        try:
+            spec = render_process(facts, str(storage))
+        except NotLocal as e:
+            raise Refused(str(e)) from e
+        folder = self.home / "runs" / facts.name
+        folder.mkdir(parents=True, exist_ok=True)
+        Path(spec.env[contract.ENV_CHECKPOINT_DIR]).mkdir(parents=True, exist_ok=True)
+        row = RunRow(
+            facts.name, job.metadata.uid, attempt, region.metadata.name, facts.token, folder, self.time_scale,
+            self.clock.now(), self.real.now(), None, None, None,
+        )  # fmt: skip
+        if not self.store.add_run(row):
+            return
+        files = {
+            contract.ENV_REPORT_FILE: str(folder / "report.json"),
+            contract.ENV_PROGRESS_FILE: str(folder / "progress.json"),
+            ENV_EXIT_FILE: str(folder / "exit.json"),
+        }
+        self._start(row, spec.argv, {**os.environ, **spec.env, **files}, spec.cwd)
+
+    def _start(self, row: RunRow, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
+        with (row.folder / "log").open("ab") as log:
+            try:
+                child = subprocess.Popen(
+                    argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            except OSError as e:
+                raise Refused(f"the run could not be started: {e}") from e
+        with self._mutex:
+            self._children[child.pid] = child
+        self.store.set_pid(row.name, child.pid, _pid_started(child.pid) or "")
+
+    def stop_run(self, job: GreenJob, name: str) -> None:
+        row = next((r for r in self.store.runs(job.metadata.uid) if r.name == name), None)
+        if row is None or not self._alive(row):
+            return
+        self.store.set_told(name, self.real.now())
+        assert row.pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(row.pid, signal.SIGTERM)
+
+    def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
+        meta = job.metadata
+        if self.store.update("GreenJob", meta.namespace, meta.name, status=_dump(status)) is None:
+            return
+        for e in events:
+            self.store.add_event(meta.uid, self.clock.now(), e.reason, e.message, e.warning)
+
+    def write_bad(self, bad: BadObject, status: GreenJobStatus) -> None:
+        self.store.update(bad.kind, bad.namespace, bad.name, status=_dump(status))
+
+    def write_cron_status(self, cron: GreenCronJob, status: GreenCronJobStatus) -> None:
+        self.store.update("GreenCronJob", cron.metadata.namespace, cron.metadata.name, status=_dump(status))
+
+    def write_region_status(self, region: GreenRegion, status: GreenRegionStatus) -> None:
+        self.store.update("GreenRegion", region.metadata.namespace, region.metadata.name, status=_dump(status))
+
+    def create_job(self, body: Mapping[str, Any]) -> None:
+        meta = body["metadata"]
+        if self.store.get("GreenJob", meta["namespace"], meta["name"]) is None:
+            self.store.apply(body, self.clock.now())
+
+    def delete_job(self, namespace: str, name: str) -> None:
+        body = self.store.get("GreenJob", namespace, name)
+        if body is None:
+            return
+        uid = body["metadata"]["uid"]
+        for row in self.store.runs(uid):
+            if self._alive(row) and row.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(row.pid, signal.SIGKILL)  # the supervisor's child dies with it
+        self.store.delete("GreenJob", namespace, name)
+        self.store.delete_runs(uid)
+
+    def close(self) -> None:
+        """Let go of the jobs; their runs go on."""
+        self._locks.release()
+
+    def _look(self, row: RunRow) -> Run:
+        """What a run's folder and process say of it."""
+        report = _read(row.folder / "report.json", Report)
+        progress = _read(row.folder / "progress.json", Progress)
+        ended = _exit(row.folder / "exit.json")
+        phase, code, finished_real, message = self._phase(row, ended)
+        finished_at = None
+        if finished_real is not None:
+            finished_at = row.started_at + max(timedelta(0), finished_real - row.started_real) * row.time_scale
+        return Run(
+            name=row.name,
+            attempt=row.attempt,
+            region=row.region,
+            phase=phase,
+            pod_uid=row.token,
+            started_at=row.started_at,
+            finished_at=finished_at,
+            exit_code=code,
+            progress=progress.fraction if progress is not None else None,
+            report=report if ended is not None else None,
+            message=message or (report.message if report is not None and ended is not None else ""),
+            time_scale=row.time_scale,
+            started_real=row.started_real,
+        )
+
+    def _phase(self, row: RunRow, ended: tuple[int, datetime] | None) -> tuple[Phase, int | None, datetime | None, str]:
+        if ended is not None:
+            code, at = ended
+            if row.told_real is not None and code in _TOLD_ENDS:
+                broke = code != EXIT_PAUSED
+                told = f"ended with {code} instead of {EXIT_PAUSED}: it does not honour the pause contract"
+                return Phase.PAUSED, code, at, told if broke else ""
+            return phase_of_exit(code), code, at, ""
+        if not self._alive(row):
+            at = _last_sign(row) or self.real.now()
+            return Phase.LOST, None, at, "its process is gone without a word"
+        if row.told_real is None:
+            return Phase.RUNNING, None, None, ""
+        if self.real.now() > row.told_real + GRACE and row.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(row.pid, signal.SIGKILL)
+        return Phase.STOPPING, None, None, "writing its checkpoint"
+
+    def _alive(self, row: RunRow) -> bool:
+        """Whether the run's process still is the one we started. A crash before its pid was noted is made up for."""
+        pid, started = row.pid, row.pid_started
+        if pid is None:
+            found = _find(row.token)
+            if found is None:
+                return False
+            pid, started = found, _pid_started(found) or ""
+            self.store.set_pid(row.name, pid, started)
+        with self._mutex:
+            child = self._children.get(pid)
+        if child is not None:
+            return child.poll() is None
+        return started != "" and _pid_started(pid) == started
+
+
+def _dump(status: Any) -> dict[str, Any]:
+    out: dict[str, Any] = status.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return out
+
+
+def _read(path: Path, model: type[M]) -> M | None:
+    """A message of a run; foreign data, so that a bad one counts as none."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _exit(path: Path) -> tuple[int, datetime] | None:
+    try:
+        told = json.loads(path.read_bytes())
+        return int(told["exit_code"]), datetime.fromisoformat(told["finished_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _last_sign(row: RunRow) -> datetime | None:
+    """When a lost run last wrote its progress."""
+    try:
+        return datetime.fromtimestamp((row.folder / "progress.json").stat().st_mtime, UTC)
+    except OSError:
+        return None
+
+
+def _pid_started(pid: int) -> str | None:
+    """Start time of a process in ticks: with the pid, it names a process for good. None: gone, or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _find(token: str) -> int | None:
+    """The supervisor of the run with this token, by its environment."""
+    wanted = f"{contract.ENV_RUN}={token}\0".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if wanted in (entry / "environ").read_bytes() and b"\0exec\0" in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+    return None

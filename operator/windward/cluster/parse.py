@@ -1,0 +1,64 @@
+"""Foreign data is read in one place: an object that cannot be read becomes a `BadObject`, never an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from windward.cluster.port import BadObject
+from windward_api.greencronjob import GreenCronJob
+from windward_api.greenjob import GreenJob
+from windward_api.greenregion import GreenRegion
+from windward_api.sentences import sentences
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_job(body: Mapping[str, Any]) -> GreenJob | BadObject:
+    """A GreenJob, or what is wrong with it."""
+    job = _read(body, GreenJob)
+    if isinstance(job, GreenJob):
+        try:
+            job.finish_by()
+        except (ValueError, OverflowError) as e:
+            return _bad(body, "GreenJob", f"spec: {e}")
+    return job
+
+
+def read_objects(
+    crons: Iterable[Mapping[str, Any]], regions: Iterable[Mapping[str, Any]]
+) -> tuple[list[GreenCronJob], list[GreenRegion], list[BadObject]]:
+    """All that can be read, and all that cannot."""
+    good_crons: list[GreenCronJob] = []
+    good_regions: list[GreenRegion] = []
+    bad: list[BadObject] = []
+    for body in crons:
+        cron = _read(body, GreenCronJob)
+        bad.append(cron) if isinstance(cron, BadObject) else good_crons.append(cron)
+    for body in regions:
+        region = _read(body, GreenRegion)
+        bad.append(region) if isinstance(region, BadObject) else good_regions.append(region)
+    return good_crons, good_regions, bad
+
+
+def _read(body: Mapping[str, Any], model: type[M]) -> M | BadObject:
+    try:
+        return model.model_validate(body)
+    except ValidationError as e:
+        return _bad(body, model.__name__, "; ".join(sentences(e)))
+    except (ValueError, TypeError, OverflowError, RecursionError) as e:
+        return _bad(body, model.__name__, f"the object cannot be read: {e}")
+
+
+def _bad(body: Mapping[str, Any], kind: str, message: str) -> BadObject:
+    metadata = body.get("metadata") or {}
+    return BadObject(
+        kind,
+        str(metadata.get("namespace", "")),
+        str(metadata.get("name", "")),
+        int(metadata.get("generation") or 1),
+        message[:1000],
+        body.get("status") if isinstance(body.get("status"), Mapping) else {},  # type: ignore[arg-type]
+    )

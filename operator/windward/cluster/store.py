@@ -1,0 +1,243 @@
+"""The state of the local world, in one SQLite file: objects as on an API server, runs, events and the clock.
+
+Objects carry a resource version that every write raises; a write may be made conditional on it. Several commands may
+have the file open at once; each job is driven by the one that holds its lock (`Locks`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from windward.cluster.port import AttemptConflict
+from windward_api.scalars import format_time
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+  kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+  version INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (kind, namespace, name));
+CREATE TABLE IF NOT EXISTS runs (
+  name TEXT PRIMARY KEY, uid TEXT NOT NULL, attempt INTEGER NOT NULL, region TEXT NOT NULL,
+  token TEXT NOT NULL, folder TEXT NOT NULL, time_scale REAL NOT NULL,
+  started_at TEXT NOT NULL, started_real TEXT NOT NULL,
+  pid INTEGER, pid_started TEXT, told_real TEXT);
+CREATE TABLE IF NOT EXISTS events (
+  id INTEGER PRIMARY KEY, uid TEXT NOT NULL, at TEXT NOT NULL, warning INTEGER NOT NULL,
+  reason TEXT NOT NULL, message TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS clocks (
+  uid TEXT PRIMARY KEY, sim TEXT NOT NULL, real TEXT NOT NULL, speed REAL NOT NULL);
+"""
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as it was started here."""
+
+    name: str
+    uid: str
+    attempt: int
+    region: str
+    token: str
+    folder: Path
+    time_scale: float
+    started_at: datetime
+    started_real: datetime
+    pid: int | None
+    pid_started: str | None
+    told_real: datetime | None
+
+
+class Store:
+    """The file. One connection; every call is one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.executescript(_SCHEMA)
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def apply(self, body: Mapping[str, Any], created_at: datetime) -> Body:
+        """Create an object, or replace the spec of the one with this name; returns it as stored."""
+        kind, metadata = body["kind"], body["metadata"]
+        namespace, name = metadata.get("namespace", "default"), metadata["name"]
+        with self._write():
+            old = self._one(kind, namespace, name)
+            if old is None:
+                fresh = {"uid": str(uuid4()), "creationTimestamp": format_time(created_at), "generation": 1}
+                stored = {**body, "metadata": {**metadata, "namespace": namespace, **fresh}}
+                version = 1
+            else:
+                version = old[0] + 1
+                stored = {**old[1], "spec": body["spec"]}
+                kept = old[1]["metadata"]
+                changed = old[1]["spec"] != body["spec"]
+                stored["metadata"] = {**kept, **metadata, "generation": kept["generation"] + changed}
+            self._put(kind, namespace, name, version, stored)
+        return self._versioned(stored, version)
+
+    def get(self, kind: str, namespace: str, name: str) -> Body | None:
+        found = self._one(kind, namespace, name)
+        return self._versioned(found[1], found[0]) if found is not None else None
+
+    def all(self, kind: str) -> list[Body]:
+        rows = self._db.execute("SELECT version, body FROM objects WHERE kind = ? ORDER BY namespace, name", (kind,))
+        return [self._versioned(json.loads(r["body"]), r["version"]) for r in rows]
+
+    def update(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        status: Mapping[str, Any] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        spec: Mapping[str, Any] | None = None,
+        if_version: str | None = None,
+    ) -> Body | None:
+        """Change parts of an object; None where it is gone.
+
+        Raises:
+            AttemptConflict: `if_version` is given and is not the object's any more.
+        """
+        with self._write():
+            found = self._one(kind, namespace, name)
+            if found is None:
+                return None
+            version, body = found
+            if if_version is not None and str(version) != if_version:
+                raise AttemptConflict(f"{kind} {namespace}/{name} is at version {version}, not {if_version}")
+            if status is not None:
+                body["status"] = dict(status)
+            if annotations is not None:
+                body["metadata"]["annotations"] = {**body["metadata"].get("annotations", {}), **annotations}
+            if spec is not None:
+                body["spec"] = {**body["spec"], **spec}
+                body["metadata"]["generation"] += 1
+            self._put(kind, namespace, name, version + 1, body)
+        return self._versioned(body, version + 1)
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        with self._write() as db:
+            db.execute("DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name))
+
+    def _one(self, kind: str, namespace: str, name: str) -> tuple[int, Body] | None:
+        row = self._db.execute(
+            "SELECT version, body FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name)
+        ).fetchone()
+        return (row["version"], json.loads(row["body"])) if row is not None else None
+
+    def _put(self, kind: str, namespace: str, name: str, version: int, body: Mapping[str, Any]) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?)", (kind, namespace, name, version, json.dumps(body))
+        )
+
+    @staticmethod
+    def _versioned(body: Body, version: int) -> Body:
+        return {**body, "metadata": {**body["metadata"], "resourceVersion": str(version)}}
+
+    def add_run(self, row: RunRow) -> bool:
+        """Note a run before it is started; False where its name is taken already."""
+        with self._write() as db:
+            done = db.execute(
+                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+                (
+                    row.name, row.uid, row.attempt, row.region, row.token, str(row.folder), row.time_scale,
+                    row.started_at.isoformat(), row.started_real.isoformat(),
+                ),
+            )  # fmt: skip
+            return done.rowcount == 1
+
+    def set_pid(self, name: str, pid: int, pid_started: str) -> None:
+        with self._write() as db:
+            db.execute("UPDATE runs SET pid = ?, pid_started = ? WHERE name = ?", (pid, pid_started, name))
+
+    def set_told(self, name: str, at: datetime) -> None:
+        with self._write() as db:
+            db.execute("UPDATE runs SET told_real = ? WHERE name = ? AND told_real IS NULL", (at.isoformat(), name))
+
+    def runs(self, uid: str) -> list[RunRow]:
+        rows = self._db.execute("SELECT * FROM runs WHERE uid = ? ORDER BY attempt", (uid,))
+        return [
+            RunRow(
+                r["name"], r["uid"], r["attempt"], r["region"], r["token"], Path(r["folder"]), r["time_scale"],
+                datetime.fromisoformat(r["started_at"]), datetime.fromisoformat(r["started_real"]),
+                r["pid"], r["pid_started"], datetime.fromisoformat(r["told_real"]) if r["told_real"] else None,
+            )
+            for r in rows
+        ]  # fmt: skip
+
+    def delete_runs(self, uid: str) -> None:
+        with self._write() as db:
+            db.execute("DELETE FROM runs WHERE uid = ?", (uid,))
+
+    def add_event(self, uid: str, at: datetime, reason: str, message: str, warning: bool) -> None:
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO events (uid, at, warning, reason, message) VALUES (?, ?, ?, ?, ?)",
+                (uid, at.isoformat(), int(warning), reason, message),
+            )
+
+    def events(self, uid: str) -> list[tuple[datetime, bool, str, str]]:
+        rows = self._db.execute("SELECT at, warning, reason, message FROM events WHERE uid = ? ORDER BY id", (uid,))
+        return [(datetime.fromisoformat(r["at"]), bool(r["warning"]), r["reason"], r["message"]) for r in rows]
+
+    def save_clock(self, uid: str, sim: datetime, real: datetime, speed: float) -> None:
+        with self._write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO clocks VALUES (?, ?, ?, ?)", (uid, sim.isoformat(), real.isoformat(), speed)
+            )
+
+    def clock(self, uid: str) -> tuple[datetime, datetime, float] | None:
+        """(simulated, real, speed) as last saved."""
+        r = self._db.execute("SELECT sim, real, speed FROM clocks WHERE uid = ?", (uid,)).fetchone()
+        return (datetime.fromisoformat(r["sim"]), datetime.fromisoformat(r["real"]), r["speed"]) if r else None
+
+
+class Locks:
+    """Which jobs this process drives: an exclusive lock each, which the system drops when the process ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, int] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def take(self, uid: str) -> bool:
+        """Whether this process drives the job `uid`, now or already."""
+        if uid in self._held:
+            return True
+        fd = os.open(self._folder / f"{uid}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._held[uid] = fd
+        return True
+
+    def release(self) -> None:
+        for fd in self._held.values():
+            os.close(fd)
+        self._held.clear()

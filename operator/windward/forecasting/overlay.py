@@ -1,0 +1,63 @@
+"""One series out of several that know different parts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+
+from windward.domain.clock import utc
+from windward.domain.series import Floats, MixedKinds, Series
+
+
+def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series | None:
+    """What the layers know of [start, end), the first layer before the second, and so on.
+
+    Returns:
+        Whole periods from the first known one on, up to `end` or to the first gap (check `covers`); None where nothing
+        is known. Periods of a lower layer are cut where a higher one begins; each keeps its own quality. Source and
+        attribution name every layer that contributed; issue and fetch time are those of the highest that did.
+
+    Raises:
+        MixedKinds: the layers are of several zones or kinds.
+    """
+    if not layers:
+        return None
+    if len({(layer.zone, layer.kind) for layer in layers}) > 1:
+        raise MixedKinds(f"cannot lay {', '.join(sorted({f'{x.zone} ({x.kind})' for x in layers}))} over each other")
+    a, b = utc(start).timestamp(), utc(end).timestamp()
+    edges = np.unique(np.concatenate([layer.edges for layer in layers]))
+    middle = (edges[:-1] + edges[1:]) / 2
+    owner = np.full(len(middle), -1)
+    period = np.zeros(len(middle), dtype=np.int64)
+    for rank in reversed(range(len(layers))):
+        known = layers[rank].edges
+        inside = (known[0] <= middle) & (middle < known[-1])
+        owner[inside] = rank
+        period[inside] = np.searchsorted(known, middle[inside], side="right") - 1
+    # One period of one layer may have been split by another layer's edges: join it again before anything is cut.
+    head = np.concatenate([[True], (owner[1:] != owner[:-1]) | (period[1:] != period[:-1])])
+    edges = np.append(edges[:-1][head], edges[-1])
+    owner, period = owner[head], period[head]
+    wanted = np.flatnonzero((edges[1:] > a) & (edges[:-1] < b) & (owner >= 0))
+    if len(wanted) == 0:
+        return None
+    run = wanted[: int(np.argmin(np.append(np.diff(wanted) == 1, False))) + 1]  # up to the first gap
+    i, j = int(run[0]), int(run[-1]) + 1
+    cells = list(zip(owner[i:j].tolist(), period[i:j].tolist(), strict=True))
+    return _assembled(layers, edges[i : j + 1], cells)
+
+
+def _assembled(layers: Sequence[Series], edges: Floats, cells: list[tuple[int, int]]) -> Series:
+    used = [layers[rank] for rank in sorted({rank for rank, _ in cells})]
+    return replace(
+        used[0],
+        edges=edges,
+        intensity_g_per_kwh=np.array([layers[rank].intensity_g_per_kwh[p] for rank, p in cells]),
+        quality=tuple(layers[rank].quality[p] for rank, p in cells),
+        source="+".join(dict.fromkeys(layer.source for layer in used)),
+        attribution="; ".join(dict.fromkeys(layer.attribution for layer in used if layer.attribution)),
+        demo=any(layer.demo for layer in used),
+    )

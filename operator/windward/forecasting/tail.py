@@ -1,0 +1,77 @@
+"""Persistence: the same hour of the day before, where no forecast reaches.
+
+Skill, best 4 hours of the next 24, July to December 2021, share of the perfect-foresight saving that is kept (a real
+day-ahead forecast in brackets): Germany 54 % (93), California 97 % (98), Texas 47 % (70). So it is better than
+nothing, much worse than a forecast, and never used unless asked for; every value that it gives is `estimated`.
+
+A day is 24 hours of UTC: on the two days a year when local clocks jump, the repeated shape stays where the sun is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from windward.domain.clock import utc
+from windward.domain.series import Quality, Series
+from windward.forecasting.overlay import overlay
+
+_DAY_S = 86_400.0
+
+
+def extend(history: Series | None, issue: Series, until: datetime) -> Series:
+    """`issue`, and beyond its horizon the same hour of the day before, as far as `until`.
+
+    The day before is read from the actuals in `history` where they reach, else from the issue itself, so that an issue
+    of 24 hours or more needs no history. Where the day before is not known, the issue is returned as it is.
+
+    Returns:
+        From the issue's start to the end of the period that contains `until`; added periods are `estimated`.
+
+    Raises:
+        MixedKinds: zone or kind of the two differ.
+    """
+    if utc(until) <= issue.end:
+        return issue
+    day_before = issue.end - timedelta(seconds=_DAY_S)
+    known = overlay([issue] if history is None else [history, issue], day_before, issue.end)
+    if known is None or not known.covers(day_before, issue.end):
+        return issue
+    return issue.followed_by(_repeated_day(known, until, issue))
+
+
+def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Series:
+    """The last resort: the last known day again and again, from the period that contains `now` to `until`.
+
+    Periods that `history` knows keep their values and quality; the others are `estimated`. Issue time stays that of
+    the history, so that its age shows how old the day is.
+
+    Raises:
+        ValueError: the history is shorter than a day or begins after `now`, or `until` is not after `now`.
+    """
+    if utc(until) <= utc(now):
+        raise ValueError(f"{history.zone}: until {until} is not after now {now}")
+    if history.end - history.start < timedelta(seconds=_DAY_S) or history.start > now:
+        raise ValueError(f"{history.zone}: {history.start} to {history.end} does not hold the day before {now}")
+    whole = history
+    if whole.end < utc(until):
+        whole = history.followed_by(_repeated_day(history, until, history))
+    whole = replace(whole, source=f"persistence:{history.source}")
+    series = whole.clip(now, until)
+    assert series is not None  # it covers now: checked above
+    return series
+
+
+def _repeated_day(known: Series, until: datetime, like: Series) -> Series:
+    """The last day of `known`, again and again from its end to `until`, estimated; all else as in `like`."""
+    end, until_s = float(known.edges[-1]), utc(until).timestamp()
+    first = int(np.searchsorted(known.edges, end - _DAY_S, side="right")) - 1
+    day_edges = known.edges[first + 1 :]
+    days = int(np.ceil((until_s - end) / _DAY_S))
+    edges = np.concatenate([[end]] + [day_edges + _DAY_S * (k + 1) for k in range(days)])
+    values = np.tile(known.intensity_g_per_kwh[first:], days)
+    n = int(np.searchsorted(edges, until_s, side="left"))
+    estimated = (Quality.ESTIMATED,) * n
+    return replace(like, edges=edges[: n + 1], intensity_g_per_kwh=values[:n], quality=estimated)

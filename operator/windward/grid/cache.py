@@ -1,0 +1,319 @@
+"""The cache between the providers, which fail, and the planner, which must not wait for them.
+
+`refresh` does all the asking, on a thread of its own; `forecasts` reads memory and never blocks on a network. A zone's
+trouble stays its own: its last good issue goes on serving until it is `stale_after` old, and it is asked again after
+growing, jittered pauses.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from windward.domain.clock import utc
+from windward.domain.forecast import Forecast, Freshness
+from windward.domain.series import Series
+from windward.forecasting import overlay
+from windward.grid.port import Archive, ForecastInvalid, NotEntitled, Provider, ProviderError, RateLimited, UnknownZone
+from windward.grid.validate import is_flat
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE = timedelta(seconds=30)
+_LONGEST_PAUSE = timedelta(minutes=15)
+_LONGEST_RETRY_AFTER = timedelta(hours=6)
+_WORKERS = 4
+
+COUNTERS = (
+    "refreshed",  # issues taken
+    "unreachable",
+    "rate_limited",
+    "not_entitled",
+    "unknown_zone",
+    "invalid",  # answers refused as garbage
+    "unexpected",  # an exception that the port does not allow: a bug of ours
+    "restored",  # issues taken from the archive because the provider failed
+    "archive_failures",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Zone:
+    """What is known of one zone; replaced, never changed."""
+
+    series: Series | None = None  # the recent past and the newest good issue
+    issue: Series | None = None  # that issue alone, as it is archived
+    vintage: str = ""
+    taken_at: datetime | None = None  # last success
+    error: ProviderError | None = None  # of the last attempt; None after a success
+    failures: int = 0  # in a row
+    not_before: datetime | None = None  # the breaker: no attempt earlier
+
+
+class Grid:
+    """Newest forecasts of one provider, for any number of threads.
+
+    Args:
+        archive: keeps every issue; its failure never costs a forecast, only its vintage, and is tried again.
+        stale_after: an issue older than this carries no plan (`Freshness.STALE`).
+        every: a zone is not asked again before this has passed since its last success.
+        past: how much recent past a forecast's series carries before its issue.
+        dice: jitter of the pauses.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        archive: Archive,
+        *,
+        stale_after: timedelta = timedelta(hours=6),
+        every: timedelta = timedelta(minutes=10),
+        past: timedelta = timedelta(hours=24),
+        dice: random.Random | None = None,
+    ) -> None:
+        self._provider = provider
+        self._archive = archive
+        self._stale_after = stale_after
+        self._every = every
+        self._past = past
+        self._dice = dice or random.Random()  # noqa: S311  (jitter, no secret)
+        self._lock = threading.Lock()  # guards the four below; never held over IO
+        self._zones: dict[str, _Zone] = {}
+        self._asking: set[str] = set()
+        self._known_past: set[str] = set()
+        self._counters = dict.fromkeys(COUNTERS, 0)
+
+    @property
+    def provider(self) -> Provider:
+        return self._provider
+
+    def refresh(self, zones: Iterable[str], now: datetime) -> None:
+        """Ask for every zone that is due. Does IO, returns when all have answered or failed; never raises for a zone.
+
+        A zone that another thread is just asking for is left to it.
+        """
+        now = utc(now)
+        with self._lock:
+            due = [zone for zone in dict.fromkeys(zones) if zone not in self._asking and self._due(zone, now)]
+            self._asking.update(due)
+        try:
+            self._archive_late()
+            if len(due) < 2:
+                for zone in due:
+                    self._refresh_one(zone, now)
+            else:
+                with ThreadPoolExecutor(min(_WORKERS, len(due)), thread_name_prefix="grid") as pool:
+                    list(pool.map(lambda zone: self._refresh_one(zone, now), due))
+        finally:
+            with self._lock:
+                self._asking.difference_update(due)
+
+    def forecasts(self, zones: Iterable[str], now: datetime) -> dict[str, Forecast]:
+        """The newest good forecast of each zone, from memory alone."""
+        now = utc(now)
+        with self._lock:
+            states = {zone: self._zones.get(zone, _Zone()) for zone in zones}
+        return {zone: self._forecast(zone, state, now) for zone, state in states.items()}
+
+    def actuals(self, zone: str, start: datetime, end: datetime) -> Series:
+        """What is known of [start, end) for accounting; does IO.
+
+        The provider's history first; what it does not hold comes from archived issues, the newest issue of each period
+        first, and says so by its quality (`forecast`, `recorded`). The series ends at the first period that nobody
+        knows: check `covers`.
+
+        Raises:
+            ProviderError: nothing at all is known; the error is the provider's.
+            ValueError: `end` is not after `start`.
+        """
+        layers: list[Series] = []
+        error: ProviderError | None = None
+        try:
+            layers.append(self._provider.history(zone, start, end))
+        except ProviderError as refusal:
+            error = refusal
+            self._count_error(refusal)
+        if not layers or not layers[0].covers(start, end):
+            layers += reversed(self._archived(zone, start, end))
+        known = overlay(layers, start, end)
+        if known is None:
+            raise error or ProviderError(zone, f"nothing is known from {start} to {end}")
+        return known
+
+    def errors(self) -> dict[str, ProviderError]:
+        """The error of each zone whose last attempt failed."""
+        with self._lock:
+            return {zone: state.error for zone, state in self._zones.items() if state.error is not None}
+
+    def counters(self) -> dict[str, int]:
+        """Totals since the start, named as in `COUNTERS`."""
+        with self._lock:
+            return dict(self._counters)
+
+    # -- one zone ----------------------------------------------------------------------------------------------------
+
+    def _due(self, zone: str, now: datetime) -> bool:
+        state = self._zones.get(zone)
+        if state is None:
+            return True
+        if state.not_before is not None:
+            # A clock that was set back must not keep the breaker open for the length of the jump.
+            return now >= state.not_before or state.not_before - now > _LONGEST_RETRY_AFTER * 1.5
+        if state.taken_at is None or state.issue is None:
+            return True
+        return not timedelta(0) <= now - state.taken_at < self._every or state.issue.at(now) is None
+
+    def _refresh_one(self, zone: str, now: datetime) -> None:
+        try:
+            issue = self._provider.issue(zone, now)
+            past = self._recent_past(zone, issue)
+        except ProviderError as error:
+            self._failed(zone, error, now)
+        except Exception as error:
+            # The port allows no other exception, so this is a bug of ours; it must still harm this zone only.
+            log.exception("provider %s broke for zone %s", self._provider.name, zone)
+            cause = f"{self._provider.name} raised {type(error).__name__}"
+            self._failed(zone, ProviderError(zone, cause, "Please report this."), now)
+        else:
+            self._taken(zone, issue, past, now)
+
+    def _taken(self, zone: str, issue: Series, past: Series | None, now: datetime) -> None:
+        vintage = self._archive_one(issue)
+        with self._lock:
+            old = self._zones.get(zone, _Zone())
+            layers = [issue] + [layer for layer in (past, old.series) if layer is not None and _joinable(layer, issue)]
+            series = overlay(layers, issue.start - self._past, issue.end)
+            if series is None or not series.covers(issue.start, issue.end):
+                series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
+            # The series is the issue's: whatever past it carries, its age is the issue's age.
+            series = replace(series, source=issue.source, issued_at=issue.issued_at, fetched_at=issue.fetched_at)
+            self._zones[zone] = _Zone(series, issue, vintage, taken_at=now)
+            self._counters["refreshed"] += 1
+
+    def _failed(self, zone: str, error: ProviderError, now: datetime) -> None:
+        log.warning("%s", error)
+        self._count_error(error)
+        with self._lock:
+            first = self._zones.get(zone, _Zone()).series is None
+        restored = self._restored(zone, now) if first else None
+        vintage = self._archive_one(restored) if restored is not None else ""
+        with self._lock:
+            state = self._zones.get(zone, _Zone())
+            if restored is not None and state.series is None:
+                state = _Zone(restored, restored, vintage)
+                self._counters["restored"] += 1
+            failures = state.failures + 1
+            self._zones[zone] = replace(
+                state, error=error, failures=failures, not_before=now + self._pause(error, failures)
+            )
+
+    def _pause(self, error: ProviderError, failures: int) -> timedelta:
+        """Doubling from 30 s to 15 min, times 0.5 to 1.5; a provider's own wish is honoured, up to six hours."""
+        pause = _LONGEST_PAUSE
+        if not isinstance(error, NotEntitled | UnknownZone):
+            pause = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
+        pause *= self._dice.uniform(0.5, 1.5)
+        if isinstance(error, RateLimited) and error.retry_after is not None:
+            wish = min(error.retry_after, _LONGEST_RETRY_AFTER)
+            pause = max(pause, wish * self._dice.uniform(1.0, 1.1))
+        return pause
+
+    def _recent_past(self, zone: str, issue: Series) -> Series | None:
+        """Once a zone: the day before the first issue, which a provider may or may not have."""
+        with self._lock:
+            if zone in self._known_past or self._past <= timedelta(0):
+                return None
+            self._known_past.add(zone)
+        try:
+            return self._provider.history(zone, issue.start - self._past, issue.start)
+        except ProviderError as error:
+            log.info("no recent past: %s", error)
+            return None
+
+    def _restored(self, zone: str, now: datetime) -> Series | None:
+        """The newest archived issue that still covers `now`: what a restart during an outage goes on with."""
+        kept = self._archived(zone, now, now + timedelta(seconds=1))
+        return kept[-1] if kept else None
+
+    def _archived(self, zone: str, start: datetime, end: datetime) -> list[Series]:
+        try:
+            # One archive may serve several providers of one kind: recorded demonstration data never fills a live gap.
+            kept = self._archive.issues(zone, self._provider.kind, start, end)
+            return [issue for issue in kept if issue.source == self._provider.name]
+        except Exception:
+            log.exception("the archive could not be read")
+            with self._lock:
+                self._counters["archive_failures"] += 1
+            return []
+
+    def _archive_one(self, issue: Series) -> str:
+        try:
+            return self._archive.archive(issue)
+        except Exception:
+            log.exception("an issue for %s could not be archived", issue.zone)
+            with self._lock:
+                self._counters["archive_failures"] += 1
+            return ""
+
+    def _archive_late(self) -> None:
+        """Issues that the archive refused when they came: try again, without asking the provider again."""
+        with self._lock:
+            late = [(zone, state.issue) for zone, state in self._zones.items() if state.issue and not state.vintage]
+        for zone, issue in late:
+            vintage = self._archive_one(issue)
+            with self._lock:
+                if self._zones[zone].issue is issue:
+                    self._zones[zone] = replace(self._zones[zone], vintage=vintage)
+
+    def _count_error(self, error: ProviderError) -> None:
+        names: dict[type[ProviderError], str] = {
+            RateLimited: "rate_limited",
+            NotEntitled: "not_entitled",
+            UnknownZone: "unknown_zone",
+            ForecastInvalid: "invalid",
+            ProviderError: "unexpected",
+        }
+        with self._lock:
+            self._counters[names.get(type(error), "unreachable")] += 1
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _forecast(self, zone: str, state: _Zone, now: datetime) -> Forecast:
+        series = state.series
+        if series is None or state.issue is None:
+            detail = str(state.error) if state.error else f"{self._provider.name} was not asked yet for {zone}."
+            return Forecast(zone, None, Freshness.PROVIDER_UNAVAILABLE, detail=detail)
+        freshness, detail = self._freshness(state, series, now)
+        if is_flat(state.issue) and freshness.usable:
+            detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
+        return Forecast(zone, series, freshness, state.vintage, detail)
+
+    def _freshness(self, state: _Zone, series: Series, now: datetime) -> tuple[Freshness, str]:
+        why = f" {state.error}" if state.error else ""
+        age = now - series.issued_at
+        if series.end <= now:
+            return Freshness.STALE, f"The last issue ended at {series.end:%Y-%m-%d %H:%M} UTC.{why}"
+        if series.start > now:
+            return Freshness.STALE, f"The last issue begins only at {series.start:%Y-%m-%d %H:%M} UTC.{why}"
+        if series.demo:
+            return Freshness.BUNDLED_TRACE, "Demonstration: recorded values of another year stand in for a forecast."
+        if age > self._stale_after:
+            return Freshness.STALE, f"The last issue is {_spoken(age)} old (limit {_spoken(self._stale_after)}).{why}"
+        if state.error is None and state.taken_at is not None and now - state.taken_at <= self._every * 2:
+            return Freshness.LIVE, ""
+        return Freshness.CACHED, f"The last issue is {_spoken(age)} old.{why}"
+
+
+def _joinable(past: Series, issue: Series) -> bool:
+    """Whether `past` may stand before `issue`: demonstration data and real data are never joined."""
+    return (past.zone, past.kind, past.demo) == (issue.zone, issue.kind, issue.demo)
+
+
+def _spoken(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,207 @@
+"""One guarded way out to carbon data services.
+
+What is guarded: only listed hosts, https, no redirects, no address inside the cluster or on this machine, at most 2 MiB
+of body read as a stream, at most `TOTAL_S` seconds with all attempts, JSON of sane depth. The base URL comes from
+code or the operator's own settings, never from a custom resource.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+import stamina
+
+from windward.grid.port import ForecastInvalid, InvalidReason, NotEntitled, RateLimited, UnknownZone, Unreachable
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_JSON_DEPTH = 16
+TOTAL_S = 7.0  # a read that begins at the last moment may add READ_S: together below 10 s
+READ_S = 2.5
+ATTEMPTS = 3
+
+
+class JsonClient:
+    """GETs JSON from one service.
+
+    Args:
+        base_url: scheme, host and optional port.
+        private: True lets the host be on this machine or in a private network, over http too; for tests.
+        total_s: time for one `get` with all its attempts.
+    """
+
+    def __init__(
+        self, base_url: str, *, private: bool = False, total_s: float = TOTAL_S, read_s: float = READ_S
+    ) -> None:
+        url = httpx.URL(base_url)
+        if url.scheme != "https" and not private:
+            raise ValueError(f"{base_url}: carbon data is fetched over https only")
+        self._base_url = url
+        self._total_s = total_s
+        self._read_s = read_s
+        # Behind a proxy it is the proxy that resolves names; then the fixed host name is the guard.
+        proxied = not private and url.scheme in urllib.request.getproxies()
+        self._client = httpx.Client(
+            transport=None if proxied else _PublicOnly(private),
+            follow_redirects=False,
+            timeout=httpx.Timeout(read_s, connect=min(3.0, total_s)),
+            # No compression: a small body must not become a large one after the limit was checked.
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "windward"},
+        )
+
+    def get(self, zone: str, path: str) -> Any:
+        """The parsed JSON at `path`; `zone` only names the zone in errors.
+
+        Raises:
+            ProviderError: see `grid.port`. 5xx and broken connections are tried again within the time limit, at most
+                `ATTEMPTS` times; refusals and 429 are not.
+        """
+        give_up_at = time.monotonic() + self._total_s
+        attempts = stamina.retry_context(
+            on=lambda error: isinstance(error, Unreachable) and not isinstance(error, RateLimited),
+            attempts=ATTEMPTS,
+            timeout=self._total_s / 2,
+            wait_initial=0.2,
+            wait_max=1.0,
+            wait_jitter=0.2,
+        )
+        for attempt in attempts:
+            with attempt:
+                return _parsed(zone, self._body(zone, path, give_up_at))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _body(self, zone: str, path: str, give_up_at: float) -> bytes:
+        host = self._base_url.host
+        if time.monotonic() >= give_up_at:
+            raise Unreachable(zone, f"{host} did not answer in {self._total_s:g} s")
+        try:
+            with self._client.stream("GET", self._base_url.join(path)) as response:
+                _check_status(zone, host, response)
+                return self._read(zone, response, give_up_at)
+        except httpx.HTTPError as error:
+            cause = f"{host} could not be reached ({type(error).__name__})"
+            raise Unreachable(zone, cause, "Check network policy and DNS of this process.") from error
+
+    def _read(self, zone: str, response: httpx.Response, give_up_at: float) -> bytes:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ForecastInvalid(
+                zone, InvalidReason.MALFORMED, "the answer is compressed though that was not asked for"
+            )
+        body = bytearray()
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise ForecastInvalid(
+                    zone, InvalidReason.TOO_LARGE, f"the answer is larger than {MAX_BODY_BYTES} bytes"
+                )
+            if time.monotonic() > give_up_at:
+                raise Unreachable(zone, f"the answer was not complete after {self._total_s:g} s")
+        return bytes(body)
+
+
+class _PublicOnly(httpx.HTTPTransport):
+    """Resolves the host once, refuses addresses that are not public, and connects to what it checked.
+
+    Checking a name and then letting somebody else resolve it again would leave the door open to DNS rebinding.
+    """
+
+    def __init__(self, private: bool) -> None:
+        super().__init__(limits=httpx.Limits(max_connections=8, max_keepalive_connections=4))
+        self._private = private
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        if not self._private:
+            address = public_address(host, request.url.port or 443)
+            # The certificate is still checked against the name.
+            request.extensions = {**request.extensions, "sni_hostname": host}
+            request.url = request.url.copy_with(host=address)  # the Host header was set before and stays
+        return super().handle_request(request)
+
+
+def public_address(host: str, port: int) -> str:
+    """The first address of `host`, provided that every one of them is public.
+
+    Raises:
+        httpx.ConnectError: the name does not resolve, or an address is loopback, private, link-local or reserved.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpx.ConnectError(f"{host} does not resolve: {error}") from error
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    for address in addresses:
+        ip = ipaddress.ip_address(address)
+        if isinstance(ip, ipaddress.IPv6Address):
+            ip = ip.ipv4_mapped or ip
+        if not ip.is_global or ip.is_multicast:
+            raise httpx.ConnectError(f"{host} resolves to {address}, which is not public")
+    return addresses[0]
+
+
+def _check_status(zone: str, host: str, response: httpx.Response) -> None:
+    status = response.status_code
+    if status == 200:
+        return
+    if 300 <= status < 400:
+        raise ForecastInvalid(zone, InvalidReason.REDIRECTED, f"{host} redirects ({status}), which is not followed")
+    if status in (401, 403):
+        raise NotEntitled(zone, f"{host} answers {status}", "Check the key and whether its plan includes this zone.")
+    if status == 404:
+        raise UnknownZone(zone, f"{host} answers 404")
+    if status == 429:
+        wish = retry_after(response.headers.get("retry-after"), response.headers.get("date"))
+        raise RateLimited(zone, f"{host} asks for fewer requests (429)", retry_after=wish)
+    if status >= 500:
+        raise Unreachable(zone, f"{host} answers {status}")
+    raise ForecastInvalid(zone, InvalidReason.MALFORMED, f"{host} answers {status}")
+
+
+def retry_after(header: str | None, date: str | None) -> timedelta | None:
+    """The pause that a `Retry-After` header asks for (seconds, or a date relative to the server's own `Date`)."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return timedelta(seconds=min(int(header.strip()[:9]), 86_400))
+    try:
+        until = parsedate_to_datetime(header)
+        then = parsedate_to_datetime(date or "")
+        return max(_aware(until) - _aware(then), timedelta(0))
+    except (ValueError, TypeError):
+        return None
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _parsed(zone: str, body: bytes) -> Any:
+    """JSON, whatever the content type claims: a body that parses is an answer, an HTML page does not parse."""
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        raise ForecastInvalid(zone, InvalidReason.TOO_DEEP, "the answer is nested too deep") from None
+    except ValueError:
+        raise ForecastInvalid(zone, InvalidReason.NOT_JSON, "the answer is not JSON") from None
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return value
+    raise ForecastInvalid(zone, InvalidReason.TOO_DEEP, f"the answer is nested deeper than {MAX_JSON_DEPTH}")
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, dict):
+        return list(node.values())
+    return node if isinstance(node, list) else []

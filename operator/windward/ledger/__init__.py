@@ -1,0 +1,18 @@
+"""The book: issues, energy, decisions and receipts, append-only.
+
+Importing it is quick; SQLAlchemy and Alembic are loaded when a book is opened.
+"""
+
+from __future__ import annotations
+
+from windward.ledger.port import Decision, Ledger, LedgerError, LedgerTooNew, LedgerUnavailable, Receipt, open_ledger
+
+__all__ = [
+    "Decision",
+    "Ledger",
+    "LedgerError",
+    "LedgerTooNew",
+    "LedgerUnavailable",
+    "Receipt",
+    "open_ledger",
+]

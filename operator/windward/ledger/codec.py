@@ -1,0 +1,91 @@
+"""Canonical forms: the same content gives the same bytes, hence the same sha256, today and in ten years.
+
+Canonical JSON here: keys sorted, no spaces, ASCII only, floats as Python's shortest exact text; NaN is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from windward.domain.clock import utc
+from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
+
+
+def canonical(body: Mapping[str, Any]) -> str:
+    """`body` as canonical JSON.
+
+    Raises:
+        ValueError: it holds something that is not JSON (NaN, a time, a set, a key that is no text).
+    """
+    _refuse_odd_keys(body)
+    try:
+        return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def encode(series: Series) -> str:
+    """All of `series` but its fetch time, as canonical JSON; its sha256 is the vintage."""
+    return canonical(
+        {
+            "attribution": series.attribution,
+            "basis": series.kind.basis.value,
+            "demo": series.demo,
+            "edges_s": series.edges.tolist(),
+            "intensity_g_per_kwh": series.intensity_g_per_kwh.tolist(),
+            "issued_at": utc(series.issued_at).isoformat(),
+            "quality": [quality.value for quality in series.quality],
+            "scope": series.kind.scope.value,
+            "signal": series.kind.signal.value,
+            "source": series.source,
+            "zone": series.zone,
+        }
+    )
+
+
+def decode(text: str, fetched_at: datetime) -> Series:
+    """The series that `encode` was given."""
+    said = json.loads(text)
+    return Series(
+        zone=said["zone"],
+        kind=Kind(Signal(said["signal"]), Scope(said["scope"]), Basis(said["basis"])),
+        edges=np.array(said["edges_s"], dtype=np.float64),
+        intensity_g_per_kwh=np.array(said["intensity_g_per_kwh"], dtype=np.float64),
+        quality=tuple(Quality(word) for word in said["quality"]),
+        source=said["source"],
+        issued_at=datetime.fromisoformat(said["issued_at"]).astimezone(UTC),
+        fetched_at=fetched_at,
+        attribution=said["attribution"],
+        demo=said["demo"],
+    )
+
+
+def pack(text: str) -> bytes:
+    return zlib.compress(text.encode("ascii"), 6)
+
+
+def unpack(payload: bytes) -> str:
+    return zlib.decompress(payload).decode("ascii")
+
+
+def _refuse_odd_keys(value: object) -> None:
+    """`json` would turn the key 1 into "1" and True into "true": two bodies, one text."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"not JSON: the key {key!r} is no text")
+            _refuse_odd_keys(child)
+    elif isinstance(value, list | tuple):
+        for child in value:
+            _refuse_odd_keys(child)

@@ -1,0 +1,121 @@
+"""The receipt: what a stranger needs to compute every gram of a job again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from windward.domain.fleet import Region
+from windward.domain.observed import Observed
+from windward.domain.series import Series
+from windward.lifecycle.accounting import Account, Piece
+from windward.lifecycle.work import home_of
+from windward_api.scalars import format_time
+
+FORMULA = "grams = joules / 3.6e6 x intensity (g/kWh, mean over the interval) x PUE"
+BASELINE = "the same useful work at the mean power that was seen, unbroken from submission, in the home region"
+DEMO_MARK = "DEMO DATA: recorded intensities of another year; not for reporting"
+
+
+def receipt_of(
+    observed: Observed,
+    account: Account,
+    intensities: Mapping[str, Series],
+    regions: Mapping[str, Region],
+    finished_at: datetime,
+) -> dict[str, Any]:
+    """The receipt as JSON: totals, baseline, and every interval with what it was multiplied by."""
+    meta = observed.job.metadata
+    demo = any(s.demo for s in intensities.values())
+    scales = sorted({p.row.time_scale for p in account.pieces})
+    out: dict[str, Any] = {
+        "apiVersion": "cli.windward.dev/v1",
+        "kind": "Receipt",
+        "job": {"namespace": meta.namespace, "name": meta.name, "uid": meta.uid, "generation": meta.generation},
+        "submittedAt": format_time(meta.creation_timestamp) if meta.creation_timestamp else None,
+        "finishedAt": format_time(finished_at),
+        "energyJoules": account.energy_j,
+        "emissionsGrams": account.emissions_g,
+        "runNowGrams": account.run_now_g,
+        "savedGrams": account.saved_g,
+        "meanPowerWatts": account.mean_power_w,
+        "runTimeSeconds": account.run_time_s,
+        "method": account.method,
+        "settled": account.settled,
+        "formula": FORMULA,
+        "baseline": _baseline(observed, account, regions),
+        "work": _work(observed, account),
+        "runs": [
+            {"name": r.name, "attempt": r.attempt, "region": r.region, "phase": str(r.phase), "exitCode": r.exit_code}
+            for r in observed.runs
+        ],
+        "intensity": [_source(s) for _, s in sorted(intensities.items())],
+        "intervals": [_interval(p) for p in account.pieces],
+    }
+    if scales and scales != [1.0]:
+        out["timeScale"] = scales[-1]
+        out["note"] = (
+            f"clock at {scales[-1]:g} x real time: a measured watt counts over {scales[-1]:g} times the seconds it ran"
+        )
+    if demo:
+        out["demo"] = DEMO_MARK
+    return out
+
+
+def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region]) -> dict[str, Any] | None:
+    home = regions.get(home_of(observed.job.spec))
+    submitted = observed.job.metadata.creation_timestamp
+    if home is None or submitted is None or not account.pieces:
+        return None
+    attempts = len({p.row.attempt for p in account.pieces})
+    useful_s = max(0.0, account.run_time_s - (attempts - 1) * observed.job.overhead().total_seconds())
+    return {
+        "what": BASELINE,
+        "region": home.name,
+        "zone": home.zone,
+        "pue": home.pue,
+        "start": submitted.isoformat(),
+        "end": (submitted + timedelta(seconds=useful_s)).isoformat(),
+        "usefulSeconds": useful_s,
+        "meanPowerWatts": account.mean_power_w,
+    }
+
+
+def _work(observed: Observed, account: Account) -> dict[str, Any]:
+    told = [r.report for r in observed.runs if r.report is not None]
+    units = max((t.progress.units_done for t in told), default=0.0)
+    return {
+        "unitsDone": units,
+        "unit": told[-1].progress.unit if told else "",
+        "joulesPerUnit": account.energy_j / units if units else None,
+        "metrics": dict(told[-1].progress.metrics) if told else {},
+    }
+
+
+def _source(series: Series) -> dict[str, Any]:
+    return {
+        "zone": series.zone,
+        "source": series.source,
+        "kind": str(series.kind),
+        "issuedAt": format_time(series.issued_at),
+        "attribution": series.attribution,
+    }
+
+
+def _interval(piece: Piece) -> dict[str, Any]:
+    row = piece.row
+    return {
+        "attempt": row.attempt,
+        "start": row.start.isoformat(),
+        "end": row.end.isoformat(),
+        "component": row.component,
+        "joules": row.joules,
+        "method": row.method,
+        "source": row.source,
+        "region": row.region,
+        "zone": row.zone,
+        "pue": row.pue,
+        "intensityGramsPerKwh": piece.intensity_g_per_kwh,
+        "emissionsGrams": piece.emissions_g,
+    }

@@ -1,0 +1,61 @@
+"""The environment of a run, the same in a pod and on a laptop."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from windward.domain.run import run_name
+from windward_api import contract
+from windward_api.greenjob import GreenJob
+from windward_api.greenregion import GreenRegion
+from windward_api.scalars import format_time
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is to run: one attempt of one job in one region."""
+
+    job: GreenJob
+    attempt: int
+    region: GreenRegion
+
+    @property
+    def name(self) -> str:
+        return run_name(self.job.metadata.name, self.job.metadata.uid, self.attempt)
+
+    @property
+    def token(self) -> str:
+        """The fencing token: uid and attempt."""
+        return f"{self.job.metadata.uid}-{self.attempt}"
+
+
+def storage_paths(job: GreenJob, root: str) -> tuple[str, str]:
+    """(storage, checkpoint) directories below the mounted root; a job's checkpoints outlive its runs, not its uid."""
+    uid = job.metadata.uid.replace("-", "")[:8]
+    return root, f"{root}/checkpoints/{job.metadata.name}-{uid}"
+
+
+def environment(facts: RunFacts, storage_root: str | None) -> dict[str, str]:
+    """Variables of the contract. Intensity is not among them: energy is the worker's, grams are ours."""
+    job = facts.job
+    env = {
+        contract.ENV_JOB: f"{job.metadata.namespace}/{job.metadata.name}",
+        contract.ENV_RUN: facts.token,
+        contract.ENV_DEADLINE: format_time(job.finish_by()),
+    }
+    if storage_root is not None:
+        env[contract.ENV_STORAGE_DIR], env[contract.ENV_CHECKPOINT_DIR] = storage_paths(job, storage_root)
+    if job.spec.power is not None:
+        env[contract.ENV_POWER_WATTS] = str(job.spec.power.watts)
+    return env
+
+
+def runtime_arguments(job: GreenJob) -> list[str] | None:
+    """Arguments of our own runtime (`windward-worker ...`); None for a job that brings its own container."""
+    for verb in ("train", "infer"):
+        spec = getattr(job.spec, verb)
+        if spec is not None:
+            body = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
+            return [verb, "--spec", json.dumps(body, separators=(",", ":"), sort_keys=True)]
+    return None

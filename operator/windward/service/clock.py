@@ -1,0 +1,43 @@
+"""The only place that reads the machine's clock."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+
+class SystemClock:
+    """The real time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class WarpedClock:
+    """A clock that runs `speed` times as fast as the real one, from any start, and may leap ahead.
+
+    now = sim + (real now - real) x speed. The pair (real, sim) can be stored and given back after a restart.
+    """
+
+    def __init__(self, real: SystemClock, start: datetime, speed: float, since: datetime | None = None) -> None:
+        if speed <= 0:
+            raise ValueError(f"a clock runs forwards: speed must be above 0, not {speed:g}")
+        self.speed = speed
+        self._real = real
+        self._sim = start
+        self._since = since or real.now()
+
+    def now(self) -> datetime:
+        return self._sim + (self._real.now() - self._since) * self.speed
+
+    def leap(self, to: datetime) -> None:
+        """Go to `to` at once; a time in the past changes nothing."""
+        if to > self.now():
+            self._sim, self._since = to, self._real.now()
+
+    def real_seconds(self, span: timedelta) -> float:
+        """How long `span` takes in real seconds."""
+        return span.total_seconds() / self.speed

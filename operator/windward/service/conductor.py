@@ -1,0 +1,338 @@
+"""The conductor: observes, plans, decides, acts, keeps the book, tells. The same loop for a cluster and a laptop.
+
+It keeps no truth of its own: what it remembers (which rows are in the book, who was refused when) only saves work,
+and a new conductor finds its way from what it observes. Killed between any two writes it goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from windward import planning
+from windward.cluster import AttemptConflict, Cluster, ClusterError, Refused, Snapshot
+from windward.domain.clock import Clock
+from windward.domain.energy import EnergyInterval
+from windward.domain.fleet import Fleet, Region, Work
+from windward.domain.forecast import Forecast
+from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
+from windward.domain.plan import JobPlan, Plan
+from windward.domain.run import Phase
+from windward.domain.series import Series
+from windward.forecasting import extend
+from windward.grid.cache import Grid
+from windward.grid.port import ProviderError
+from windward.ledger.port import Ledger, LedgerError
+from windward.lifecycle import Account, account, decide, energy_of_run, status_of, work_of
+from windward.lifecycle.decide import retry_at
+from windward.lifecycle.events import events_of
+from windward.lifecycle.receipt import receipt_of
+from windward.lifecycle.status import Context, refused
+from windward.service.crons import tend_crons
+from windward.service.regions import regions_of, tend_regions
+from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenregion import GreenRegion
+
+log = logging.getLogger(__name__)
+SETTLE_EVERY = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What one turn saw and did."""
+
+    at: datetime
+    snapshot: Snapshot
+    plan: Plan
+    forecasts: Mapping[str, Forecast]
+    actions: Mapping[str, tuple[Action, ...]]
+    wake_at: datetime | None
+    errors: Mapping[str, str]
+
+
+@dataclass
+class Conductor:
+    """See the module."""
+
+    cluster: Cluster
+    grid: Grid
+    ledger: Ledger
+    clock: Clock
+    previous: Plan | None = None
+    _booked: set[tuple[str, int]] = field(default_factory=set)
+    _refusals: dict[str, tuple[str, datetime, int]] = field(default_factory=dict)
+    _weighed: dict[str, datetime] = field(default_factory=dict)
+
+    def cycle(self) -> Cycle:
+        """One turn. Trouble with one job is that job's; trouble with the whole world is raised (`ClusterError`)."""
+        now = self.clock.now()
+        snapshot = self.cluster.snapshot()  # 1. observe
+        regions, objects = regions_of(snapshot.regions), {r.metadata.name: r for r in snapshot.regions}
+        forecasts = self._forecasts(snapshot, regions, now)
+        errors: dict[str, str] = {}
+        accounts = {o.key: self._book(o, regions, forecasts, now, errors) for o in snapshot.jobs}  # 2. book what ended
+        fleet = Fleet(tuple(self._works(snapshot, accounts, now)), regions)
+        plan = planning.plan(fleet, forecasts, now, self.previous)  # 3. plan all of it
+        actions: dict[str, tuple[Action, ...]] = {}
+        for observed in snapshot.jobs:  # 4. decide and act, job by job
+            turn = _Turn(
+                self, observed, plan.jobs.get(observed.key), accounts[observed.key], regions, objects, forecasts
+            )
+            try:
+                actions[observed.key] = turn.take(now)
+            except AttemptConflict as e:
+                log.info("%s: %s; looking again", observed.key, e)
+            except (ClusterError, LedgerError) as e:
+                errors[observed.key] = str(e)
+                log.warning("%s: %s", observed.key, e)
+        self._tell_bad(snapshot, now)
+        tend_crons(self.cluster, snapshot, now)
+        tend_regions(self.cluster, snapshot, forecasts, now)
+        self.previous = plan
+        return Cycle(now, snapshot, plan, forecasts, actions, self._wake_at(snapshot, plan, now), errors)
+
+    def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
+        """Zones whose forecasts are needed."""
+        return sorted({r.spec.grid_zone for r in regions})
+
+    def _forecasts(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> dict[str, Forecast]:
+        """What is known of each zone; where it ends before the last finish-by, yesterday's shape goes on."""
+        known = self.grid.forecasts(self.zones(snapshot.regions), now)
+        ends = [o.job.finish_by() for o in snapshot.jobs if not o.ended]
+        until = min(max(ends, default=now), now + timedelta(days=7))
+        return {zone: lengthened(f, until, now) for zone, f in known.items()}
+
+    def _works(self, snapshot: Snapshot, accounts: Mapping[str, Account | None], now: datetime) -> Iterator[Work]:
+        for o in snapshot.jobs:
+            if not o.ended and not o.job.spec.suspend and o.job.metadata.deletion_timestamp is None:
+                a = accounts[o.key]
+                yield work_of(o, now, spent_g=(a.emissions_g or 0.0) if a is not None else 0.0)
+
+    def _book(
+        self,
+        observed: Observed,
+        regions: Mapping[str, Region],
+        forecasts: Mapping[str, Forecast],
+        now: datetime,
+        errors: dict[str, str],
+    ) -> Account | None:
+        """Put the energy of ended runs into the book, once; weigh all that is there."""
+        if not observed.runs:
+            return None
+        try:
+            for run in observed.runs:
+                region = regions.get(run.region)
+                if run.phase.live or region is None or (observed.uid, run.attempt) in self._booked:
+                    continue
+                self.ledger.record_energy(energy_of_run(observed, run, region, now))
+                self._booked.add((observed.uid, run.attempt))
+            rows: Sequence[EnergyInterval] = self.ledger.energy(observed.uid)
+        except LedgerError as e:
+            errors[observed.key] = str(e)
+            log.warning("%s: %s", observed.key, e)
+            return None
+        series = {z: f.series for z, f in forecasts.items() if f.series is not None}
+        return account(observed, rows, series, regions) if rows else None
+
+    def settle(self, observed: Observed, regions: Mapping[str, Region], at: datetime) -> tuple[Account, str] | None:
+        """Weigh an ended job with the best known intensities and put the receipt into the book.
+
+        Returns:
+            The account and the receipt's hash; None where nothing is known of its energy or the hours.
+        """
+        rows = self.ledger.energy(observed.uid)
+        submitted = observed.job.metadata.creation_timestamp
+        if not rows or submitted is None:
+            return None
+        end = max(at, max(r.end for r in rows))
+        zones = {r.zone for r in rows} | {regions[h].zone for h in observed.job.spec.placement.regions if h in regions}
+        intensities: dict[str, Series] = {}
+        for zone in sorted(zones):
+            try:
+                intensities[zone] = self.grid.actuals(zone, submitted, end + timedelta(seconds=1))
+            except ProviderError as e:
+                log.warning("%s: no intensities of %s to account with: %s", observed.key, zone, e)
+        made = account(observed, rows, intensities, regions)
+        used = {
+            z: s for z, s in intensities.items() if z in {r.zone for r in rows} | self._home_zone(observed, regions)
+        }
+        body = receipt_of(observed, made, used, regions, at)
+        meta = observed.job.metadata
+        self.ledger.record_receipt(
+            meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo="demo" in body
+        )
+        return made, self.ledger.receipt_history(meta.uid)[-1].sha256
+
+    @staticmethod
+    def _home_zone(observed: Observed, regions: Mapping[str, Region]) -> set[str]:
+        home = observed.job.spec.placement.home or observed.job.spec.placement.regions[0]
+        return {regions[home].zone} if home in regions else set()
+
+    def _tell_bad(self, snapshot: Snapshot, now: datetime) -> None:
+        for bad in snapshot.bad:
+            if bad.kind != "GreenJob":
+                log.warning("%s %s: %s", bad.kind, bad.key, bad.message)
+                continue
+            try:
+                old = GreenJobStatus.model_validate(bad.status)
+            except ValueError:
+                old = GreenJobStatus()
+            status = refused(bad.generation, old, bad.message, now)
+            if status != old:
+                self.cluster.write_bad(bad, status)
+
+    def _wake_at(self, snapshot: Snapshot, plan: Plan, now: datetime) -> datetime | None:
+        """When something is due next, if nothing happens before."""
+        due: list[datetime] = []
+        for o in snapshot.jobs:
+            made = plan.jobs.get(o.key)
+            if made is None:
+                continue
+            due += [t for w in made.windows for t in (w.start, w.end)]
+            due.append(made.latest_start)
+            failed = [r for r in o.runs if r.phase is Phase.FAILED]
+            due.append(retry_at(failed, now))
+        return min((t for t in due if t > now), default=None)
+
+
+@dataclass
+class _Turn:
+    """One job's part of a cycle."""
+
+    conductor: Conductor
+    observed: Observed
+    plan: JobPlan | None
+    account: Account | None
+    regions: Mapping[str, Region]
+    objects: Mapping[str, GreenRegion]
+    forecasts: Mapping[str, Forecast]
+
+    def take(self, now: datetime) -> tuple[Action, ...]:
+        """Decide, act, book, tell."""
+        c, observed = self.conductor, self.observed
+        actions = decide(observed, self.plan, now)
+        if self._waits_after_refusal(now):
+            actions = [a for a in actions if not isinstance(a, CreateRun)]
+        if any(isinstance(a, DeleteJob) for a in actions):
+            c.cluster.delete_job(observed.job.metadata.namespace, observed.job.metadata.name)
+            return tuple(actions)
+        job = observed.job
+        for action in actions:
+            match action:
+                case CreateRun():
+                    job = self._create(action, now)
+                case PauseRun():
+                    c.cluster.stop_run(job, action.name)
+                case _:
+                    pass
+        receipt = self._settle(actions, now)
+        refusal = c._refusals.get(observed.uid, ("", now, 0))[0]
+        context = self._context(receipt, refusal)
+        status = status_of(observed, self.plan, actions, now, context)
+        events = events_of(observed, self.plan, actions, status)
+        if actions or events:
+            self._note(actions, now)
+        if status != observed.job.status:
+            c.cluster.write_status(job, status, events)
+        return tuple(actions)
+
+    def _create(self, action: CreateRun, now: datetime) -> GreenJob:
+        """First the number, with a precondition; then the child. A refusal is told, and tried again later."""
+        c, observed = self.conductor, self.observed
+        job = c.cluster.claim_attempt(observed, action.attempt, action.region)
+        try:
+            c.cluster.create_run(job, action.attempt, self.objects[action.region])
+            c._refusals.pop(observed.uid, None)
+        except Refused as e:
+            _, _, times = c._refusals.get(observed.uid, ("", now, 0))
+            pause = min(timedelta(seconds=10) * (1 << min(times, 8)), timedelta(minutes=5))
+            c._refusals[observed.uid] = (str(e), now + pause, times + 1)
+        return job
+
+    def _waits_after_refusal(self, now: datetime) -> bool:
+        refusal = self.conductor._refusals.get(self.observed.uid)
+        return refusal is not None and now < refusal[1]
+
+    def _settle(self, actions: Sequence[Action], now: datetime) -> str:
+        """The receipt when a job ends, and again while its intensities may still be revised."""
+        c, observed = self.conductor, self.observed
+        old = observed.job.status
+        ends = any(isinstance(a, Finish) for a in actions)
+        again = observed.ended and not old.accounting.settled and old.finished_at is not None
+        if again and now < c._weighed.get(observed.uid, old.finished_at or now) + SETTLE_EVERY:
+            again = False
+        if not ends and not again:
+            return old.accounting.receipt
+        c._weighed[observed.uid] = now
+        made = c.settle(observed, self.regions, old.finished_at or now)
+        if made is None:
+            return old.accounting.receipt
+        self.account, receipt = made
+        return receipt
+
+    def _context(self, receipt: str, refusal: str) -> Context:
+        zones = {self.regions[r].zone for r in self.observed.job.spec.placement.regions if r in self.regions}
+        known = {z: self.forecasts[z] for z in sorted(zones) if z in self.forecasts}
+        demo = any(f.series is not None and f.series.demo for f in known.values())
+        return Context(known, self.account, receipt, demo, refusal)
+
+    def _note(self, actions: Sequence[Action], now: datetime) -> None:
+        """The decision and its grounds, into the book."""
+        meta, plan = self.observed.job.metadata, self.plan
+        body = {
+            "actions": [{"do": type(a).__name__, **_plain(a)} for a in actions],
+            "plan": plan_body(plan) if plan is not None else None,
+        }
+        kind = type(actions[0]).__name__ if actions else "Planned"
+        self.conductor.ledger.record_decision(meta.uid, meta.namespace, meta.name, now, kind, body)
+
+
+def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:
+    """A forecast that ends before `until`, prolonged by the day before's shape and marked so."""
+    if forecast.series is None or until <= forecast.series.end or not forecast.freshness.usable:
+        return forecast
+    longer = extend(None, forecast.series, until)
+    if longer.end <= forecast.series.end:
+        return forecast
+    said = f"the issue ends {forecast.series.end:%m-%d %H:%MZ}; beyond it the day before is repeated (estimated)"
+    return replace(forecast, series=longer, detail="; ".join(x for x in (forecast.detail, said) if x))
+
+
+def plan_body(plan: JobPlan) -> dict[str, object]:
+    """A plan as JSON, for the book and for `-o json`."""
+    return {
+        "reason": str(plan.reason),
+        "explanation": plan.explanation,
+        "windows": [
+            {
+                "region": w.region,
+                "start": w.start.isoformat(),
+                "end": w.end.isoformat(),
+                "emissionsGrams": w.emissions_g,
+            }
+            for w in plan.windows
+        ],
+        "emissionsGrams": plan.emissions_g,
+        "runNowGrams": plan.run_now_g,
+        "savedGrams": plan.saved_g,
+        "latestStart": plan.latest_start.isoformat(),
+        "feasible": plan.feasible,
+        "edge": plan.edge,
+        "demo": plan.demo,
+        "vintages": dict(plan.vintages),
+        "alternatives": [
+            {
+                "region": a.region,
+                "emissionsGrams": a.emissions_g,
+                "windows": [{"start": w.start.isoformat(), "end": w.end.isoformat()} for w in a.windows],
+                "excludedBy": a.excluded_by,
+            }
+            for a in plan.alternatives
+        ],
+    }
+
+
+def _plain(action: Action) -> dict[str, object]:
+    return {f: getattr(action, f) for f in action.__dataclass_fields__}

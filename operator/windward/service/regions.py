@@ -1,0 +1,63 @@
+"""GreenRegions: as the planner sees them, and what they say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from windward.cluster import Cluster, Snapshot
+from windward.domain.fleet import Region
+from windward.domain.forecast import Forecast
+from windward_api.greenregion import GreenRegion, GreenRegionStatus
+from windward_api.meta import Condition, transition
+
+
+def regions_of(objects: Sequence[GreenRegion]) -> dict[str, Region]:
+    """Regions as the planner sees them."""
+    return {
+        o.metadata.name: Region(
+            o.metadata.name,
+            o.spec.grid_zone,
+            float(o.spec.pue),
+            {c.resource: float(c.count) for c in o.spec.capacity},
+        )
+        for o in objects
+    }
+
+
+def tend_regions(cluster: Cluster, snapshot: Snapshot, forecasts: Mapping[str, Forecast], now: datetime) -> None:
+    """Write the status of each region that changed."""
+    running: dict[str, int] = {}
+    for observed in snapshot.jobs:
+        for run in observed.live:
+            running[run.region] = running.get(run.region, 0) + 1
+    for region in snapshot.regions:
+        forecast = forecasts.get(region.spec.grid_zone)
+        status = _status(region, forecast, running.get(region.metadata.name, 0), now)
+        if status != region.status:
+            cluster.write_region_status(region, status)
+
+
+def _status(region: GreenRegion, forecast: Forecast | None, running: int, now: datetime) -> GreenRegionStatus:
+    series = forecast.series if forecast is not None else None
+    intensity = series.at(now) if series is not None else None
+    age = forecast.age(now) if forecast is not None else None
+    reason = str(forecast.freshness) if forecast is not None else "ProviderUnavailable"
+    condition = Condition(
+        type="ForecastFresh",
+        status="True" if reason in ("Live", "Cached") else "False",
+        reason=reason,
+        message=forecast.detail if forecast is not None else "",
+    )
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    return GreenRegionStatus(
+        observed_generation=region.metadata.generation,
+        zone=region.spec.grid_zone,
+        intensity=None if intensity is None else f"{intensity:.0f}",
+        intensity_at=hour if intensity is not None else None,
+        source=f"{series.source}, {series.kind}" if series is not None else None,
+        # To the hour: a status that changes every second would be written every second.
+        forecast_age_seconds=None if age is None else 3600 * int(age / timedelta(hours=1)),
+        running=running,
+        conditions=transition(region.status.conditions, (condition,), now),
+    )
