@@ -210,6 +210,8 @@ class LocalCluster:
             return phase_of_exit(code), code, at, ""
         if not self._alive(row):
             at = _last_sign(row) or self.real.now()
+            if row.told_real is not None:
+                return Phase.PAUSED, None, at, "ended before it could report"
             return Phase.LOST, None, at, "its process is gone without a word"
         if row.told_real is None:
             return Phase.RUNNING, None, None, ""

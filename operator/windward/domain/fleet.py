@@ -42,7 +42,7 @@ class Work:
         overhead: running time that each resume costs.
         started: at least one run did some of the work, so that the next start is a resume.
         running_in: region of the run that is going on now; going on there costs no overhead.
-        margin: share of the remaining time kept in reserve before the latest start.
+        margin: share of the duration kept in reserve before the finish-by time.
         asap: the user asked for an immediate start.
         spent_g: grams that its runs emitted so far.
     """
@@ -67,13 +67,18 @@ class Work:
     asap: bool = False
     spent_g: float = 0.0
 
+    @property
+    def reserve(self) -> timedelta:
+        """Time kept free before the finish-by, for what no plan foresees: a slower node, a late start, one more resume."""
+        return max(self.duration * self.margin, self.overhead if self.interruptible else timedelta(0))
+
     def latest_start(self) -> datetime:
         """When it must run without further pause to finish in time, whatever the carbon.
 
         Absolute: it follows from the finish-by time alone and never slides with replanning.
         """
         resume = self.overhead if self.started and self.running_in is None else timedelta(0)
-        return self.finish_by - self.remaining * (1.0 + self.margin) - resume
+        return self.finish_by - self.reserve - self.remaining - resume
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,8 +231,8 @@ class Grid:
             self._known_past.add(zone)
         try:
             return self._provider.history(zone, issue.start - self._past, issue.start)
-        except ProviderError as error:
-            log.info("no recent past: %s", error)
+        except Exception as error:  # whatever it is, the issue itself is good and must be used
+            log.info("no recent past for %s: %s", zone, error)
             return None
 
     def _restored(self, zone: str, now: datetime) -> Series | None:

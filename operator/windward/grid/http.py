@@ -23,8 +23,11 @@ from windward.grid.port import ForecastInvalid, InvalidReason, NotEntitled, Rate
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_JSON_DEPTH = 16
-TOTAL_S = 7.0  # a read that begins at the last moment may add READ_S: together below 10 s
+# A read that begins at the last moment may add READ_S to TOTAL_S: together below 10 s. Only the resolver of the system
+# keeps its own time.
+TOTAL_S = 7.0
 READ_S = 2.5
+CONNECT_S = 3.0
 ATTEMPTS = 3
 
 
@@ -51,7 +54,6 @@ class JsonClient:
         self._client = httpx.Client(
             transport=None if proxied else _PublicOnly(private),
             follow_redirects=False,
-            timeout=httpx.Timeout(read_s, connect=min(3.0, total_s)),
             # No compression: a small body must not become a large one after the limit was checked.
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "windward"},
         )
@@ -65,7 +67,9 @@ class JsonClient:
         """
         give_up_at = time.monotonic() + self._total_s
         attempts = stamina.retry_context(
-            on=lambda error: isinstance(error, Unreachable) and not isinstance(error, RateLimited),
+            on=lambda error: (
+                isinstance(error, Unreachable) and not isinstance(error, RateLimited) and time.monotonic() < give_up_at
+            ),
             attempts=ATTEMPTS,
             timeout=self._total_s / 2,
             wait_initial=0.2,
@@ -82,10 +86,10 @@ class JsonClient:
 
     def _body(self, zone: str, path: str, give_up_at: float) -> bytes:
         host = self._base_url.host
-        if time.monotonic() >= give_up_at:
-            raise Unreachable(zone, f"{host} did not answer in {self._total_s:g} s")
+        left_s = max(give_up_at - time.monotonic(), 0.01)
+        timeout = httpx.Timeout(min(self._read_s, left_s), connect=min(CONNECT_S, left_s))
         try:
-            with self._client.stream("GET", self._base_url.join(path)) as response:
+            with self._client.stream("GET", self._base_url.join(path), timeout=timeout) as response:
                 _check_status(zone, host, response)
                 return self._read(zone, response, give_up_at)
         except httpx.HTTPError as error:
@@ -120,17 +124,24 @@ class _PublicOnly(httpx.HTTPTransport):
         self._private = private
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self._private:
+            return super().handle_request(request)
         host = request.url.host
-        if not self._private:
-            address = public_address(host, request.url.port or 443)
-            # The certificate is still checked against the name.
-            request.extensions = {**request.extensions, "sni_hostname": host}
-            request.url = request.url.copy_with(host=address)  # the Host header was set before and stays
-        return super().handle_request(request)
+        # The certificate is still checked against the name, and the Host header was set before and stays.
+        request.extensions = {**request.extensions, "sni_hostname": host}
+        refused = None
+        for address in public_addresses(host, request.url.port or 443):
+            request.url = request.url.copy_with(host=address)
+            try:
+                return super().handle_request(request)
+            except httpx.ConnectError as error:  # no route to this one, for example IPv6 without a network for it
+                refused = error
+        assert refused is not None  # a name that resolves has an address
+        raise refused
 
 
-def public_address(host: str, port: int) -> str:
-    """The first address of `host`, provided that every one of them is public.
+def public_addresses(host: str, port: int) -> list[str]:
+    """The first two addresses of `host`, provided that every one of them is public.
 
     Raises:
         httpx.ConnectError: the name does not resolve, or an address is loopback, private, link-local or reserved.
@@ -146,7 +157,7 @@ def public_address(host: str, port: int) -> str:
             ip = ip.ipv4_mapped or ip
         if not ip.is_global or ip.is_multicast:
             raise httpx.ConnectError(f"{host} resolves to {address}, which is not public")
-    return addresses[0]
+    return list(dict.fromkeys(addresses))[:2]
 
 
 def _check_status(zone: str, host: str, response: httpx.Response) -> None:

@@ -146,7 +146,8 @@ class Provider(Protocol):
         """What is known afterwards: the whole periods that overlap [start, end), without a gap.
 
         It may begin later or end earlier than asked: check `Series.covers`. `quality` says per period whether it is
-        an actual or the provider's own estimate. Nothing that lies in the future is ever returned as history.
+        an actual or the provider's own estimate. A live service returns nothing that is not over yet; a recording has
+        no present, so whoever replays one asks for no more than the past of his own clock.
 
         Raises:
             ProviderError: one of the tree above; `ForecastInvalid(EMPTY)` where nothing overlaps.

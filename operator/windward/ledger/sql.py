@@ -36,9 +36,7 @@ from windward.ledger.port import Body, Decision, LedgerError, LedgerUnavailable,
 from windward.ledger.tables import ENERGY_KEY, decisions, energy, issues, receipts
 from windward.ledger.upgrade import upgrade
 
-_ROWS_A_STATEMENT = 500  # x 13 columns: below SQLite's 32,766 and PostgreSQL's 65,535 parameters
 _BUSY_S = 10
-_RECEIPT_ATTEMPTS = 5
 
 
 class SqlLedger:
@@ -111,11 +109,8 @@ class SqlLedger:
         for row in rows:
             _check_interval(row)
         values = [{column: getattr(row, column) for column in _ENERGY_COLUMNS} for row in rows]
-        new = 0
         with self._writing() as connection:
-            for i in range(0, len(values), _ROWS_A_STATEMENT):
-                new += self._add(connection, energy, values[i : i + _ROWS_A_STATEMENT], ENERGY_KEY)
-        return new
+            return self._add(connection, energy, values, ENERGY_KEY) if values else 0
 
     def energy(self, uid: str) -> Sequence[EnergyInterval]:
         table = energy.c
@@ -163,18 +158,18 @@ class SqlLedger:
             "body": text,
             "sha256": codec.sha256(text),
         }
-        for _ in range(_RECEIPT_ATTEMPTS):
-            with self._writing() as connection:
-                newest = connection.execute(
-                    select(receipts).where(receipts.c.uid == uid).order_by(receipts.c.revision.desc()).limit(1)
-                ).first()
-                if newest is not None and all(newest._mapping[column] == value for column, value in row.items()):
-                    return int(newest.revision)
-                revision = 1 if newest is None else int(newest.revision) + 1
-                if self._add(connection, receipts, [row | {"revision": revision}], ("uid", "revision")):
-                    return revision
-            # Another process took this revision number in between: look again.
-        raise LedgerUnavailable(f"the receipt of {uid} could not be numbered", "Too many writers; try again.")
+        with self._writing() as connection:
+            if connection.dialect.name == "postgresql":
+                # One writer a job at a time, so that two do not take the same number. SQLite has one writer anyway.
+                connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(uid, 0))))
+            newest = connection.execute(
+                select(receipts).where(receipts.c.uid == uid).order_by(receipts.c.revision.desc()).limit(1)
+            ).first()
+            if newest is not None and all(newest._mapping[column] == value for column, value in row.items()):
+                return int(newest.revision)
+            revision = 1 if newest is None else int(newest.revision) + 1
+            connection.execute(receipts.insert().values(row | {"revision": revision}))
+            return revision
 
     def receipts(
         self,
@@ -205,8 +200,9 @@ class SqlLedger:
     def _add(self, connection: Connection, table: Table, rows: list[dict[str, Any]], key: Sequence[str]) -> int:
         """Insert the rows whose key is new; returns how many."""
         insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert
-        statement = insert(table).values(rows).on_conflict_do_nothing(index_elements=list(key))
-        return connection.execute(statement).rowcount
+        statement = insert(table).on_conflict_do_nothing(index_elements=list(key))
+        # Counting what is returned: a row count is not to be had on PostgreSQL once a column is returned.
+        return len(connection.execute(statement.returning(table.c[key[0]]), rows).all())
 
     def _read(self, query: Select[Any]) -> Sequence[Row[Any]]:
         with self._turn_if(self._readers_wait), _told_plainly(), self._engine.connect() as connection:

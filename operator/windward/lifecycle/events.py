@@ -37,7 +37,7 @@ def _planned(old: GreenJobStatus, plan: JobPlan | None, new: GreenJobStatus) -> 
     if not before.reason:
         chosen = "RunNowChosen" if plan.reason in (Reason.RUN_NOW, Reason.SAVING_BELOW_THRESHOLD) else "Planned"
         return [Event(chosen, plan.explanation)]
-    waiting = not old.runs and before.windows and after.windows
+    waiting = new.attempt == 0 and before.windows and after.windows
     if waiting and abs((before.windows[0].start - after.windows[0].start).total_seconds()) >= 60:
         moved = f"start moved {before.windows[0].start:%m-%d %H:%MZ} -> {after.windows[0].start:%m-%d %H:%MZ}"
         return [Event("Replanned", f"{moved}: {plan.explanation}")]

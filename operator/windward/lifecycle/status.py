@@ -164,7 +164,10 @@ def _on_track(observed: Observed, plan: JobPlan | None, now: datetime) -> Condit
     if now > finish_by:
         return _condition("OnTrack", "False", "DeadlineMissed", f"was to be finished by {finish_by:%Y-%m-%d %H:%MZ}")
     if plan is not None and not plan.feasible and (plan.windows or plan.reason is Reason.CAPACITY_FULL):
-        return _condition("OnTrack", "False", "DeadlineAtRisk", plan.explanation)
+        late = f"expected to finish {plan.windows[-1].end:%m-%d %H:%MZ}, " if plan.windows else ""
+        return _condition(
+            "OnTrack", "False", "DeadlineAtRisk", f"{late}finish by {finish_by:%m-%d %H:%MZ}: {plan.explanation}"
+        )
     return _condition("OnTrack", "True", "SlackAvailable")
 
 

@@ -13,7 +13,7 @@ from windward_api.contract import EXIT_PAUSED
 from windward_api.greenjob import GreenJobSpec, InterruptionPolicy
 
 DEFAULT_POWER_W = 100.0  # a busy server core or two; every figure that rests on it is marked estimated
-MARGIN = 0.05  # share of the remaining time kept in reserve before the latest start
+MARGIN = 0.05  # share of the duration kept in reserve before the finish-by time
 
 
 def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:

@@ -21,6 +21,8 @@ from windward.planning.pauses import best_pauses
 from windward.planning.windows import Candidate, Place, best_window, place
 from windward_api.greenjob import Fallback
 
+_WORTH_SAYING = 0.005  # a saving below this is called running now
+
 
 def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previous: Plan | None = None) -> Plan:
     """Place the whole fleet.
@@ -57,6 +59,7 @@ class _Placing:
         self.places = tuple(self._places())
         self.earliest = max(work.earliest, now).timestamp()
         self.latest_start = work.latest_start()
+        self.latest_end = (work.finish_by - work.reserve).timestamp()
 
     def _places(self) -> list[Place]:
         out = []
@@ -97,7 +100,9 @@ class _Placing:
         if not work.started and work.min_saving > 0 and share is not None and share < work.min_saving:
             return self._at_once(Reason.SAVING_BELOW_THRESHOLD, share)
         starts_now = best.segments[0][1] <= self.earliest + 1 and len(best.segments) == 1
-        return replace(made, reason=Reason.RUN_NOW) if starts_now else made
+        if starts_now and (share is None or share < _WORTH_SAYING):
+            return self._made(Reason.RUN_NOW, best, options)
+        return made
 
     def _length_s(self, region: str | None = None) -> float:
         """Length of one unbroken window, with the resume that it begins with."""
@@ -112,7 +117,7 @@ class _Placing:
             if self.work.running_in not in (None, p.region.name) and not self.work.interruptible:
                 continue
             length = self._length_s(p.region.name)
-            latest = self.latest_start.timestamp()
+            latest = self.latest_end - length
             out.append(best_window(p, self.work, length, self.earliest, latest, self.occupancy))
         return out
 
@@ -120,12 +125,17 @@ class _Placing:
         work = self.work
         if not work.interruptible:
             return None
-        reserve = work.remaining * work.margin
-        return best_pauses(self.places, work, self.earliest, (work.finish_by - reserve).timestamp(), self.occupancy)
+        return best_pauses(self.places, work, self.earliest, self.latest_end, self.occupancy)
 
     def _at_once(self, reason: Reason, best_share: float | None = None) -> JobPlan:
-        """Start now, without a break: where it runs, else at home if there is room, else wherever there is."""
-        order = sorted(self.known, key=lambda r: (r != self.work.running_in, r != self.work.home))
+        """Start now, without a break: where it runs, else where it emits least of the regions that have room.
+
+        A saving too small to wait for is too small to leave home for; so is one that nobody can tell.
+        """
+        stays = reason is Reason.SAVING_BELOW_THRESHOLD
+        order = sorted(
+            self.known, key=lambda r: (r != self.work.running_in, 0.0 if stays else self._now_g(r), r != self.work.home)
+        )
         for region in order:
             length = self._length_s(region)
             span = (np.array([self.earliest]), np.array([self.earliest + length]))
@@ -138,6 +148,12 @@ class _Placing:
         length = self._length_s(region)
         segment = (region, self.earliest, self.earliest + length)
         return self._made(reason, Candidate((segment,), 0.0), [], best_share)
+
+    def _now_g(self, region: str) -> float:
+        """Grams of starting in `region` at once; infinite where they are not known."""
+        end = self.earliest + self._length_s(region)
+        grams = self._window(region, self.earliest, end).emissions_g
+        return grams if grams is not None else np.inf
 
     def _without_forecast(self) -> JobPlan:
         """The declared fallback; whatever it is, the latest start stands."""

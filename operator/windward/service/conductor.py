@@ -19,7 +19,7 @@ from windward.domain.fleet import Fleet, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Plan
-from windward.domain.run import Phase
+from windward.domain.run import Phase, Run
 from windward.domain.series import Series
 from windward.forecasting import extend
 from windward.grid.cache import Grid
@@ -37,6 +37,7 @@ from windward_api.greenregion import GreenRegion
 
 log = logging.getLogger(__name__)
 SETTLE_EVERY = timedelta(hours=1)
+LAST_WORDS = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Cycle:
     plan: Plan
     forecasts: Mapping[str, Forecast]
     actions: Mapping[str, tuple[Action, ...]]
+    accounts: Mapping[str, Account | None]
     wake_at: datetime | None
     errors: Mapping[str, str]
 
@@ -82,6 +84,7 @@ class Conductor:
             )
             try:
                 actions[observed.key] = turn.take(now)
+                accounts[observed.key] = turn.account
             except AttemptConflict as e:
                 log.info("%s: %s; looking again", observed.key, e)
             except (ClusterError, LedgerError) as e:
@@ -91,7 +94,8 @@ class Conductor:
         tend_crons(self.cluster, snapshot, now)
         tend_regions(self.cluster, snapshot, forecasts, now)
         self.previous = plan
-        return Cycle(now, snapshot, plan, forecasts, actions, self._wake_at(snapshot, plan, now), errors)
+        wake_at = self._wake_at(snapshot, plan, now)
+        return Cycle(now, snapshot, plan, forecasts, actions, accounts, wake_at, errors)
 
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
         """Zones whose forecasts are needed."""
@@ -124,7 +128,7 @@ class Conductor:
         try:
             for run in observed.runs:
                 region = regions.get(run.region)
-                if run.phase.live or region is None or (observed.uid, run.attempt) in self._booked:
+                if region is None or (observed.uid, run.attempt) in self._booked or not _final(run, now):
                     continue
                 self.ledger.record_energy(energy_of_run(observed, run, region, now))
                 self._booked.add((observed.uid, run.attempt))
@@ -287,6 +291,15 @@ class _Turn:
         }
         kind = type(actions[0]).__name__ if actions else "Planned"
         self.conductor.ledger.record_decision(meta.uid, meta.namespace, meta.name, now, kind, body)
+
+
+def _final(run: Run, now: datetime) -> bool:
+    """Whether a run has ended and nothing more will be heard of it. Of a run that was told to stop the last words may
+    come a moment after its pod is seen to be gone, and a row once in the book stays."""
+    if run.phase.live:
+        return False
+    wordless = run.report is None and run.phase in (Phase.PAUSED, Phase.LOST)
+    return not wordless or run.finished_at is None or now >= run.finished_at + LAST_WORDS
 
 
 def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:

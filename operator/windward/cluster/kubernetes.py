@@ -1,0 +1,232 @@
+"""A Kubernetes cluster: a batch/v1 Job per run, in the region's nodes by node selector.
+
+Reads are whole lists from etcd, so that no decision rests on an old view. Writes are idempotent by name. Pausing is
+the child's `suspend`: the Job controller then ends the pod with its grace period and never makes another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from windward.cluster.kube_api import JSON_PATCH, Api, NotFound
+from windward.cluster.kube_runs import PodEnd, pod_end, runs_of, uid_of
+from windward.cluster.parse import read_job, read_objects
+from windward.cluster.port import AttemptConflict, BadObject, ClusterError, Refused, Snapshot, Unavailable
+from windward.domain.clock import Clock
+from windward.domain.observed import Event, Observed
+from windward.manifests import RunFacts, render_job
+from windward.manifests.job import LABEL_UID, RuntimeImage
+from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
+from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenregion import GreenRegion, GreenRegionStatus
+from windward_api.scalars import format_time
+
+log = logging.getLogger(__name__)
+OURS = "/apis/windward.dev/v1alpha1"
+WATCH_S = 300
+Body = dict[str, Any]
+
+
+@dataclass
+class KubernetesCluster:
+    """See `Cluster`.
+
+    Attributes:
+        namespaces: where GreenJobs are looked after; empty: everywhere.
+    """
+
+    api: Api
+    clock: Clock
+    runtime: RuntimeImage
+    namespaces: tuple[str, ...] = ()
+    _seen: dict[str, PodEnd] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def snapshot(self) -> Snapshot:
+        crons, regions, bad = read_objects(self._all(OURS, "greencronjobs"), self.api.items(f"{OURS}/greenregions"))
+        bodies = self._all(OURS, "greenjobs")
+        # Children after their owners: the number of a child made in between is claimed already.
+        jobs = self._all("/apis/batch/v1", "jobs", labelSelector=LABEL_UID)
+        pods = self._all("/api/v1", "pods", labelSelector=LABEL_UID)
+        self._remember(pods)
+        children, their_pods = _by_uid(jobs), _by_uid(pods)
+        now, out = self.clock.now(), []
+        for body in bodies:
+            job = read_job(body)
+            if isinstance(job, BadObject):
+                bad.append(job)
+                continue
+            uid = job.metadata.uid
+            with self._lock:
+                seen = dict(self._seen)
+            out.append(
+                Observed(job, runs_of(children.get(uid, ()), their_pods.get(uid, ()), seen, job.status.runs, now))
+            )
+        self._forget(jobs)
+        return Snapshot(tuple(out), tuple(crons), tuple(regions), tuple(bad))
+
+    def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
+        meta = observed.job.metadata
+        patch = {
+            "metadata": {"resourceVersion": meta.resource_version},
+            "status": {"attempt": attempt, "attemptRegion": region},
+        }
+        job = read_job(self.api.patch(f"{_path('greenjobs', meta.namespace, meta.name)}/status", patch))
+        if isinstance(job, BadObject):
+            raise AttemptConflict(job.message)
+        return job
+
+    def create_run(self, job: GreenJob, attempt: int, region: GreenRegion) -> None:
+        facts = RunFacts(job, attempt, region)
+        path = f"/apis/batch/v1/namespaces/{job.metadata.namespace}/jobs"
+        try:
+            self.api.post(path, render_job(facts, self.runtime))
+        except AttemptConflict:
+            found = self.api.get(f"{path}/{facts.name}")
+            owners = found["metadata"].get("ownerReferences") or []
+            if not any(o.get("uid") == job.metadata.uid for o in owners):
+                raise Refused(f"Job {facts.name} belongs to somebody else: delete or rename it") from None
+
+    def stop_run(self, job: GreenJob, name: str) -> None:
+        try:
+            self.api.patch(
+                f"/apis/batch/v1/namespaces/{job.metadata.namespace}/jobs/{name}", {"spec": {"suspend": True}}
+            )
+        except NotFound:
+            return
+
+    def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
+        meta = job.metadata
+        try:
+            self._status("greenjobs", meta.namespace, meta.name, status)
+        except NotFound:
+            return
+        for event in events:
+            self._emit(job, event)
+
+    def write_bad(self, bad: BadObject, status: GreenJobStatus) -> None:
+        try:
+            self._status("greenjobs", bad.namespace, bad.name, status)
+        except NotFound:
+            return
+
+    def write_cron_status(self, cron: GreenCronJob, status: GreenCronJobStatus) -> None:
+        self._status("greencronjobs", cron.metadata.namespace, cron.metadata.name, status)
+
+    def write_region_status(self, region: GreenRegion, status: GreenRegionStatus) -> None:
+        self._status("greenregions", None, region.metadata.name, status)
+
+    def create_job(self, body: Mapping[str, Any]) -> None:
+        namespace = body["metadata"]["namespace"]
+        try:
+            self.api.post(_path("greenjobs", namespace), body)
+        except AttemptConflict:
+            return  # the tick's job is there: its name is the scheduled time
+
+    def delete_job(self, namespace: str, name: str) -> None:
+        try:
+            self.api.delete(_path("greenjobs", namespace, name), propagationPolicy="Background")
+        except NotFound:
+            return
+
+    def watch_pods(self, stop: threading.Event, heard: Callable[[], None]) -> None:
+        """Follow our pods until `stop`: remember how they end, and say that something happened.
+
+        A pod that is paused is gone soon after its last words; only a watch hears them for sure.
+        """
+        while not stop.is_set():
+            try:
+                for path in self._paths("/api/v1", "pods"):
+                    self._watch_once(path, stop, heard)
+            except ClusterError as e:
+                log.info("%s; watching again", e)
+                stop.wait(2.0)
+
+    def _watch_once(self, path: str, stop: threading.Event, heard: Callable[[], None]) -> None:
+        listed = self.api.get(path, labelSelector=LABEL_UID)
+        self._remember(listed.get("items") or [])
+        heard()
+        # With several namespaces each is followed in turn, in short watches; the sweep catches what falls between.
+        seconds = WATCH_S if len(self.namespaces) < 2 else 5
+        version = listed["metadata"]["resourceVersion"]
+        for kind, pod in self.api.watch(path, seconds, labelSelector=LABEL_UID, resourceVersion=version):
+            if stop.is_set():
+                return
+            if kind != "BOOKMARK":
+                self._remember([pod])
+                heard()
+
+    def _remember(self, pods: Sequence[Body]) -> None:
+        for pod in pods:
+            end = pod_end(pod)
+            name = (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name")
+            if end is not None and name:
+                with self._lock:
+                    self._seen[name] = end
+
+    def _forget(self, jobs: Sequence[Body]) -> None:
+        """Ends of pods whose Jobs are gone."""
+        names = {j["metadata"]["name"] for j in jobs}
+        with self._lock:
+            for name in [n for n in self._seen if n not in names]:
+                del self._seen[name]
+
+    def _paths(self, group: str, plural: str) -> list[str]:
+        if not self.namespaces:
+            return [f"{group}/{plural}"]
+        return [f"{group}/namespaces/{n}/{plural}" for n in self.namespaces]
+
+    def _all(self, group: str, plural: str, **query: str) -> list[Body]:
+        return [item for path in self._paths(group, plural) for item in self.api.items(path, **query)]
+
+    def _status(self, plural: str, namespace: str | None, name: str, status: Any) -> None:
+        """Replace a status whole. One writer, so that no version is needed."""
+        value = status.model_dump(by_alias=True, mode="json", exclude_none=True)
+        patch = [{"op": "add", "path": "/status", "value": value}]
+        self.api.patch(f"{_path(plural, namespace, name)}/status", patch, JSON_PATCH)
+
+    def _emit(self, job: GreenJob, event: Event) -> None:
+        """One Event; the same sentence within the same minute has the same name and is told once."""
+        meta, at = job.metadata, self.clock.now()
+        digest = hashlib.sha256(f"{meta.uid}{event.reason}{event.message}{at:%Y%m%d%H%M}".encode()).hexdigest()[:16]
+        stamp = format_time(at)
+        body = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{meta.name[:200]}.{digest}", "namespace": meta.namespace},
+            "involvedObject": {
+                "apiVersion": job.api_version, "kind": job.kind, "name": meta.name, "namespace": meta.namespace,
+                "uid": meta.uid, "resourceVersion": meta.resource_version,
+            },
+            "reason": event.reason,
+            "message": event.message,
+            "type": "Warning" if event.warning else "Normal",
+            "source": {"component": "windward"},
+            "reportingComponent": "windward.dev/operator",
+            "firstTimestamp": stamp,
+            "lastTimestamp": stamp,
+            "count": 1,
+        }  # fmt: skip
+        try:
+            self.api.post(f"/api/v1/namespaces/{meta.namespace}/events", body)
+        except AttemptConflict:
+            pass
+        except (Refused, Unavailable, NotFound) as e:
+            log.warning("event %s for %s/%s was not written: %s", event.reason, meta.namespace, meta.name, e)
+
+
+def _path(plural: str, namespace: str | None, name: str = "") -> str:
+    place = f"/namespaces/{namespace}" if namespace is not None else ""
+    return f"{OURS}{place}/{plural}" + (f"/{name}" if name else "")
+
+
+def _by_uid(children: Sequence[Body]) -> dict[str, list[Body]]:
+    out: dict[str, list[Body]] = {}
+    for child in children:
+        out.setdefault(uid_of(child), []).append(child)
+    return out

@@ -1,0 +1,36 @@
+"""kopf's part: it watches our objects and rings. Level-triggered: what happened does not matter, only that it did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import kopf
+
+from windward.service.ears import Ears
+from windward.service.loop import Loop
+
+
+def register(registry: kopf.OperatorRegistry, loop: Loop, ears: Ears) -> None:
+    """Handlers for the three kinds. `on.event` leaves no finalizer and no annotation on anything."""
+
+    async def seen(meta: kopf.Meta, **_: Any) -> None:
+        ears.told(str(meta.get("uid", "")), str(meta.get("resourceVersion", "")))
+        loop.ring()
+
+    for plural in ("greenjobs", "greencronjobs", "greenregions"):
+        kopf.on.event("windward.dev", "v1alpha1", plural, registry=registry)(seen)
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """kopf as a quiet watcher: see `docs/decisions/0003-kopf-rings-conductor-decides.md`."""
+    settings.posting.enabled = False  # events are ours, one per transition
+    settings.scanning.disabled = True  # no right to list CRDs or namespaces is needed
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    settings.watching.connect_timeout = 10
+    settings.queueing.worker_limit = 50
+    settings.queueing.idle_timeout = 0.2
+    settings.persistence.consistency_timeout = 0
+    settings.persistence.finalizer = "windward.dev/kopf"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="windward.dev")
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="windward.dev")

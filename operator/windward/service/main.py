@@ -1,0 +1,120 @@
+"""`windward-operator`: the process in the operator's pod. `windward-operator check` is what `helm test` runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+
+import kopf
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from windward import __version__
+from windward.cluster.kube_api import Api, connect
+from windward.cluster.kubernetes import KubernetesCluster
+from windward.grid.cache import Grid
+from windward.ledger.port import open_ledger
+from windward.manifests.job import RuntimeImage
+from windward.service.clock import SystemClock
+from windward.service.conductor import Conductor
+from windward.service.ears import Ears
+from windward.service.handlers import configure, register
+from windward.service.health import serve
+from windward.service.local import PAST
+from windward.service.loop import Loop
+from windward.service.metrics import Metrics
+from windward.service.providers import provider_of
+from windward.service.settings import Settings
+
+log = logging.getLogger("windward.operator")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the operator until SIGTERM."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["check"]:
+        from windward.service.check import check
+
+        return check()
+    if arguments in (["--version"], ["version"]):
+        sys.stdout.write(f"windward-operator {__version__}\n")
+        return 0
+    if arguments:
+        sys.stderr.write(f"error: unknown argument {arguments[0]}\nfix: windward-operator [check | version]\n")
+        return 2
+    settings = Settings()
+    logs(settings.log_level)
+    return run(settings)
+
+
+def run(settings: Settings) -> int:
+    """Wire the rooms and let kopf's loop hold the process; it ends on SIGTERM or when its watch fails for good."""
+    clock, ears, metrics = SystemClock(), Ears(), Metrics()
+    runtime = RuntimeImage(settings.worker_image, settings.worker_image_pull_policy, settings.storage_claim)
+    cluster = KubernetesCluster(Api(connect()), clock, runtime, settings.namespaces)
+    ledger = open_ledger(settings.database_url.get_secret_value())
+    grid = Grid(provider_of(settings.provider, clock, settings.trace_file), ledger, past=PAST)
+    loop = Loop(Conductor(cluster, grid, ledger, clock), clock, settings.sweep_seconds, ears, metrics)
+
+    server = serve(settings.http_port, loop.dead, loop.unready, metrics.registry)
+    ticks = BackgroundScheduler(timezone="UTC")
+    ticks.add_job(
+        loop.refresh, "interval", seconds=settings.forecast_seconds, jitter=10, max_instances=1, coalesce=True
+    )
+    ticks.start()
+    threading.Thread(target=loop.run, name="conductor", daemon=True).start()
+    threading.Thread(target=cluster.watch_pods, args=(loop.stop, loop.ring), name="pods", daemon=True).start()
+    log.info("windward %s: provider %s, namespaces %s", __version__, settings.provider, settings.namespaces or "all")
+    try:
+        asyncio.run(_watch(settings, loop, ears))
+    finally:
+        loop.stop.set()
+        loop.ring()
+        ticks.shutdown(wait=False)
+        server.shutdown()
+        ledger.close()
+    return 0
+
+
+async def _watch(settings: Settings, loop: Loop, ears: Ears) -> None:
+    registry = kopf.OperatorRegistry()
+    register(registry, loop, ears)
+    options = kopf.OperatorSettings()
+    configure(options)
+    everywhere = not settings.namespaces
+    await kopf.operator(
+        registry=registry,
+        settings=options,
+        standalone=True,
+        clusterwide=everywhere,
+        namespaces=settings.namespaces,
+    )
+
+
+def logs(level: str) -> None:
+    """JSON lines on stderr; requests and their headers are never logged."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for noisy in ("urllib3", "kopf", "apscheduler", "httpx", "alembic"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

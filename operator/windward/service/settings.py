@@ -1,0 +1,34 @@
+"""The operator's settings: environment variables with the prefix WINDWARD_, checked once at the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an administrator sets, by the chart's values."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDWARD_", frozen=True)
+
+    database_url: SecretStr = Field(SecretStr("sqlite:////data/book.db"), description="The book: SQLite or PostgreSQL.")
+    provider: Literal["trace", "neso"] = Field("trace", description="Source of carbon data.")
+    trace_file: Path | None = Field(
+        None, description="Recording for the trace provider; without one, the bundled demo."
+    )
+    worker_image: str = Field("ghcr.io/windward-dev/windward-worker:0.1.0", description="Image of the shared runtime.")
+    worker_image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    storage_claim: str = Field("windward-storage", description="Claim that train and infer use without spec.storage.")
+    sweep_seconds: int = Field(30, ge=1, le=600, description="All objects are looked at at least this often.")
+    forecast_seconds: int = Field(900, ge=10, le=86_400, description="Forecasts are refreshed this often.")
+    namespaces: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma list; empty: all namespaces.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    http_port: int = Field(8080, ge=1, le=65535, description="Health and metrics.")
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _comma_list(cls, text: object) -> object:
+        return tuple(n.strip() for n in text.split(",") if n.strip()) if isinstance(text, str) else text
