@@ -190,8 +190,6 @@ class Grid:
             series = overlay(layers, issue.start - self._past, issue.end)
             if series is None or not series.covers(issue.start, issue.end):
                 series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
-            # The series is the issue's: whatever past it carries, its age is the issue's age.
-            series = replace(series, source=issue.source, issued_at=issue.issued_at, fetched_at=issue.fetched_at)
             self._zones[zone] = _Zone(series, issue, vintage, taken_at=now)
             self._counters["refreshed"] += 1
 

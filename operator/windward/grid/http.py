@@ -153,9 +153,9 @@ def public_addresses(host: str, port: int) -> list[str]:
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
     for address in addresses:
         ip = ipaddress.ip_address(address)
-        if isinstance(ip, ipaddress.IPv6Address):
-            ip = ip.ipv4_mapped or ip
-        if not ip.is_global or ip.is_multicast:
+        # An IPv4 address in IPv6 clothes (::ffff:10.0.0.1) is refused whatever it maps to: no resolver needs it here.
+        mapped = isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None
+        if mapped or not ip.is_global or ip.is_multicast:
             raise httpx.ConnectError(f"{host} resolves to {address}, which is not public")
     return list(dict.fromkeys(addresses))[:2]
 

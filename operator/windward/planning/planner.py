@@ -21,6 +21,7 @@ from windward.planning.pauses import best_pauses
 from windward.planning.windows import Candidate, Place, best_window, place
 from windward_api.greenjob import Fallback
 
+_PAUSE_WORTH = 0.01  # pausing must save this share of an unbroken window's grams: no forecast is better than that
 _WORTH_SAYING = 0.005  # a saving below this is called running now
 
 
@@ -89,7 +90,10 @@ class _Placing:
     def _cheapest(self) -> JobPlan:
         """The best of all regions and shapes, unless too little is saved to wait for it."""
         work = self.work
-        options = [c for c in (*self._windows(), self._pauses()) if c is not None]
+        options = [c for c in self._windows() if c is not None]
+        paused = self._pauses()
+        if paused is not None and paused.grams < (1 - _PAUSE_WORTH) * min((c.grams for c in options), default=np.inf):
+            options.append(paused)
         if not options:
             blocked = any(self.occupancy.bounded(p.region.name, work.demand) for p in self.places)
             return self._without_windows(Reason.CAPACITY_FULL) if blocked else self._without_forecast()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from windward import planning
@@ -21,7 +21,6 @@ from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Obser
 from windward.domain.plan import JobPlan, Plan
 from windward.domain.run import Phase, Run
 from windward.domain.series import Series
-from windward.forecasting import extend
 from windward.grid.cache import Grid
 from windward.grid.port import ProviderError
 from windward.ledger.port import Ledger, LedgerError
@@ -31,6 +30,7 @@ from windward.lifecycle.events import events_of
 from windward.lifecycle.receipt import receipt_of
 from windward.lifecycle.status import Context, refused
 from windward.service.crons import tend_crons
+from windward.service.planned import lengthened, plan_body
 from windward.service.regions import regions_of, tend_regions
 from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion
@@ -300,51 +300,6 @@ def _final(run: Run, now: datetime) -> bool:
         return False
     wordless = run.report is None and run.phase in (Phase.PAUSED, Phase.LOST)
     return not wordless or run.finished_at is None or now >= run.finished_at + LAST_WORDS
-
-
-def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:
-    """A forecast that ends before `until`, prolonged by the day before's shape and marked so."""
-    if forecast.series is None or until <= forecast.series.end or not forecast.freshness.usable:
-        return forecast
-    longer = extend(None, forecast.series, until)
-    if longer.end <= forecast.series.end:
-        return forecast
-    said = f"the issue ends {forecast.series.end:%m-%d %H:%MZ}; beyond it the day before is repeated (estimated)"
-    return replace(forecast, series=longer, detail="; ".join(x for x in (forecast.detail, said) if x))
-
-
-def plan_body(plan: JobPlan) -> dict[str, object]:
-    """A plan as JSON, for the book and for `-o json`."""
-    return {
-        "reason": str(plan.reason),
-        "explanation": plan.explanation,
-        "windows": [
-            {
-                "region": w.region,
-                "start": w.start.isoformat(),
-                "end": w.end.isoformat(),
-                "emissionsGrams": w.emissions_g,
-            }
-            for w in plan.windows
-        ],
-        "emissionsGrams": plan.emissions_g,
-        "runNowGrams": plan.run_now_g,
-        "savedGrams": plan.saved_g,
-        "latestStart": plan.latest_start.isoformat(),
-        "feasible": plan.feasible,
-        "edge": plan.edge,
-        "demo": plan.demo,
-        "vintages": dict(plan.vintages),
-        "alternatives": [
-            {
-                "region": a.region,
-                "emissionsGrams": a.emissions_g,
-                "windows": [{"start": w.start.isoformat(), "end": w.end.isoformat()} for w in a.windows],
-                "excludedBy": a.excluded_by,
-            }
-            for a in plan.alternatives
-        ],
-    }
 
 
 def _plain(action: Action) -> dict[str, object]:

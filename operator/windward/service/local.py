@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from windward.cluster.local import LocalCluster
+from windward.cluster.parse import read_job
+from windward.cluster.port import BadObject
 from windward.cluster.store import Store
+from windward.domain.observed import Observed
+from windward.domain.run import Phase
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
 from windward.ledger.port import Ledger, open_ledger
@@ -83,6 +87,35 @@ class LocalWorld:
             if body["kind"] == "GreenJob":
                 uids.append(stored["metadata"]["uid"])
         return uids
+
+    def renew(self, body: Mapping[str, Any]) -> None:
+        """Make room for a job of this name: one that ended is put away (its accounts stay in the book), one that has
+        not goes on, with the clock that it was driven by."""
+        meta = body["metadata"]
+        old = self.store.get("GreenJob", meta.get("namespace", "default"), meta["name"])
+        if old is None:
+            return
+        job = read_job(old)
+        if isinstance(job, BadObject) or Observed(job).ended:
+            self.store.delete("GreenJob", old["metadata"]["namespace"], meta["name"])
+            self.store.delete_runs(old["metadata"]["uid"])
+        else:
+            self.resume_clock(old["metadata"]["uid"])
+
+    def pause(self, uids: Sequence[str], patience_s: float = 60.0) -> None:
+        """Ask what runs for its checkpoint, and wait for it."""
+        cluster = LocalCluster(self.store, self.home, self.clock, self.real, self.clock.speed, frozenset(uids))
+        try:
+            for _ in range(int(patience_s / 0.2)):
+                live = [(o.job, r) for o in cluster.snapshot().jobs for r in o.live]
+                if not live:
+                    return
+                for job, run in live:
+                    if run.phase is not Phase.STOPPING:
+                        cluster.stop_run(job, run.name)
+                self.real.sleep(0.2)
+        finally:
+            cluster.close()
 
     def resume_clock(self, uid: str) -> None:
         """Take up the planned time where a job's last driver left it: the world stood still while nobody looked,

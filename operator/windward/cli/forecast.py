@@ -1,0 +1,121 @@
+"""`windward forecast`: strips of the coming hours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from windward.cli import text
+from windward.cli.errors import CliError, Exit
+from windward.cli.sources import forecasts_for, moment, span
+from windward.domain.forecast import Forecast
+from windward.domain.series import Series
+from windward_api.scalars import format_duration, format_time
+
+
+def forecast(
+    zones: Sequence[str],
+    horizon: str,
+    duration: str,
+    scale: str,
+    at: str,
+    provider: str,
+    trace: Path | None,
+    output: str,
+) -> None:
+    """Print strips, or the series themselves."""
+    now, ahead, length = moment(at), span(horizon, "--horizon"), span(duration, "--duration")
+    known, grid = forecasts_for(zones, now, provider, trace)
+    if output == "json":
+        print(json.dumps(document(known, now), indent=2))
+    else:
+        print(_strips(known, now, ahead, length, shared=scale == "shared"))
+    errors = grid.errors()
+    if errors and len(errors) == len(known):
+        first = next(iter(errors.values()))
+        raise CliError("no forecast could be had", cause=str(first), fix="windward doctor", code=Exit.UNREACHABLE)
+
+
+def document(known: dict[str, Forecast], now: datetime) -> dict[str, Any]:
+    """The forecasts as data."""
+    return {
+        "apiVersion": "cli.windward.dev/v1",
+        "kind": "ForecastList",
+        "now": format_time(now),
+        "items": [series_body(f) for f in known.values()],
+    }
+
+
+def series_body(f: Forecast) -> dict[str, Any]:
+    """One forecast as data: enough to compute any window's grams again."""
+    body: dict[str, Any] = {"zone": f.zone, "freshness": str(f.freshness), "detail": f.detail}
+    s = f.series
+    if s is not None:
+        body |= {
+            "source": s.source,
+            "signal": str(s.kind.signal),
+            "scope": str(s.kind.scope),
+            "basis": str(s.kind.basis),
+            "unit": "gCO2e/kWh",
+            "issuedAt": format_time(s.issued_at),
+            "vintage": f.vintage,
+            "attribution": s.attribution,
+            "demo": s.demo,
+            "edgesEpochSeconds": s.edges.tolist(),
+            "intensityGramsPerKwh": s.intensity_g_per_kwh.tolist(),
+            "quality": [str(q) for q in s.quality],
+        }
+    return body
+
+
+def _strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: timedelta, *, shared: bool) -> str:
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    hours = max(1, int(ahead / timedelta(hours=1)))
+    values = {z: text.hourly(f.series, hour, hours) for z, f in known.items() if f.series is not None}
+    everything = [v for vs in values.values() for v in vs]
+    if not everything:
+        return "no zone has a forecast"
+    header = [
+        "ZONE", "NOW", f"{hours} h, one cell = 1 h, {'shared scale' if shared else 'own scale'}", "MIN",
+        f"BEST {format_duration(length)} (UTC)", "AVG", "VS NOW", "",
+    ]  # fmt: skip
+    rows = [header]
+    for zone, f in sorted(known.items(), key=lambda item: min(values.get(item[0]) or [1e9])):
+        if f.series is None or not values.get(zone):
+            rows.append([zone, "", f.detail[:60], "", "", "", "", str(f.freshness)])
+            continue
+        scale = everything if shared else values[zone]
+        rows.append(_row(zone, f.series, values[zone], min(scale), max(scale), now, now + ahead, length))
+    series = next(f.series for f in known.values() if f.series is not None)
+    return f"{_head(series, now)}\n{text.table(rows, right=(1, 3, 5, 6))}\n{series.attribution}".rstrip()
+
+
+def _row(
+    zone: str,
+    series: Series,
+    values: list[float],
+    low: float,
+    high: float,
+    now: datetime,
+    end: datetime,
+    length: timedelta,
+) -> list[str]:
+    at_once = series.at(now)
+    best = text.best_start(series, now, end, length)
+    row = [zone, f"{at_once:.0f}" if at_once is not None else "", text.strip(values, low, high), f"{min(values):.0f}"]
+    if best is None:
+        return [*row, "does not fit", "", "", ""]
+    start, mean = best
+    finish = start + length
+    direct = series.mean(now, now + length) if series.covers(now, now + length) else None
+    edge = "edge" if finish >= min(series.end, end) - timedelta(minutes=1) else ""
+    window = f"{start:%a %H:%M}-{finish:%H:%M}"
+    return [*row, window, f"{mean:.0f}", text.percent(mean / direct - 1 if direct else None), edge]
+
+
+def _head(series: Series, now: datetime) -> str:
+    mark = "DEMO " if series.demo else ""
+    return f"{mark}Forecast from {now:%Y-%m-%d %H:%MZ}  {series.kind}  gCO2e/kWh  {series.source}"

@@ -1,0 +1,103 @@
+"""A receipt for people. All figures come from the book's receipt, none is computed anew but sums of its rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from windward.cli import text
+from windward_api.scalars import format_duration
+
+Body = Mapping[str, Any]
+
+
+def card(body: Body, sha256: str) -> str:
+    """The receipt of one job on a few lines."""
+    lines = [_head(body), _energy(body), _carbon(body), *_work(body), *_runs(body)]
+    if body.get("note"):
+        lines.append(f"clock     {body['note']}")
+    lines += [f"data      {source}" for source in _sources(body)]
+    again = f"windward report --name {body['job']['name']}"
+    lines.append(f"record    sha256:{sha256[:16]}  {len(body['intervals'])} intervals; all of them: {again}")
+    if body.get("demo"):
+        lines.append(f"          {body['demo']}")
+    return "\n".join(lines)
+
+
+def _head(body: Body) -> str:
+    starts = [datetime.fromisoformat(i["start"]) for i in body["intervals"]]
+    finished = datetime.fromisoformat(body["finishedAt"])
+    submitted = datetime.fromisoformat(body["submittedAt"])
+    waited = min(starts, default=finished) - submitted
+    ran = timedelta(seconds=body["runTimeSeconds"])
+    state = "settled" if body["settled"] else "provisional: intensities may still be revised"
+    return (
+        f"RECEIPT   {body['job']['namespace']}/{body['job']['name']}  ran {_span(ran)} in {len(body['runs'])} run"
+        f"{'s' if len(body['runs']) != 1 else ''}, waited {_span(waited)}  ({state})"
+    )
+
+
+def _span(span: timedelta) -> str:
+    coarse = timedelta(minutes=1) if span > timedelta(minutes=10) else timedelta(seconds=1)
+    return format_duration(coarse * round(span / coarse))
+
+
+def _energy(body: Body) -> str:
+    parts: dict[tuple[str, str, str], float] = defaultdict(float)
+    grid_j = 0.0
+    for i in body["intervals"]:
+        parts[i["component"], i["method"], i["source"]] += i["joules"]
+        grid_j += i["joules"] * i["pue"]
+    said = " + ".join(f"{c} {j / 3.6e6:.3g} ({m}, {s})" for (c, m, s), j in sorted(parts.items(), key=lambda p: -p[1]))
+    return f"energy    {body['energyJoules'] / 3.6e6:.4g} kWh: {said}; with PUE {grid_j / 3.6e6:.4g} kWh"
+
+
+def _carbon(body: Body) -> str:
+    mark = "" if body["method"] == "measured" else "~"
+    zones = ", ".join(sorted({i["zone"] for i in body["intervals"]}))
+    out = f"carbon    {text.grams(body['emissionsGrams'], mark)} (hourly, location-based, {zones})"
+    if body["savedGrams"] is None or not body["runNowGrams"]:
+        return f"{out}  run at once: unknown"
+    share = -body["savedGrams"] / body["runNowGrams"]
+    home = body["baseline"]["region"]
+    return (
+        f"{out}  run at once at {home} {text.grams(body['runNowGrams'], mark)}"
+        f"  saved {text.grams(body['savedGrams'], mark)} ({text.percent(share)})"
+    )
+
+
+def _work(body: Body) -> list[str]:
+    work = body["work"]
+    if not work["unitsDone"]:
+        return []
+    unit = work["unit"]
+    scale = body.get("timeScale", 1.0)
+    figures = "".join(f"  {k} {v:.4g}" for k, v in sorted(work["metrics"].items()))
+    per = f"{work['joulesPerUnit'] / scale:.4g} J/{unit}" + (" in real time" if scale != 1.0 else "")
+    return [f"work      {work['unitsDone']:.0f} {unit}s  {per}{figures}"]
+
+
+def _runs(body: Body) -> list[str]:
+    out: list[str] = []
+    for run in body["runs"]:
+        rows = [i for i in body["intervals"] if i["attempt"] == run["attempt"]]
+        if not rows:
+            continue
+        a = min(datetime.fromisoformat(i["start"]) for i in rows)
+        b = max(datetime.fromisoformat(i["end"]) for i in rows)
+        joules = sum(i["joules"] for i in rows)
+        known = [i["emissionsGrams"] for i in rows]
+        g = None if any(x is None for x in known) else sum(known)
+        mean = 3.6e6 * g / sum(i["joules"] * i["pue"] for i in rows) if g is not None and joules else None
+        at = f" at {mean:.0f} g/kWh" if mean is not None else ""
+        out.append(
+            f"{'runs' if not out else '    '}      {run['attempt']}  {run['region']}  {text.day_time(a)} to {b:%H:%MZ}"
+            f"  {run['phase']}  {joules / 3.6e6:.3g} kWh  {text.grams(g)}{at}"
+        )
+    return out
+
+
+def _sources(body: Body) -> list[str]:
+    return [f"{s['zone']}: {s['source']}, {s['kind']}  {s['attribution']}" for s in body["intensity"]]

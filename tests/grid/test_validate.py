@@ -1,0 +1,143 @@
+"""What a carbon answer must be; one row for every way in which a real service has been wrong."""
+
+import math
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from windward.domain.series import Basis, Kind, Quality, Scope, Signal
+from windward.grid import ForecastInvalid, InvalidReason, is_flat
+from windward.grid.validate import UNITS, Answer, Origin, validate
+
+LIFE_CYCLE = Kind(Signal.AVERAGE, Scope.LIFE_CYCLE, Basis.CONSUMPTION)
+DIRECT = Kind(Signal.AVERAGE, Scope.DIRECT, Basis.CONSUMPTION)
+MARGINAL = Kind(Signal.MARGINAL, Scope.DIRECT, Basis.PRODUCTION)
+NOW = datetime(2026, 11, 21, 9, 20, tzinfo=UTC)
+H = 3600.0
+T0 = datetime(2026, 11, 21, 9, tzinfo=UTC).timestamp()
+R = InvalidReason
+
+
+def read(values, starts=None, *, kind=LIFE_CYCLE, zone="DE", unit="gCO2eq/kWh", ends=None, step_s=None, now=NOW):
+    starts = [T0 + H * k for k in range(len(values))] if starts is None else starts
+    answer = Answer(zone, unit, starts, values, Quality.FORECAST, ends, step_s)
+    return validate("DE", answer, Origin(kind, "test", NOW, NOW), now=now)
+
+
+def at(*hours):
+    return [T0 + H * k for k in hours]
+
+
+# (name, values, how the answer is given, reason)
+REFUSED = [
+    ("nothing", [], {}, R.EMPTY),
+    ("only nulls", [None, None], {}, R.EMPTY),
+    ("only -1", [-1, -1, -1], {}, R.EMPTY),
+    ("null inside", [300, None, 320], {}, R.NULL),
+    ("-1 inside", [300, -1, 320], {}, R.SENTINEL),
+    ("NaN", [300, math.nan, 320], {}, R.NOT_A_NUMBER),
+    ("infinity", [300, math.inf], {}, R.NOT_A_NUMBER),
+    ("text", [300, "310"], {}, R.NOT_A_NUMBER),
+    ("true", [300, True], {}, R.NOT_A_NUMBER),
+    ("a list", [300, [1]], {}, R.NOT_A_NUMBER),
+    ("negative", [300, -0.5], {}, R.NEGATIVE),
+    ("a thousand million", [300, 1e9], {}, R.IMPLAUSIBLE),
+    ("just above the limit", [300, 2000.01], {}, R.IMPLAUSIBLE),
+    ("beyond any float", [300, 10**400], {}, R.IMPLAUSIBLE),
+    ("a missing hour read as 0", [300, 0, 310], {"kind": DIRECT}, R.ZERO),
+    ("0 with life-cycle factors", [20, 0, 20], {}, R.ZERO),
+    ("a broken exporter's 0", [0] * 5, {"kind": DIRECT}, R.ZERO),
+    ("a marginal day of nothing", [0] * 24, {"kind": MARGINAL}, R.ZERO),
+    ("kg/kWh sold as g/kWh", [0.31, 0.29, 0.4], {}, R.WRONG_UNIT),
+    ("an unknown unit", [300, 310], {"unit": "index"}, R.WRONG_UNIT),
+    ("another zone (fallback to the caller)", [300, 310], {"zone": "FR"}, R.WRONG_ZONE),
+    ("more times than values", [300], {"starts": at(0, 1)}, R.MALFORMED),
+    ("one point of unknown length", [300], {}, R.MALFORMED),
+    ("newest first", [300, 310, 320], {"starts": at(2, 1, 0)}, R.UNSORTED),
+    ("a swapped pair", [300, 310, 320], {"starts": at(0, 2, 1)}, R.UNSORTED),
+    ("an hour twice", [300, 310, 320], {"starts": at(0, 1, 1)}, R.DOUBLED),
+    ("the day of 25 local hours", [1e2] * 5, {"starts": at(0, 1, 2, 1, 2)}, R.DOUBLED),
+    ("an hour missing", [300, 310, 320, 330], {"starts": at(0, 1, 3, 4)}, R.GAP),
+    ("the day of 23 local hours", [300, 310, 320, 330], {"starts": at(0, 1, 2, 4)}, R.GAP),
+    ("a half hour among hours, ends unstated", [300, 310, 320, 330], {"starts": at(0, 1, 1.5, 2.5)}, R.MIXED_STEPS),
+    ("not a time", [300, 310], {"starts": [T0, math.nan]}, R.BAD_TIME),
+    ("ends before it starts", [300, 310], {"ends": at(1, 0.5)}, R.BAD_TIME),
+    ("a stated gap", [300, 310], {"ends": at(0.5, 2)}, R.GAP),
+    ("a stated overlap", [300, 310], {"ends": at(1.5, 2)}, R.DOUBLED),
+    ("past only", [300, 310], {"starts": at(-3, -2)}, R.PAST_ONLY),
+    ("it ends just now", [300, 310], {"starts": at(-2 + 1 / 3, -1 + 1 / 3)}, R.PAST_ONLY),
+    ("begins after the next period", [300, 310], {"starts": at(3, 4)}, R.STARTS_LATE),
+]
+
+
+@pytest.mark.parametrize(("values", "given", "reason"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_refused(values, given, reason):
+    with pytest.raises(ForecastInvalid) as refusal:
+        read(values, **given)
+    assert refusal.value.reason is reason
+    assert refusal.value.zone == "DE"
+    assert str(refusal.value).startswith(f"carbon data for DE refused ({reason.value}): ")
+
+
+# (name, values, how the answer is given, what is taken)
+TAKEN = [
+    ("a plain answer", [300, 310.5], {}, [300, 310.5]),
+    ("a horizon cut off by nulls", [300, 310, None, None], {}, [300, 310]),
+    ("a horizon cut off by -1", [300, 310, -1], {}, [300, 310]),
+    ("nulls where the actuals stand", [None, 300, 310], {"starts": at(-1, 0, 1)}, [300, 310]),
+    ("the limit itself", [300, 2000], {}, [300, 2000]),
+    ("a marginal 0", [300, 0, 0, 310], {"kind": MARGINAL}, [300, 0, 0, 310]),
+    ("a direct 0 on an almost carbon-free grid", [3, 0, 2], {"kind": DIRECT}, [3, 0, 2]),
+    ("a constant zone", [432] * 4, {}, [432] * 4),
+    ("it begins with the next period", [300, 310], {"starts": at(1, 2)}, [300, 310]),
+    ("it begins in the past", [290, 300, 310], {"starts": at(-1, 0, 1)}, [290, 300, 310]),
+    ("history needs no future", [300, 310], {"starts": at(-9, -8), "now": None}, [300, 310]),
+    ("mixed steps, stated ends", [300, 310, 320], {"starts": at(0, 1, 1.5), "ends": at(1, 1.5, 2)}, [300, 310, 320]),
+    ("one point of known length", [300], {"step_s": H}, [300]),
+    ("one point with a stated end", [300], {"ends": at(1)}, [300]),
+    ("five minutes", [300, 310, 320], {"starts": at(0.25, 0.25 + 1 / 12, 0.25 + 2 / 12)}, [300, 310, 320]),
+    ("pounds per megawatt-hour", [1000, 500], {"unit": "lbs_co2_per_mwh"}, [453.59237, 226.796185]),
+    ("kilograms per kilowatt-hour, honestly", [0.3, 0.4], {"unit": "kg/kWh"}, [300, 400]),
+    ("no zone in the answer", [300, 310], {"zone": None}, [300, 310]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "given", "expected"), [row[1:] for row in TAKEN], ids=[row[0] for row in TAKEN])
+def test_taken(values, given, expected):
+    series = read(values, **given)
+    assert series.intensity_g_per_kwh.tolist() == pytest.approx(expected, rel=1e-12)
+    assert len(series.quality) == len(expected)
+
+
+def test_edges_follow_the_stated_ends():
+    series = read([300, 310, 320], at(0, 1, 1.5), ends=at(1, 1.5, 2))
+    assert ((series.edges - T0) / H).tolist() == [0, 1, 1.5, 2]
+
+
+def test_quality_stays_with_its_value_when_ends_are_cut():
+    quality = [Quality.FORECAST, Quality.MEASURED, Quality.ESTIMATED, Quality.FORECAST]
+    answer = Answer("DE", "g/kWh", at(-1, 0, 1, 2), [None, 300, 310, None], quality)
+    series = validate("DE", answer, Origin(LIFE_CYCLE, "test", NOW, NOW), now=NOW)
+    assert series.quality == (Quality.MEASURED, Quality.ESTIMATED)
+
+
+def test_arrays_and_lists_are_judged_alike():
+    for values in ([300.0, -2.0], [300.0, math.nan, 300.0], [300.0, 5000.0]):
+        reasons = set()
+        for given in (values, np.array(values)):
+            with pytest.raises(ForecastInvalid) as refusal:
+                read(given)
+            reasons.add(refusal.value.reason)
+        assert len(reasons) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "flat"), [([432] * 5, True), ([432, 432.3], True), ([432, 434], False), ([432], False)]
+)
+def test_flatness_says_that_waiting_gains_nothing(values, flat):
+    assert is_flat(read(values, step_s=H)) is flat
+
+
+def test_every_unit_is_written_as_it_is_looked_up():
+    assert all(unit == unit.strip().lower() for unit in UNITS)
