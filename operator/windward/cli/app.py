@@ -99,15 +99,13 @@ def run(
     output: Output = "table",
 ) -> None:
     """Run a command or a manifest on this machine: wait for the clean hours, run, meter, receipt."""
-    from windward.cli.run import run_command, run_files
+    from windward.cli.run import World, run_command, run_files
 
-    world = {"provider": provider, "trace": trace, "speed": speed, "start": start}
+    world = World(provider, trace, speed, start)
     if file:
-        code = run_files(file, output=output, **world)
+        code = run_files(file, world, output)
     else:
-        code = run_command(
-            command or [], duration, deadline, zone, watts, name, pausable=pausable, output=output, **world
-        )
+        code = run_command(command or [], duration, deadline, zone, watts, name, world, output, pausable=pausable)
     raise typer.Exit(code)
 
 
@@ -123,9 +121,9 @@ def apply(
 ) -> None:
     """Submit manifests: to the cluster, or run them on this machine to the end."""
     if local:
-        from windward.cli.run import run_files
+        from windward.cli.run import World, run_files
 
-        raise typer.Exit(run_files(file, output=output, provider=provider, trace=trace, speed=speed, start=start))
+        raise typer.Exit(run_files(file, World(provider, trace, speed, start), output))
     from windward.cli.remote import apply_files
 
     apply_files(file, output)
@@ -210,6 +208,10 @@ def version() -> None:
 
 def main() -> None:
     """Run a command; every error leaves as error, cause, fix and an exit code."""
+    import logging
+
+    # Trouble that matters is told by the commands in their own words.
+    logging.basicConfig(level=os.environ.get("WINDWARD_LOG_LEVEL", "CRITICAL"), format="%(name)s: %(message)s")
     try:
         app(standalone_mode=True)
     except CliError as e:

@@ -33,10 +33,8 @@ def _row(job: GreenJob | BadObject) -> list[str]:
         return [job.namespace, job.name, "Refused", "InvalidSpec", *[""] * 7]
     s = job.status.summary
     done = f"{job.status.progress_percent} %" if job.status.progress_percent is not None else ""
-    meta = job.metadata
-    return [
-        meta.namespace, meta.name, s.state, s.reason, s.zone, s.start, s.finish_by, s.energy, s.emissions, s.saved, done,
-    ]  # fmt: skip
+    where = [job.metadata.namespace, job.metadata.name, s.state, s.reason, s.zone]
+    return [*where, s.start, s.finish_by, s.energy, s.emissions, s.saved, done]
 
 
 def _body(job: GreenJob) -> dict[str, object]:

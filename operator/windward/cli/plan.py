@@ -33,7 +33,7 @@ def plan(files: Sequence[Path], *, check: bool, at: str, provider: str, trace: P
     if output == "json":
         print(json.dumps(_document(fleet, known, made), indent=2))
     else:
-        print("\n\n".join(_card(w, made.jobs[w.key], fleet, known, now) for w in fleet.work))
+        print("\n\n".join(card(w, made.jobs[w.key], fleet, known, now) for w in fleet.work))
     if check and not all(p.feasible for p in made.jobs.values()):
         raise SystemExit(Exit.INFEASIBLE)
 
@@ -73,7 +73,7 @@ def _document(fleet: Fleet, known: dict[str, Forecast], made: Plan) -> dict[str,
     }
 
 
-def _card(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast], now: datetime) -> str:
+def card(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast], now: datetime) -> str:
     """One job on a few lines."""
     lines = [f"GreenJob {work.key}  {format_duration(work.duration)}  finish by {_when(work.finish_by, now)}"]
     lines += _plan_lines(work, p, now)

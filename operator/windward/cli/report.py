@@ -58,8 +58,8 @@ def _one(receipts: Sequence[Receipt], name: str, output: str) -> None:
     print(card(newest.body, newest.sha256))
     lines = [
         [
-            str(i["attempt"]), i["start"][:16], i["end"][11:16], i["component"], f"{i['joules']:.6g}", i["method"], i["zone"],
-            f"{i['pue']:.3g}", _plain(i["intensityGramsPerKwh"]), _plain(i["emissionsGrams"]),
+            str(i["attempt"]), i["start"][:16], i["end"][11:16], i["component"], f"{i['joules']:.6g}", i["method"],
+            i["zone"], f"{i['pue']:.3g}", _plain(i["intensityGramsPerKwh"]), _plain(i["emissionsGrams"]),
         ]
         for i in rows
     ]  # fmt: skip

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,31 @@ from windward.service.local import LocalWorld, state_home
 Bodies = list[dict[str, Any]]
 
 
-def run_files(
-    files: Sequence[Path], *, output: str, provider: str, trace: Path | None, speed: float, start: str
-) -> int:
+@dataclass(frozen=True, slots=True)
+class World:
+    """How the local world is opened: source of carbon data, and its clock."""
+
+    provider: str = "trace"
+    trace: Path | None = None
+    speed: float = 1.0
+    start: str = ""
+    home: Path | None = None
+
+    def open(self) -> LocalWorld:
+        """Open it.
+
+        Raises:
+            CliError: the state, the book or the trace cannot be opened.
+        """
+        try:
+            start = moment(self.start, "--start") if self.start else None
+            home = self.home or state_home()
+            return LocalWorld.open(home, provider=self.provider, trace=self.trace, start=start, speed=self.speed)
+        except (ProviderError, LedgerError, ValueError, OSError) as e:
+            raise CliError("the local state cannot be opened", cause=str(e), fix="windward doctor") from e
+
+
+def run_files(files: Sequence[Path], how: World, output: str) -> int:
     """Run the GreenJobs of the files here."""
     objects = read_objects(files)
     if objects.crons:
@@ -35,7 +58,7 @@ def run_files(
         raise CliError(f"GreenCronJob {names}: this command ends with its jobs", fix=fix, code=Exit.USAGE)
     if not objects.jobs:
         raise CliError("no GreenJob in the files", fix="add one, or see examples/", code=Exit.USAGE)
-    cycle, world, uids = drive(list(objects.bodies), provider=provider, trace=trace, speed=speed, start=start)
+    cycle, world, uids = drive(list(objects.bodies), how)
     return finish(cycle, world, uids, output)
 
 
@@ -46,13 +69,10 @@ def run_command(
     zone: str,
     watts: int,
     name: str,
+    how: World,
+    output: str,
     *,
     pausable: bool,
-    output: str,
-    provider: str,
-    trace: Path | None,
-    speed: float,
-    start: str,
 ) -> int:
     """Run one command here; its exit code is ours."""
     if not command:
@@ -63,7 +83,7 @@ def run_command(
     if not zone:
         sys.stderr.write("no --zone given: starts at once, and grams stay unknown\n")
     bodies = [_region(zone), _job(command, duration, deadline, watts, name, pausable=pausable)]
-    cycle, world, uids = drive(bodies, provider=provider, trace=trace, speed=speed, start=start)
+    cycle, world, uids = drive(bodies, how)
     finish(cycle, world, uids, output)
     codes = [r.exit_code for o in cycle.snapshot.jobs for r in o.runs]
     last = codes[-1] if codes else None
@@ -103,27 +123,9 @@ def _job(
     return {"apiVersion": "windward.dev/v1alpha1", "kind": "GreenJob", "metadata": metadata, "spec": spec}
 
 
-def drive(
-    bodies: Bodies,
-    *,
-    provider: str,
-    trace: Path | None,
-    speed: float = 1.0,
-    start: str = "",
-    home: Path | None = None,
-    board: Board | None = None,
-) -> tuple[Cycle, LocalWorld, list[str]]:
+def drive(bodies: Bodies, how: World, board: Board | None = None) -> tuple[Cycle, LocalWorld, list[str]]:
     """Create the objects and turn the conductor until their jobs have ended."""
-    try:
-        world = LocalWorld.open(
-            home or state_home(),
-            provider=provider,
-            trace=trace,
-            start=moment(start, "--start") if start else None,
-            speed=speed,
-        )
-    except (ProviderError, LedgerError, ValueError, OSError) as e:
-        raise CliError("the local state cannot be opened", cause=str(e), fix="windward doctor") from e
+    world = how.open()
     regions = {b["metadata"]["name"] for b in bodies if b["kind"] == "GreenRegion"}
     for body in bodies:
         if body["kind"] == "GreenJob":

@@ -69,7 +69,7 @@ class Work:
 
     @property
     def reserve(self) -> timedelta:
-        """Time kept free before the finish-by, for what no plan foresees: a slower node, a late start, one more resume."""
+        """Time kept free before the finish-by for what no plan foresees: a slower node, one more resume."""
         return max(self.duration * self.margin, self.overhead if self.interruptible else timedelta(0))
 
     def latest_start(self) -> datetime:

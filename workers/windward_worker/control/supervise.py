@@ -1,0 +1,111 @@
+"""Runs any command under the contract: passes SIGTERM on, meters it, reports for it, leaves its exit code.
+
+The steps: start the child in its own process group; wait, forwarding a pause; write the Report (the child's own
+words kept, its energy filled in); leave the exit file; exit as the child did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from windward_api.contract import EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
+from windward_worker.control.clock import now, rfc3339
+from windward_worker.control.env import ENV_EXIT_FILE, RunEnv
+from windward_worker.control.files import write_atomic
+from windward_worker.control.pause import PauseRequest
+from windward_worker.control.report import read_progress, read_report, write_report
+from windward_worker.energy import EnergyRecorder, choose_meter
+
+log = logging.getLogger("windward.exec")
+
+HOLD_S = 1.0  # a pause is passed on this long after the start at the earliest: interpreters install handlers late
+POLL_S = 0.1
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _die_with_parent() -> None:
+    """In the child: be killed when the supervisor dies, so that no orphan runs on beside its successor (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    environ = {k: v for k, v in os.environ.items() if k != ENV_EXIT_FILE}  # ours, not a nested supervisor's
+    return subprocess.Popen(command, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
+
+
+def _wait(child: subprocess.Popen[bytes], pause: PauseRequest) -> int:
+    """The child's exit code, as a shell would give it. Forwards one SIGTERM to its group once a pause is asked."""
+    started_s = time.monotonic()
+    forwarded = False
+    while True:
+        try:
+            code = child.wait(POLL_S)
+        except subprocess.TimeoutExpired:
+            if pause.asked and not forwarded and time.monotonic() - started_s >= HOLD_S:
+                forwarded = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGTERM)
+            continue
+        return 128 - code if code < 0 else code
+
+
+def _outcome(code: int, asked: bool) -> tuple[Outcome, str]:
+    if code == EXIT_DONE:
+        return Outcome.SUCCEEDED, ""
+    if code == EXIT_PAUSED:
+        return Outcome.PAUSED, ""
+    if asked and code == 128 + signal.SIGTERM:
+        return Outcome.FAILED, (
+            "ended by SIGTERM when asked to pause: the command does not honour the pause contract; let it write a "
+            f"checkpoint on SIGTERM and exit {EXIT_PAUSED}, or set interruption.policy to Never or Restart"
+        )
+    return Outcome.FAILED, f"exit code {code}" + (f" (signal {code - 128})" if code > 128 else "")
+
+
+def _report(env: RunEnv, code: int, asked: bool, recorder: EnergyRecorder) -> Report:
+    """What the child said, checked against its exit code; else what can be known from outside."""
+    outcome, message = _outcome(code, asked)
+    energy = recorder.series()
+    said = read_report(env.report_file)
+    if said is not None:
+        if said.outcome != outcome:  # the exit code is what Kubernetes acts on
+            message = message or f"reported {said.outcome}, but exit code {code} means {outcome}"
+            said = said.model_copy(update={"outcome": outcome, "message": message})
+        return said if said.energy is not None else said.model_copy(update={"energy": energy})
+    progress = read_progress(env.progress_file) or Progress(fraction=0.0)
+    if outcome is Outcome.SUCCEEDED:
+        progress = progress.model_copy(update={"fraction": 1.0})
+    progress = progress.model_copy(update={"updated_at": now(), "energy_j": energy.total_j})
+    return Report(outcome=outcome, progress=progress, energy=energy, message=message)
+
+
+def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
+    """Run `command` to its end; returns its exit code (128 + signal if a signal ended it, 127 if it cannot start)."""
+    if env.report_file is not None and env.report_file.exists():
+        env.report_file.write_bytes(b"")  # a report of an earlier run is not this one's
+    choice = choose_meter(env.power_w)
+    recorder = EnergyRecorder(choice.meters)
+    try:
+        child = _start(command)
+    except OSError as error:
+        code, message = 127, f"cannot start {command[0]!r}: {error.strerror or error}; check the command and its image"
+        log.error(message)
+        write_report(env.report_file, Report(outcome=Outcome.FAILED, progress=Progress(fraction=0), message=message))
+    else:
+        with recorder:
+            code = _wait(child, pause)
+        write_report(env.report_file, _report(env, code, pause.asked, recorder))
+    if env.exit_file is not None:
+        document = {"exit_code": code, "finished_at": rfc3339(now())}
+        write_atomic(env.exit_file, json.dumps(document).encode())
+    return code

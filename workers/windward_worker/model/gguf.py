@@ -1,0 +1,173 @@
+"""Reading GGUF: metadata and tensors, dequantised to float32.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little-endian). Every length is
+checked against the file before it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from windward_worker.control import Refused
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+STRING, ARRAY = 8, 9
+COUNT_LIMIT = 1 << 24
+
+
+def _scale(blocks: Bytes, at: int) -> Floats:
+    """A float16 of each block, (N, 1), at byte `at`."""
+    scale: Floats = blocks[:, at : at + 2].copy().view("<f2").astype(np.float32)
+    return scale
+
+
+def _nibbles(packed: Bytes) -> Floats:
+    """(N, 16) bytes to (N, 32) values: low halves first, then high halves."""
+    values: Floats = np.concatenate((packed & 0x0F, packed >> 4), axis=1).astype(np.float32)
+    return values
+
+
+def _f32(blocks: Bytes) -> Floats:
+    return blocks.view("<f4").astype(np.float32)
+
+
+def _f16(blocks: Bytes) -> Floats:
+    return blocks.view("<f2").astype(np.float32)
+
+
+def _q8_0(blocks: Bytes) -> Floats:
+    """x = d q; block: float16 d, 32 int8 q."""
+    return _scale(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
+
+
+def _q4_0(blocks: Bytes) -> Floats:
+    """x = d (q - 8); block: float16 d, 16 bytes of nibbles."""
+    return _scale(blocks, 0) * (_nibbles(blocks[:, 2:]) - 8)
+
+
+def _q4_1(blocks: Bytes) -> Floats:
+    """x = d q + m; block: float16 d, float16 m, 16 bytes of nibbles."""
+    return _scale(blocks, 0) * _nibbles(blocks[:, 4:]) + _scale(blocks, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How values are stored: values and bytes of a block, and the way back."""
+
+    name: str
+    values: int
+    bytes: int
+    decode: Callable[[Bytes], Floats]
+
+
+ENCODINGS = {
+    0: Encoding("F32", 1, 4, _f32),
+    1: Encoding("F16", 1, 2, _f16),
+    2: Encoding("Q4_0", 32, 18, _q4_0),
+    3: Encoding("Q4_1", 32, 20, _q4_1),
+    8: Encoding("Q8_0", 32, 34, _q8_0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor lies. `shape` is outermost first, as numpy has it; GGUF writes it the other way round."""
+
+    shape: tuple[int, ...]
+    encoding: Encoding
+    offset: int  # from the file's begin
+    size: int  # bytes
+
+
+class GgufFile:
+    """A GGUF file, opened and checked; tensors are decoded when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises Refused where the file is damaged or of another kind; OSError."""
+        self.name = path.name
+        self._data: Bytes = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
+        self._place = 0
+        try:
+            self.metadata, self.tensors = self._parse()
+        except (struct.error, UnicodeDecodeError, ValueError, RecursionError) as error:
+            raise Refused(f"{path.name}: not a readable GGUF file: {error}; fetch it again") from error
+
+    def _parse(self) -> tuple[dict[str, Any], dict[str, TensorInfo]]:
+        if bytes(self._take(4)) != b"GGUF":
+            raise ValueError("it does not begin with GGUF")
+        version, tensors, pairs = self._number("<I"), self._number("<Q"), self._number("<Q")
+        if version not in (2, 3) or max(tensors, pairs) > COUNT_LIMIT:
+            raise ValueError(f"version {version} with {tensors} tensors and {pairs} entries")
+        metadata = {}
+        for _ in range(pairs):
+            key = self._string()
+            metadata[key] = self._value(self._number("<I"))
+        infos = [self._info() for _ in range(tensors)]
+        align = int(metadata.get("general.alignment", 32))
+        if align < 1 or align > 1 << 16:
+            raise ValueError(f"alignment {align}")
+        base = -(-self._place // align) * align
+        placed = {}
+        for name, shape, encoding, offset in infos:
+            size = math.prod(shape) // encoding.values * encoding.bytes
+            if shape[-1] % encoding.values or base + offset + size > len(self._data):
+                raise ValueError(f"tensor {name} of shape {shape} lies outside the file or splits a block")
+            placed[name] = TensorInfo(shape, encoding, base + offset, size)
+        return metadata, placed
+
+    def _take(self, count: int) -> Bytes:
+        if count > len(self._data) - self._place:
+            raise ValueError(f"{count} bytes wanted at {self._place} of {len(self._data)}")
+        self._place += count
+        return self._data[self._place - count : self._place]
+
+    def _number(self, form: str) -> Any:
+        return struct.unpack(form, bytes(self._take(struct.calcsize(form))))[0]
+
+    def _string(self) -> str:
+        return bytes(self._take(self._number("<Q"))).decode()
+
+    def _value(self, kind: int) -> Any:
+        if kind == STRING:
+            return self._string()
+        if kind == ARRAY:
+            inner, count = self._number("<I"), self._number("<Q")
+            if inner == ARRAY or count > COUNT_LIMIT:
+                raise ValueError(f"an array of {count} values of type {inner}")
+            if inner in SCALARS:
+                raw = self._take(count * struct.calcsize(SCALARS[inner]))
+                return np.frombuffer(raw.tobytes(), dtype=np.dtype(SCALARS[inner])).tolist()
+            return [self._value(inner) for _ in range(count)]
+        if kind not in SCALARS:
+            raise ValueError(f"a value of unknown type {kind}")
+        return self._number(SCALARS[kind])
+
+    def _info(self) -> tuple[str, tuple[int, ...], Encoding, int]:
+        name, dims = self._string(), self._number("<I")
+        if not 1 <= dims <= 4:
+            raise ValueError(f"tensor {name} has {dims} dimensions")
+        shape = tuple(self._number("<Q") for _ in range(dims))[::-1]
+        kind, offset = self._number("<I"), self._number("<Q")
+        if kind not in ENCODINGS:
+            known = ", ".join(e.name for e in ENCODINGS.values())
+            raise ValueError(f"tensor {name} is stored as type {kind}; known are {known}")
+        return name, shape, ENCODINGS[kind], offset
+
+    def tensor(self, name: str) -> Floats:
+        """A tensor as float32. Raises Refused where there is none of this name."""
+        info = self.tensors.get(name)
+        if info is None:
+            raise Refused(f"{self.name} holds no tensor {name}; it is not a Llama-style model")
+        raw = np.asarray(self._data[info.offset : info.offset + info.size])
+        return info.encoding.decode(raw.reshape(-1, info.encoding.bytes)).reshape(info.shape)

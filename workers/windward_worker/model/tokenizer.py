@@ -1,0 +1,59 @@
+"""Byte-level BPE: learned from text, or rebuilt from what a model file carries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from windward_worker.control import Refused
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its thread pool would take cores that we were not given
+
+END_OF_TEXT = "<|endoftext|>"
+CONTROL_TOKEN = 3  # tokenizer.ggml.token_type
+DIGITS_OF = {"smollm": True, "gpt-2": False, "default": False}  # tokenizer.ggml.pre -> digits one by one
+
+
+def learn_bpe(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Learn a byte-level BPE with `END_OF_TEXT` as token 0. The same texts give the same tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def token_bytes(tokenizer: Tokenizer) -> list[int]:
+    """Bytes of text that each token stands for; special tokens stand for none. Byte-level: one character, one byte."""
+    special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    lengths = [0] * tokenizer.get_vocab_size()
+    for text, index in tokenizer.get_vocab().items():
+        lengths[index] = 0 if index in special else len(text)
+    return lengths
+
+
+def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer of a GGUF file. Raises Refused for kinds other than byte-level BPE."""
+    kind, pre = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre", "default")
+    if kind != "gpt2" or pre not in DIGITS_OF:
+        raise Refused(f"tokenizer {kind!r} with pre-tokenizer {pre!r} is not supported; use a byte-level BPE model")
+    tokens, merges = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
+    steps = [pre_tokenizers.Digits(individual_digits=True)] if DIGITS_OF[pre] else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    kinds = metadata.get("tokenizer.ggml.token_type", [])
+    special = [AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=False) if k == CONTROL_TOKEN]
+    tokenizer.add_special_tokens(special)
+    return tokenizer

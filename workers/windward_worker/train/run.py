@@ -1,0 +1,161 @@
+"""`train`: from a TrainSpec to an exported model, over as many runs as it takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from windward_api.workload import TrainSpec
+from windward_worker.checkpoint import Claim, FolderStore
+from windward_worker.control import PauseAsked, PauseRequest, RunEnv, process_age_s
+from windward_worker.control.run import Run, carry_out
+from windward_worker.model import save_folder
+from windward_worker.train.corpus import open_corpus
+from windward_worker.train.trainer import Trainer
+
+log = logging.getLogger("windward.train")
+
+LINES = 20  # of log, over a whole job
+MEASURED_STEPS = 10
+
+
+def train(spec: TrainSpec, env: RunEnv, pause: PauseRequest) -> int:
+    """Train to the end, or until a pause is asked for; returns the exit code. Always leaves a report."""
+    torch.set_num_threads(spec.threads or 1)
+    run = Run(env, pause, "token")
+    return carry_out(run, lambda run: _Training(spec, run).go())
+
+
+def _device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX512_BF16 or AMX); others take some ten times as long."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
+    except (OSError, IndexError):
+        return True  # another system or architecture: no reason to warn
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+class _Training:
+    """The run of a TrainSpec: resume, steps, checkpoints, export."""
+
+    def __init__(self, spec: TrainSpec, run: Run) -> None:
+        self._spec = spec
+        self._run = run
+        self._store = FolderStore(run.env.need_checkpoint_dir())
+        self._models = run.env.need_storage_dir() / "models"
+        self._claim: Claim = self._store.claim(run.env.run)
+        self._metrics: dict[str, float] = {}
+        self._seconds = 0.0  # in steps of this run
+        self._saved = -1  # step of the newest checkpoint
+
+    def go(self) -> None:
+        """Raises PauseAsked with a checkpoint written, ClaimLost, Refused, OSError."""
+        loaded = self._store.load()
+        for sentence in loaded.passed_over:
+            self._run.note(sentence)
+        checkpoint = loaded.checkpoint
+        if checkpoint is not None:
+            self._run.checkpoint, self._saved = checkpoint.id, checkpoint.step
+            self._metrics = dict(checkpoint.state.get("metrics", {}))
+            sizes = self._spec
+            tokens = checkpoint.step * sizes.batch_size * sizes.accumulation * sizes.model.context
+            self._run.tell(checkpoint.step / sizes.steps, tokens, self._metrics)
+        elif loaded.passed_over:
+            self._run.note("no sound checkpoint is left; beginning anew")
+        spec = self._spec
+        corpus = open_corpus(spec.data, spec.model.vocabulary, spec.model.context, self._run.env, self._run.pause.check)
+        trainer = Trainer(spec, corpus, _device())
+        if checkpoint is not None:
+            trainer.restore(checkpoint)
+        if spec.precision == "bfloat16" and trainer.model.norm.weight.device.type == "cpu" and not fast_bfloat16():
+            log.warning("this processor emulates bfloat16, which is some ten times slower: set precision float32")
+        log.info("%s parameters, step %s of %s", f"{trainer.model.config.parameters:,}", trainer.step, spec.steps)
+        self._steps(trainer)
+        self._export(trainer, corpus.tokenizer)
+
+    def _steps(self, trainer: Trainer) -> None:
+        spec, run = self._spec, self._run
+        every = max(1, spec.steps // LINES)
+        try:
+            while trainer.step < spec.steps:
+                run.pause.check()
+                begun_s = time.monotonic()
+                self._metrics["loss"] = trainer.advance(run.pause)
+                self._seconds += time.monotonic() - begun_s
+                run.run_units += trainer.tokens_per_step
+                self._tell(trainer)
+                if trainer.step % every == 0 or trainer.step == spec.steps:
+                    self._log(trainer.step)
+                if trainer.step % spec.checkpoint_every == 0 and trainer.step < spec.steps:
+                    self._save(trainer)
+            if "bits_per_byte" not in self._metrics:
+                self._metrics["bits_per_byte"] = trainer.bits_per_byte(run.pause)
+        except PauseAsked:
+            self._save(trainer)
+            raise
+        self._save(trainer)
+        self._tell(trainer)
+
+    def _tell(self, trainer: Trainer) -> None:
+        run = self._run
+        if self._seconds:
+            self._metrics["tokens_per_s"] = run.run_units / self._seconds
+        if (joules := run.joules_per_unit()) is not None:
+            self._metrics["joules_per_token"] = joules
+        run.tell(trainer.step / self._spec.steps, float(trainer.step * trainer.tokens_per_step), self._metrics)
+
+    def _log(self, step: int) -> None:
+        m = self._metrics
+        log.info(
+            "step %d/%d  loss %.4f  %.0f tok/s  %.5f J/token",
+            step,
+            self._spec.steps,
+            m["loss"],
+            m["tokens_per_s"],
+            m.get("joules_per_token", 0.0),
+        )
+
+    def _save(self, trainer: Trainer) -> None:
+        """Commit the present step, unless it already is."""
+        if trainer.step == self._saved:
+            return
+        tensors, state = trainer.snapshot(self._metrics)
+        self._run.checkpoint = self._store.commit(self._claim, trainer.step, tensors, state)
+        self._saved = trainer.step
+
+    def _export(self, trainer: Trainer, tokenizer: Tokenizer) -> None:
+        self._store.check(self._claim)
+        folder = self._models / self._run.env.job_name
+        save_folder(trainer.model, tokenizer, folder)
+        log.info("model in %s", folder)
+
+
+def measure(spec: TrainSpec, env: RunEnv) -> str:
+    """One JSON line: steps per second, and the seconds from process start to the first step done, caches warm.
+
+    Prepares the text's cache first, as a side effect that later runs profit from; writes nothing else. Raises Refused.
+    """
+    torch.set_num_threads(spec.threads or 1)
+    begun_s = time.monotonic()
+    sizes = spec.model
+    open_corpus(spec.data, sizes.vocabulary, sizes.context, env)
+    preparing_s = time.monotonic() - begun_s
+    corpus = open_corpus(spec.data, sizes.vocabulary, sizes.context, env)
+    trainer, pause = Trainer(spec, corpus, _device()), PauseRequest()
+    trainer.advance(pause)
+    startup_s = process_age_s() - preparing_s
+    begun_s = time.monotonic()
+    for _ in range(MEASURED_STEPS):
+        trainer.advance(pause)
+    steps_per_s = MEASURED_STEPS / (time.monotonic() - begun_s)
+    return json.dumps({"steps_per_s": round(steps_per_s, 4), "startup_s": round(startup_s, 3)})
