@@ -23,6 +23,7 @@ ENV_STORAGE_DIR = "WINDWARD_STORAGE_DIR"  # shared by the jobs of a namespace: i
 ENV_DEADLINE = "WINDWARD_DEADLINE"  # RFC 3339, UTC
 ENV_REPORT_FILE = "WINDWARD_REPORT_FILE"  # where the Report goes; Kubernetes: /dev/termination-log
 ENV_PROGRESS_FILE = "WINDWARD_PROGRESS_FILE"  # live Progress, replaced at most once a second
+ENV_EXIT_FILE = "WINDWARD_EXIT_FILE"  # where a local supervisor leaves the exit code, for whoever looks later
 ENV_POWER_WATTS = "WINDWARD_POWER_WATTS"  # declared draw (spec.power.watts), for the modelled meter
 
 EXIT_DONE = 0

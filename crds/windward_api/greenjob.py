@@ -81,7 +81,9 @@ class Power(Words):
 class Policy(Words):
     """What the planner weighs."""
 
-    min_saving_percent: Annotated[int, Field(ge=0, le=99, description="Below this saving the job runs at once.")] = 0
+    min_saving_percent: Annotated[
+        int, Field(ge=0, le=99, description="Below this saving the job runs at once, at home.")
+    ] = 2
     fallback: Annotated[
         Fallback,
         Field(

@@ -23,7 +23,7 @@ class Words(BaseModel):
 
 
 class DecoderShape(Words):
-    """A small Llama-style decoder. Heads are `width / 32`; key-value heads half of them."""
+    """A small Llama-style decoder. Heads are `width / 32`; key-value heads the largest divisor of them up to half."""
 
     layers: Annotated[int, Field(ge=1, le=48, description="Number of decoder blocks.")] = 6
     width: Annotated[int, Field(ge=32, le=4096, multiple_of=32, description="Size of the residual stream.")] = 256
@@ -58,9 +58,9 @@ class TrainSpec(Words):
     learning_rate_micro: Annotated[
         int, Field(ge=1, le=1_000_000, description="Peak learning rate in millionths (1000 is 1e-3).")
     ] = 1000
-    precision: Annotated[Literal["float32", "bfloat16"], Field(description="bfloat16 trains under autocast.")] = (
-        "bfloat16"
-    )
+    precision: Annotated[
+        Literal["float32", "bfloat16"], Field(description="bfloat16: autocast, where hardware has it.")
+    ] = "float32"
     checkpoint_every: Annotated[int, Field(ge=1, description="Steps between periodic checkpoints.")] = 100
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of weights and data order.")] = 0
     threads: Annotated[int | None, Field(ge=1, le=1024, description="CPU threads; default: one.")] = None

@@ -17,6 +17,7 @@ import random
 import sysconfig
 import time
 from pathlib import Path
+from typing import Any
 
 from windward_api.contract import EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
 from windward_worker.control import PauseRequest, ProgressFile, RunEnv, read_env, write_atomic, write_report
@@ -55,20 +56,20 @@ def train(seconds: float, env: RunEnv, pause: PauseRequest) -> int:
     """Count for `seconds` of working time, over all runs; exit code of the contract."""
     state_file = env.need_checkpoint_dir() / "state.json"
     model_file = env.need_storage_dir() / "models" / env.job_name / "characters.json"
-    state = json.loads(state_file.read_text()) if state_file.exists() else {"worked_s": 0.0, "done": 0, "counts": {}}
+    state: dict[str, Any] = {"worked_s": 0.0, "done": 0, "place": 0, "counts": {}}
+    if state_file.exists():
+        state = json.loads(state_file.read_text())
     began_with, files, live = state["done"], corpus()[0], ProgressFile(env.progress_file)
-    place = state.get("place", 0)
     while state["worked_s"] < seconds and not pause.asked:
         began_s = time.monotonic()
-        text = files[place % len(files)].read_text(errors="replace")[:CHUNK]
+        text = files[state["place"] % len(files)].read_text(errors="replace")[:CHUNK]
         count(state["counts"], text)
-        place += 1
+        state["place"] += 1
         state["done"] += len(text)
         state["worked_s"] += time.monotonic() - began_s
         fraction = min(1.0, state["worked_s"] / seconds)
         progress = Progress(fraction=fraction, units_done=state["done"], unit="character")
         live.write(progress)
-    state["place"] = place
     write_atomic(state_file, json.dumps(state).encode())
     finished = state["worked_s"] >= seconds
     metrics = {}
@@ -80,14 +81,16 @@ def train(seconds: float, env: RunEnv, pause: PauseRequest) -> int:
     progress = Progress(fraction=fraction, units_done=state["done"], unit="character", metrics=metrics)
     outcome = Outcome.SUCCEEDED if finished else Outcome.PAUSED
     units = state["done"] - began_with
-    write_report(env.report_file, Report(outcome=outcome, progress=progress, run_units=units, checkpoint=str(place)))
+    write_report(
+        env.report_file, Report(outcome=outcome, progress=progress, run_units=units, checkpoint=str(state["place"]))
+    )
     return EXIT_DONE if finished else EXIT_PAUSED
 
 
 def write(model: str, prompts: list[str], length: int, env: RunEnv) -> int:
     """Continue each prompt by `length` characters from the chain of the job `model`; JSON lines to `outputs/`."""
     counts: Counts = json.loads((env.need_storage_dir() / "models" / model / "characters.json").read_text())
-    dice, lines = random.Random(0), []
+    dice, lines = random.Random(0), []  # noqa: S311 - no secret
     for index, prompt in enumerate(prompts):
         text = prompt
         for _ in range(length):

@@ -35,7 +35,6 @@ from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 GRACE = timedelta(seconds=120)
-ENV_EXIT_FILE = "WINDWARD_EXIT_FILE"
 M = TypeVar("M", Report, Progress)
 _TOLD_ENDS = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
 
@@ -113,7 +112,7 @@ class LocalCluster:
         files = {
             contract.ENV_REPORT_FILE: str(folder / "report.json"),
             contract.ENV_PROGRESS_FILE: str(folder / "progress.json"),
-            ENV_EXIT_FILE: str(folder / "exit.json"),
+            contract.ENV_EXIT_FILE: str(folder / "exit.json"),
         }
         self._start(row, spec.argv, {**os.environ, **spec.env, **files}, spec.cwd)
 

@@ -55,11 +55,12 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
     assert run.report is not None and run.report.energy is not None and run.started_at is not None
     series = run.report.energy
     real_start = run.started_real or run.started_at
+    # Clocks differ: a series that seems to begin before its run is moved as a whole, so that no two steps share a start.
+    offset = max(timedelta(0), series.start - real_start)
     rows = []
     for component in series.components:
         for i, joules in enumerate(component.joules):
-            since = (series.start - real_start) + timedelta(seconds=i * series.step_s)
-            start = run.started_at + max(timedelta(0), since * run.time_scale)
+            start = run.started_at + (offset + timedelta(seconds=i * series.step_s)) * run.time_scale
             end = start + timedelta(seconds=series.step_s) * run.time_scale
             rows.append(
                 _row(
@@ -147,7 +148,7 @@ def account(
     return Account(
         energy_j=energy_j,
         emissions_g=None if any(g is None for g in grams) else sum(g for g in grams if g is not None),
-        run_now_g=_run_now_g(observed, rows, mean_w, run_time_s, intensities, regions),
+        run_now_g=_run_now_g(observed, rows, mean_w, intensities, regions),
         method=max((r.method for r in rows), key=lambda m: _WORST.index(Method(m)), default=""),
         settled=bool(rows) and all(_settled(p.row, intensities.get(p.row.zone)) for p in pieces),
         mean_power_w=mean_w,
@@ -178,11 +179,17 @@ def _run_time_s(rows: Sequence[EnergyInterval]) -> float:
     return sum((b - a).total_seconds() for a, b in spans.values())
 
 
+def useful_time_s(observed: Observed, rows: Sequence[EnergyInterval]) -> float:
+    """Running time without resumes: every run but the first, less the declared overhead or all that it ran."""
+    times = [_run_time_s([r for r in rows if r.attempt == n]) for n in sorted({r.attempt for r in rows})]
+    overhead_s = observed.job.overhead().total_seconds()
+    return sum(t if i == 0 else max(0.0, t - overhead_s) for i, t in enumerate(times))
+
+
 def _run_now_g(
     observed: Observed,
     rows: Sequence[EnergyInterval],
     mean_w: float,
-    run_time_s: float,
     intensities: Mapping[str, Series],
     regions: Mapping[str, Region],
 ) -> float | None:
@@ -191,8 +198,7 @@ def _run_now_g(
     submitted = observed.job.metadata.creation_timestamp
     if home is None or submitted is None or not rows:
         return None
-    attempts = len({r.attempt for r in rows})
-    useful_s = max(0.0, run_time_s - (attempts - 1) * observed.job.overhead().total_seconds())
+    useful_s = useful_time_s(observed, rows)
     series = intensities.get(home.zone)
     end = submitted + timedelta(seconds=useful_s)
     if series is None or useful_s == 0 or not series.covers(submitted, end):

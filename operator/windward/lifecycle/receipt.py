@@ -9,7 +9,7 @@ from typing import Any
 from windward.domain.fleet import Region
 from windward.domain.observed import Observed
 from windward.domain.series import Series
-from windward.lifecycle.accounting import Account, Piece
+from windward.lifecycle.accounting import Account, Piece, useful_time_s
 from windward.lifecycle.work import home_of
 from windward_api.scalars import format_time
 
@@ -68,8 +68,7 @@ def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region
     submitted = observed.job.metadata.creation_timestamp
     if home is None or submitted is None or not account.pieces:
         return None
-    attempts = len({p.row.attempt for p in account.pieces})
-    useful_s = max(0.0, account.run_time_s - (attempts - 1) * observed.job.overhead().total_seconds())
+    useful_s = useful_time_s(observed, [p.row for p in account.pieces])
     return {
         "what": BASELINE,
         "region": home.name,

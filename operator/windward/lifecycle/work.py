@@ -93,7 +93,8 @@ def progress_of(observed: Observed, now: datetime) -> float:
     for run in observed.runs:
         told = run.report.progress.fraction if run.report is not None else run.progress
         if told is not None:
-            done = max(done, told)
+            # A failed run may say little because it never got as far as its checkpoint.
+            done = max(done, told) if run.phase is Phase.FAILED else told
         elif run.phase.live or (run.phase is Phase.PAUSED and run.exit_code == EXIT_PAUSED):
             done += _share_by_time(observed, run, now)
     finished = any(r.phase is Phase.SUCCEEDED for r in observed.runs)

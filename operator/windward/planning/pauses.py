@@ -45,13 +45,26 @@ class _Tables:
 
 
 def best_pauses(
-    places: Sequence[Place], work: Work, earliest: float, latest_end: float, occupancy: Occupancy
+    places: Sequence[Place],
+    work: Work,
+    earliest: float,
+    latest_end: float,
+    occupancy: Occupancy,
+    *,
+    pause_g: float = 0.0,
 ) -> Candidate | None:
-    """The cheapest set of segments in [earliest, latest_end]; None where the work does not fit on the grid."""
+    """The cheapest set of segments in [earliest, latest_end]; None where the work does not fit on the grid.
+
+    `pause_g` is a price on every pause, inside the objective: what a pause must save beside its own resume, since no
+    forecast is exact. It is the same for every pause at every time; a price on stopping now alone would have the
+    work go on for one more slot, for ever.
+    """
     end = min(latest_end, max(float(p.series.edges[-1]) for p in places))
     step = grid_step(end - earliest)
-    first = np.ceil(earliest / step) * step
-    slots = int((end - first) // step)
+    # The grid is absolute, so that replanning does not shift it; now lies in its first slot, which counts as whole:
+    # a start there is a start now. (A grid that began at the next boundary would put every start off for ever.)
+    first = np.floor(earliest / step) * step
+    slots = int((end - earliest + 1e-6) // step)
     n = int(np.ceil(work.remaining.total_seconds() / step - 1e-9))
     if slots < n or n == 0:
         return None
@@ -60,11 +73,13 @@ def best_pauses(
     overhead = int(np.ceil(work.overhead.total_seconds() / step - 1e-9))
     running = next((i for i, p in enumerate(places) if p.region.name == work.running_in), None)
     fresh = not work.started and running is None
-    grams, tables = _solve(cost, n, overhead, fresh=fresh, running=running)
+    grams, tables = _solve(cost, n, overhead, fresh=fresh, running=running, pause_g=pause_g)
     if not np.isfinite(grams):
         return None
     segments = _trace(tables, n, overhead, fresh=fresh)
-    return _tidy(segments, places, times, earliest, work, n * step - work.remaining.total_seconds())
+    return _tidy(
+        [s for s in segments if s[2] > s[1]], places, times, earliest, n * step - work.remaining.total_seconds()
+    )
 
 
 def _slot_cost(at: Place, times: Floats, work: Work, occupancy: Occupancy) -> Floats:
@@ -78,7 +93,9 @@ def _slot_cost(at: Place, times: Floats, work: Work, occupancy: Occupancy) -> Fl
     return np.where(known, cost, np.inf)
 
 
-def _solve(cost: Floats, n: int, overhead: int, *, fresh: bool, running: int | None) -> tuple[float, _Tables]:
+def _solve(
+    cost: Floats, n: int, overhead: int, *, fresh: bool, running: int | None, pause_g: float
+) -> tuple[float, _Tables]:
     regions, slots = cost.shape
     prefix = np.concatenate([np.zeros((regions, 1)), np.cumsum(np.where(np.isfinite(cost), cost, 0.0), axis=1)], axis=1)
     barred = np.concatenate([np.zeros((regions, 1)), np.cumsum(~np.isfinite(cost), axis=1)], axis=1)
@@ -86,23 +103,26 @@ def _solve(cost: Floats, n: int, overhead: int, *, fresh: bool, running: int | N
     idles = np.full((overhead + 1, n + 1), np.inf)  # ring: idle at the last `overhead` boundaries, for resumes
     idle = np.full(n + 1, np.inf)
     run = np.full((regions, n + 1), np.inf)
-    idle[0] = 0.0
-    if running is not None:
+    if running is None:
+        idle[0] = 0.0
+    else:
         run[running, 0] = 0.0
+    price = np.full(n + 1, pause_g)
+    price[n] = 0.0  # the end is no pause
     for t in range(slots + 1):
         if t > 0:
             run[:, 1:] = run[:, :-1] + cost[:, t - 1, None]
             run[:, 0] = np.inf
-        _pause(t, idle, run, tables)
+        _pause(t, idle, run, price, tables)
         idles[t % (overhead + 1)] = idle
         _start(t, idles, run, tables, prefix, barred, overhead, fresh)
     return float(idle[n]), tables
 
 
-def _pause(t: int, idle: Floats, run: Floats, tables: _Tables) -> None:
+def _pause(t: int, idle: Floats, run: Floats, price: Floats, tables: _Tables) -> None:
     """Where stopping here is cheaper than having been idle, note who stopped."""
     r = np.argmin(run, axis=0)
-    best = run[r, np.arange(run.shape[1])]
+    best = run[r, np.arange(run.shape[1])] + price
     better = best < idle * (1 - _EVEN)
     idle[better] = best[better]
     tables.paused_from[t, better] = r[better]
@@ -155,14 +175,13 @@ def _tidy(
     places: Sequence[Place],
     times: Floats,
     earliest: float,
-    work: Work,
     surplus_s: float,
 ) -> Candidate:
-    """Segments in seconds: what runs already runs from now on, and the rounding of work to slots is given back."""
+    """Segments in seconds, none before `earliest`; the rounding of work to whole slots is given back at the end."""
     spans = [(places[r], float(times[a]), float(times[b])) for r, a, b in segments]
     at, start, end = spans[0]
-    if at.region.name == work.running_in and start == times[0]:
-        surplus_s += start - earliest
+    if start < earliest:
+        surplus_s -= earliest - start  # what of the first slot is over has to be made up for at the end
         spans[0] = (at, earliest, end)
     at, start, end = spans[-1]
     spans[-1] = (at, start, max(start, end - surplus_s))

@@ -21,7 +21,7 @@ from windward.planning.pauses import best_pauses
 from windward.planning.windows import Candidate, Place, best_window, place
 from windward_api.greenjob import Fallback
 
-_PAUSE_WORTH = 0.01  # pausing must save this share of an unbroken window's grams: no forecast is better than that
+_PAUSE_WORTH = 0.01  # share of the whole job's grams that a pause must save beside its own resume
 _WORTH_SAYING = 0.005  # a saving below this is called running now
 
 
@@ -91,14 +91,12 @@ class _Placing:
         """The best of all regions and shapes, unless too little is saved to wait for it."""
         work = self.work
         options = [c for c in self._windows() if c is not None]
-        paused = self._pauses()
-        if paused is not None and paused.grams < (1 - _PAUSE_WORTH) * min((c.grams for c in options), default=np.inf):
-            options.append(paused)
+        options += [c for c in (self._pauses(),) if c is not None]
         if not options:
             blocked = any(self.occupancy.bounded(p.region.name, work.demand) for p in self.places)
             return self._without_windows(Reason.CAPACITY_FULL) if blocked else self._without_forecast()
         # Rounding must not decide: of equals, the earliest end, then the region named first.
-        best = min(options, key=lambda c: (round(c.grams, 9), c.segments[-1][2], len(c.segments)))
+        best = min(options, key=lambda c: (round(c.grams + self._price_g(c), 9), c.segments[-1][2], len(c.segments)))
         made = self._made(Reason.CLEANER_WINDOW, best, options)
         share = made.saved_share
         if not work.started and work.min_saving > 0 and share is not None and share < work.min_saving:
@@ -115,21 +113,34 @@ class _Placing:
         return work.remaining.total_seconds() + (work.overhead.total_seconds() if resume else 0.0)
 
     def _windows(self) -> list[Candidate | None]:
-        """The best unbroken window of each region."""
+        """The best unbroken window of each region; of work that runs: going on, first. Stopping is for `_pauses`."""
+        if self.work.running_in is not None:
+            at = next((p for p in self.places if p.region.name == self.work.running_in), None)
+            end = self.earliest + self._length_s(self.work.running_in)
+            on = Candidate(((self.work.running_in, self.earliest, end),), at.grams(self.earliest, end)) if at else None
+            return [on]
         out = []
         for p in self.places:
-            if self.work.running_in not in (None, p.region.name) and not self.work.interruptible:
-                continue
             length = self._length_s(p.region.name)
-            latest = self.latest_end - length
-            out.append(best_window(p, self.work, length, self.earliest, latest, self.occupancy))
+            out.append(best_window(p, self.work, length, self.earliest, self.latest_end - length, self.occupancy))
         return out
+
+    def _price_g(self, candidate: Candidate) -> float:
+        """What the pauses of a plan must save beside their resumes; stopping what runs now is a pause too."""
+        region, start, _ = candidate.segments[0]
+        stops = self.work.running_in is not None and (region != self.work.running_in or start > self.earliest)
+        return self._pause_g() * (len(candidate.segments) - 1 + stops)
+
+    def _pause_g(self) -> float:
+        """A share of the whole job's grams at the mean of its cleanest region: forecasts are no better than that."""
+        means = [p.power_kw * p.series.mean(p.series.start, p.series.end) for p in self.places]
+        return _PAUSE_WORTH * min(means, default=0.0) * self.work.duration.total_seconds() / 3600.0
 
     def _pauses(self) -> Candidate | None:
         work = self.work
         if not work.interruptible:
             return None
-        return best_pauses(self.places, work, self.earliest, self.latest_end, self.occupancy)
+        return best_pauses(self.places, work, self.earliest, self.latest_end, self.occupancy, pause_g=self._pause_g())
 
     def _at_once(self, reason: Reason, best_share: float | None = None) -> JobPlan:
         """Start now, without a break: where it runs, else where it emits least of the regions that have room.

@@ -33,6 +33,10 @@ class WarpedClock:
     def now(self) -> datetime:
         return self._sim + (self._real.now() - self._since) * self.speed
 
+    def restart(self) -> None:
+        """Begin to run now, at the planned time of the start: setting things up took no planned time."""
+        self._since = self._real.now()
+
     def leap(self, to: datetime) -> None:
         """Go to `to` at once; a time in the past changes nothing."""
         if to > self.now():

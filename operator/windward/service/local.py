@@ -52,6 +52,7 @@ class LocalWorld:
     warped: bool
     grid: Grid
     real: SystemClock
+    _begins: datetime | None = None  # a warped world stands at its start until it is driven
 
     @classmethod
     def open(
@@ -77,13 +78,13 @@ class LocalWorld:
         clock = WarpedClock(real, start or real.now(), speed)
         ledger = open_ledger(f"sqlite:///{home / 'book.db'}")
         grid = Grid(made or provider_of(provider, clock, trace), ledger, past=PAST)
-        return cls(home, Store(home / "local.db"), ledger, clock, warped, grid, real)
+        return cls(home, Store(home / "local.db"), ledger, clock, warped, grid, real, start)
 
     def apply(self, objects: Sequence[Mapping[str, Any]]) -> list[str]:
         """Create or update objects; returns the uids of the GreenJobs among them."""
         uids = []
         for body in objects:
-            stored = self.store.apply(body, self.clock.now())
+            stored = self.store.apply(body, self._begins or self.clock.now())
             if body["kind"] == "GreenJob":
                 uids.append(stored["metadata"]["uid"])
         return uids
@@ -128,6 +129,7 @@ class LocalWorld:
         went_on = any(o.live for o in probe.snapshot().jobs)
         probe.close()
         self.clock = WarpedClock(self.real, sim, speed, real if went_on else self.real.now())
+        self._begins = None
         self.warped = self.warped or speed != 1.0
 
     def drive(
@@ -140,6 +142,9 @@ class LocalWorld:
         """Turn the conductor until the jobs `uids` have ended, or `stop` says so. Returns the last turn."""
         cluster = LocalCluster(self.store, self.home, self.clock, self.real, self.clock.speed, frozenset(uids))
         conductor = Conductor(cluster, self.grid, self.ledger, self.clock)
+        if self._begins is not None:
+            self.clock.restart()
+            self._begins = None
         try:
             while True:
                 now = self.clock.now()

@@ -1,7 +1,7 @@
 """The worker's side of the contract: environment, pause, progress, report. No torch."""
 
 from windward_worker.control.clock import now, process_age_s, rfc3339
-from windward_worker.control.env import ENV_EXIT_FILE, RunEnv, read_env
+from windward_worker.control.env import RunEnv, read_env
 from windward_worker.control.errors import ClaimLost, MeterError, PauseAsked, Refused, WorkerError
 from windward_worker.control.files import sync_folder, write_atomic
 from windward_worker.control.pause import PauseRequest
@@ -15,7 +15,6 @@ from windward_worker.control.report import (
 )
 
 __all__ = [
-    "ENV_EXIT_FILE",
     "ClaimLost",
     "MeterError",
     "PauseAsked",

@@ -9,8 +9,6 @@ from pathlib import Path
 from windward_api import contract
 from windward_worker.control.errors import Refused
 
-ENV_EXIT_FILE = "WINDWARD_EXIT_FILE"  # where `exec` leaves the exit code, for a supervisor that may be restarted
-
 
 @dataclass(frozen=True, slots=True)
 class RunEnv:
@@ -74,6 +72,6 @@ def read_env(environ: Mapping[str, str]) -> RunEnv:
         storage_dir=path(contract.ENV_STORAGE_DIR),
         report_file=path(contract.ENV_REPORT_FILE),
         progress_file=path(contract.ENV_PROGRESS_FILE),
-        exit_file=path(ENV_EXIT_FILE),
+        exit_file=path(contract.ENV_EXIT_FILE),
         power_w=power_w,
     )

@@ -17,9 +17,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from windward_api.contract import EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
+from windward_api.contract import ENV_EXIT_FILE, EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
 from windward_worker.control.clock import now, rfc3339
-from windward_worker.control.env import ENV_EXIT_FILE, RunEnv
+from windward_worker.control.env import RunEnv
 from windward_worker.control.files import write_atomic
 from windward_worker.control.pause import PauseRequest
 from windward_worker.control.report import read_progress, read_report, write_report
