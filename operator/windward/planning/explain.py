@@ -15,12 +15,12 @@ def sentence(made: JobPlan, work: Work, now: datetime, best_share: float | None 
     """Why the plan is as it is, in at most a few short sentences."""
     parts = [_head(made, work, now, best_share)]
     if made.run_now_g is not None and made.emissions_g is not None:
-        parts.append(f"Run now at {work.home}: {made.run_now_g:.0f} g; this plan: {made.emissions_g:.0f} g.")
+        parts.append(f"Run now at {work.home}: {grams(made.run_now_g)}; this plan: {grams(made.emissions_g)}.")
     weighed = [a for a in made.alternatives if a.emissions_g is not None and a.windows]
     if weighed and made.emissions_g is not None and weighed[0].emissions_g is not None:
         a = weighed[0]
         more = weighed[0].emissions_g - made.emissions_g
-        parts.append(f"Next best {a.region} {clock(a.windows[0].start, now)}: {more:+.0f} g.")
+        parts.append(f"Next best {a.region} {clock(a.windows[0].start, now)}: +{grams(more)}.")
     if made.edge:
         parts.append("The best window touches the end of the forecast: a later issue may move it.")
     return " ".join(parts)
@@ -67,6 +67,11 @@ def exclusion(region: str, fleet: Fleet, forecasts: Mapping[str, Forecast]) -> s
     if forecast is None or forecast.series is None:
         return f"nothing is known of zone {zone}" + (f": {forecast.detail}" if forecast and forecast.detail else "")
     return f"the forecast for {zone} is {forecast.freshness}: {forecast.detail}"
+
+
+def grams(value: float) -> str:
+    """Three digits are all that a forecast is worth."""
+    return f"{value:.0f} g" if abs(value) >= 100 else f"{value:.3g} g"
 
 
 def clock(moment: datetime, now: datetime) -> str:

@@ -75,7 +75,7 @@ class Conductor:
         forecasts = self._forecasts(snapshot, regions, now)
         errors: dict[str, str] = {}
         accounts = {o.key: self._book(o, regions, forecasts, now, errors) for o in snapshot.jobs}  # 2. book what ended
-        fleet = Fleet(tuple(self._works(snapshot, accounts, now)), regions)
+        fleet = Fleet(tuple(self._works(snapshot, accounts, regions, forecasts, now)), regions)
         plan = planning.plan(fleet, forecasts, now, self.previous)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
         for observed in snapshot.jobs:  # 4. decide and act, job by job
@@ -108,11 +108,28 @@ class Conductor:
         until = min(max(ends, default=now), now + timedelta(days=7))
         return {zone: lengthened(f, until, now) for zone, f in known.items()}
 
-    def _works(self, snapshot: Snapshot, accounts: Mapping[str, Account | None], now: datetime) -> Iterator[Work]:
+    def _works(
+        self,
+        snapshot: Snapshot,
+        accounts: Mapping[str, Account | None],
+        regions: Mapping[str, Region],
+        forecasts: Mapping[str, Forecast],
+        now: datetime,
+    ) -> Iterator[Work]:
+        series = {z: f.series for z, f in forecasts.items() if f.series is not None}
         for o in snapshot.jobs:
             if not o.ended and not o.job.spec.suspend and o.job.metadata.deletion_timestamp is None:
-                a = accounts[o.key]
-                yield work_of(o, now, spent_g=(a.emissions_g or 0.0) if a is not None else 0.0)
+                yield work_of(o, now, spent_g=self._spent_g(o, accounts[o.key], regions, series, now))
+
+    @staticmethod
+    def _spent_g(
+        o: Observed, booked: Account | None, regions: Mapping[str, Region], series: Mapping[str, Series], now: datetime
+    ) -> float:
+        """Grams so far: what the book weighs, and an estimate for what runs now. Unknown counts as nothing here; the
+        account itself says that it is unknown."""
+        live = [row for r in o.live if r.region in regions for row in energy_of_run(o, r, regions[r.region], now)]
+        going = account(o, live, series, regions).emissions_g if live else 0.0
+        return ((booked.emissions_g or 0.0) if booked is not None else 0.0) + (going or 0.0)
 
     def _book(
         self,

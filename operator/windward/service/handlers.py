@@ -17,6 +17,11 @@ def register(registry: kopf.OperatorRegistry, loop: Loop, ears: Ears) -> None:
         ears.told(str(meta.get("uid", "")), str(meta.get("resourceVersion", "")))
         loop.ring()
 
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        # Read anew at each login, so that a rotated token is taken up when the old one is refused.
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    kopf.on.login(registry=registry)(login)
     for plural in ("greenjobs", "greencronjobs", "greenregions"):
         kopf.on.event("windward.dev", "v1alpha1", plural, registry=registry)(seen)
 

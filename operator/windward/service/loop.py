@@ -1,4 +1,4 @@
-"""The conductor's thread in the operator: turns when something happened, when something is due, and every sweep.
+"""The conductor's thread in the operator: turns when something happened, when something is due, and at every sweep.
 
 Handlers only ring; whatever rings while a turn is going on leads to one more turn. One thread turns, so that no two
 decisions are ever made at once.
@@ -44,7 +44,7 @@ class Loop:
         while not self.stop.is_set():
             self._bell.clear()
             due = self._turn()
-            wait_s = self.sweep_s
+            wait_s = 2 * self.sweep_s  # the sweep rings; this is for a sweep that does not
             if due is not None:
                 wait_s = min(wait_s, max(0.2, (due - self.clock.now()).total_seconds()))
             if self._bell.wait(wait_s):

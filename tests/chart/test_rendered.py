@@ -1,0 +1,263 @@
+"""What the chart puts into a cluster: rights, containers, settings, CRDs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chart.sync_crds import COPIES, GENERATED, contents
+from cluster.kube import Helm
+
+from windward.service.settings import Settings
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "windward"
+VALUE_SETS = sorted(file.stem for file in (Path(__file__).parent / "values").glob("*.yaml"))
+
+Body = dict[str, Any]
+Rules = set[tuple[str, str, str]]
+
+# The ceiling: every (group, resource, verb) that the operator may have in a namespace. A line more needs a reason.
+IN_NAMESPACES: Rules = {
+    *(("windward.dev", "greenjobs", verb) for verb in ("create", "delete", "list", "watch")),
+    *(("windward.dev", "greencronjobs", verb) for verb in ("list", "watch")),
+    ("windward.dev", "greenjobs/status", "patch"),
+    ("windward.dev", "greencronjobs/status", "patch"),
+    *(("batch", "jobs", verb) for verb in ("create", "get", "list", "patch")),
+    *(("", "pods", verb) for verb in ("list", "watch")),
+    ("", "events", "create"),
+}
+IN_THE_CLUSTER: Rules = {
+    *(("windward.dev", "greenregions", verb) for verb in ("list", "watch")),
+    ("windward.dev", "greenregions/status", "patch"),
+}
+
+
+def rules(role: Body) -> Rules:
+    return {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def rights(objects: list[Body], account: str, namespace: str = "windward-system") -> dict[str, Rules]:
+    """What the bindings give to a service account: by namespace, "" for all of the cluster."""
+    roles = {
+        (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]): rules(one)
+        for one in objects
+        if one["kind"] in {"Role", "ClusterRole"}
+    }
+    given: dict[str, Rules] = {}
+    for one in objects:
+        if not one["kind"].endswith("RoleBinding"):
+            continue
+        if not any(s.get("name") == account and s.get("namespace") == namespace for s in one["subjects"]):
+            continue
+        place = one["metadata"].get("namespace")
+        reference = one["roleRef"]
+        role = roles[(reference["kind"], place if reference["kind"] == "Role" else None, reference["name"])]
+        given[place or ""] = given.get(place or "", set()) | role
+    return given
+
+
+def render(helm: Helm, name: str = "default", *words: str) -> list[Body]:
+    values = Path(__file__).parent / "values" / f"{name}.yaml"
+    sets = [part for word in words for part in ("--set", word)]
+    return [one for one in yaml.safe_load_all(helm.template(CHART, "--values", values, *sets)) if one]
+
+
+def only(objects: list[Body], kind: str) -> Body:
+    (one,) = [one for one in objects if one["kind"] == kind]
+    return one
+
+
+def container(objects: list[Body]) -> Body:
+    (one,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(one)
+
+
+def environment(objects: list[Body]) -> dict[str, Any]:
+    return {one["name"]: one.get("value", one.get("valueFrom")) for one in container(objects)["env"]}
+
+
+def test_the_operator_has_exactly_these_rights(helm: Helm) -> None:
+    assert rights(render(helm), "windward") == {"": IN_NAMESPACES | IN_THE_CLUSTER}
+
+
+def test_a_scoped_operator_has_its_rights_in_its_namespaces_only(helm: Helm) -> None:
+    assert rights(render(helm, "scoped"), "windward") == {
+        "": IN_THE_CLUSTER,
+        "team-a": IN_NAMESPACES,
+        "team-b": IN_NAMESPACES,
+    }
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_no_role_of_ours_reads_secrets_or_runs_as_another(helm: Helm, name: str) -> None:
+    for role in (one for one in render(helm, name) if one["kind"] in {"Role", "ClusterRole"}):
+        for group, resource, verb in rules(role):
+            assert "*" not in (group, resource, verb)
+            assert resource not in {"secrets", "pods/exec", "nodes", "serviceaccounts/token"}
+            assert verb not in {"impersonate", "escalate", "bind"}
+
+
+def test_users_of_a_namespace_may_submit(helm: Helm) -> None:
+    roles = {one["metadata"]["name"]: one for one in render(helm) if one["kind"] == "ClusterRole"}
+    edit, view = roles["windward-system-windward-edit"], roles["windward-system-windward-view"]
+    assert edit["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
+    assert ("windward.dev", "greenjobs", "create") in rules(edit)
+    assert view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-view"] == "true"
+    assert {verb for _, _, verb in rules(view)} == {"get", "list", "watch"}
+
+
+def pod_specs(objects: list[Body]) -> list[Body]:
+    specs = [one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment"]
+    return specs + [one["spec"] for one in objects if one["kind"] == "Pod"]
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_our_pods_are_restricted(helm: Helm, name: str) -> None:
+    specs = pod_specs(render(helm, name))
+    assert specs
+    for spec in specs:
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] == 65532  # a number: the kubelet cannot check a name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        for one in spec["containers"]:
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert {"requests", "limits"} <= one["resources"].keys()
+        assert not any("hostPath" in volume for volume in spec.get("volumes", []))
+
+
+def test_a_token_is_mounted_where_the_api_is_spoken_to(helm: Helm) -> None:
+    objects = render(helm)
+    assert all(spec["automountServiceAccountToken"] for spec in pod_specs(objects))
+    assert not any(one["automountServiceAccountToken"] for one in objects if one["kind"] == "ServiceAccount")
+
+
+def test_there_is_never_a_second_operator(helm: Helm) -> None:
+    spec = only(render(helm), "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_probes_ask_for_life_and_readiness(helm: Helm) -> None:
+    one = container(render(helm))
+    assert one["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert one["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert {"name": "http", "containerPort": 8080, "protocol": "TCP"} in one["ports"]
+
+
+def test_settings_reach_the_operator(helm: Helm) -> None:
+    told = environment(render(helm, "demonstration"))
+    assert told["WINDWARD_PROVIDER"] == "trace"
+    assert told["WINDWARD_TRACE_FILE"] == "/trace/trace.csv"
+    assert told["WINDWARD_SWEEP_SECONDS"] == "1"
+    assert told["WINDWARD_LOG_LEVEL"] == "DEBUG"
+    assert told["WINDWARD_WORKER_IMAGE"] == "ghcr.io/windward-dev/windward-worker:0.1.0"
+    assert environment(render(helm, "scoped"))["WINDWARD_NAMESPACES"] == "team-a,team-b"
+
+
+def test_a_recording_is_mounted_where_it_is_looked_for(helm: Helm) -> None:
+    objects = render(helm, "demonstration")
+    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "trace", "configMap": {"name": "recording"}} in volumes
+    assert {"name": "trace", "mountPath": "/trace", "readOnly": True} in container(objects)["volumeMounts"]
+    assert "WINDWARD_TRACE_FILE" not in environment(render(helm))
+
+
+def test_every_setting_that_the_chart_sends_is_one_that_the_operator_reads(helm: Helm) -> None:
+    """A setting that nobody reads does nothing, silently."""
+    for name in VALUE_SETS:
+        sent = {n for n in environment(render(helm, name)) if n.startswith("WINDWARD_")}
+        assert sent <= {f"WINDWARD_{field.upper()}" for field in Settings.model_fields}
+
+
+def test_the_database_url_is_read_from_its_secret_only(helm: Helm) -> None:
+    told = environment(render(helm, "postgres"))["WINDWARD_DATABASE_URL"]
+    assert told == {"secretKeyRef": {"name": "windward-book", "key": "dsn"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "volume"),
+    [
+        ("default", {"emptyDir": {"sizeLimit": "5Gi"}}),
+        ("sqlite-on-volume", {"persistentVolumeClaim": {"claimName": "windward-data"}}),
+        ("existing-claim", {"persistentVolumeClaim": {"claimName": "my-claim"}}),
+    ],
+)
+def test_where_the_book_lies(helm: Helm, name: str, volume: Body) -> None:
+    objects = render(helm, name)
+    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "data", **volume} in volumes
+    made = [one for one in objects if one["kind"] == "PersistentVolumeClaim"]
+    assert bool(made) is (name == "sqlite-on-volume")
+
+
+def test_a_digest_wins_over_a_tag(helm: Helm) -> None:
+    assert container(render(helm, "everything"))["image"].startswith("registry.example/operator@sha256:")
+
+
+def test_monitors_follow_the_cluster_unless_told(helm: Helm) -> None:
+    def kinds(*words: str) -> set[str]:
+        text = helm.template(CHART, *words)
+        return {one["kind"] for one in yaml.safe_load_all(text) if one}
+
+    known = ("--api-versions", "monitoring.coreos.com/v1/ServiceMonitor")
+    assert "ServiceMonitor" not in kinds()
+    assert "ServiceMonitor" in kinds(*known)
+    assert "ServiceMonitor" not in kinds(*known, "--set", "serviceMonitor.enabled=false")
+    assert "ServiceMonitor" in kinds("--set", "serviceMonitor.enabled=true")
+
+
+def test_the_chart_carries_the_generated_crds() -> None:
+    """`python tests/chart/sync_crds.py` makes it so."""
+    assert contents(GENERATED), "no generated CRDs"
+    assert contents(COPIES) == contents(GENERATED)
+
+
+def test_crds_are_rendered_unchanged_and_kept(helm: Helm) -> None:
+    rendered = {o["metadata"]["name"]: o for o in render(helm) if o["kind"] == "CustomResourceDefinition"}
+    originals = [yaml.safe_load(text) for text in contents(GENERATED).values()]
+    assert rendered.keys() == {one["metadata"]["name"] for one in originals}
+    for original in originals:
+        ours = rendered[original["metadata"]["name"]]
+        assert ours["spec"] == original["spec"]
+        assert ours["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    for one in render(helm, "default", "crds.keep=false"):
+        if one["kind"] == "CustomResourceDefinition":
+            assert "helm.sh/resource-policy" not in one["metadata"].get("annotations", {})
+    assert not any(o["kind"] == "CustomResourceDefinition" for o in render(helm, "locked-down"))
+
+
+def test_the_policy_can_be_narrowed_and_turned_off(helm: Helm) -> None:
+    def validations(objects: list[Body]) -> list[int]:
+        return [len(o["spec"]["validations"]) for o in objects if o["kind"] == "ValidatingAdmissionPolicy"]
+
+    assert validations(render(helm)) == [2, 2]
+    assert validations(render(helm, "locked-down")) == [11, 11]
+    assert validations(render(helm, "default", "admissionPolicy.enabled=false")) == []
+
+
+def test_the_self_test_has_rights_only_while_it_runs(helm: Helm) -> None:
+    for name, place in (("default", "windward-system"), ("scoped", "team-a")):
+        objects = [o for o in render(helm, name) if o["metadata"]["name"].endswith("-check")]
+        assert all(o["metadata"]["annotations"]["helm.sh/hook"] == "test" for o in objects)
+        given = rights(objects, "windward-check")
+        assert given == {
+            "": {("windward.dev", "greenregions", "get"), ("windward.dev", "greenregions", "list")},
+            place: {
+                *(("windward.dev", "greenjobs", v) for v in ("create", "delete", "get")),
+                ("batch", "jobs", "create"),
+            },
+        }
+        told = {one["name"]: one["value"] for one in only(objects, "Pod")["spec"]["containers"][0]["env"]}
+        assert told["POD_NAMESPACE"] == place

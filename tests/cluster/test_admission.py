@@ -1,0 +1,181 @@
+"""Who may submit a GreenJob: nobody gets pods by one that he could not have had without."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from cluster.images import CHART
+from cluster.kube import Helm, Kube
+from cluster.kube.client import Refused, wait_for
+
+pytestmark = pytest.mark.cluster
+
+GREEN = {
+    "apiGroups": ["windward.dev"],
+    "resources": ["greenjobs", "greencronjobs"],
+    "verbs": ["create", "get", "patch"],
+}
+JOBS = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]}
+USE = {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["builder"], "verbs": ["use"]}
+IMPERSONATE = {**USE, "verbs": ["impersonate"]}
+
+
+def user(kube: Kube, namespace: str, name: str, *rules: dict[str, Any]) -> Kube:
+    """A user with these rights in the namespace."""
+    metadata = {"name": name, "namespace": namespace}
+    api = "rbac.authorization.k8s.io"
+    subject = {"kind": "User", "name": name, "apiGroup": api}
+    binding = {"roleRef": {"kind": "Role", "name": name, "apiGroup": api}, "subjects": [subject]}
+    kube.apply(
+        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": metadata, "rules": list(rules)},
+        {"apiVersion": f"{api}/v1", "kind": "RoleBinding", "metadata": metadata, **binding},
+    )
+    return kube.as_user(name, "system:authenticated")
+
+
+def green_job(namespace: str, pod: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    template = {"spec": {"containers": [{"name": "main", "image": "x"}], **(pod or {})}}
+    return {
+        "apiVersion": "windward.dev/v1alpha1",
+        "kind": "GreenJob",
+        "metadata": {"name": f"job-{uuid.uuid4().hex[:6]}", "namespace": namespace},
+        "spec": {
+            "completeWithin": "8h",
+            "duration": "1h",
+            "suspend": True,
+            "placement": {"regions": ["north"], "home": "north"},
+            **({"template": template} if not {"train", "infer"} & spec.keys() else {}),
+            **spec,
+        },
+    }
+
+
+def green_cron_job(namespace: str, pod: dict[str, Any] | None = None) -> dict[str, Any]:
+    job = green_job(namespace, pod)
+    spec = {key: value for key, value in job["spec"].items() if key not in {"suspend", "completeWithin"}}
+    return {
+        **job,
+        "kind": "GreenCronJob",
+        "spec": {"schedule": "0 1 * * *", "window": "6h", "jobTemplate": {"spec": spec}},
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def policy(kube: Kube, release: str) -> None:
+    """Policies speak a moment after they are written."""
+    kube.namespace("admission")
+    nobody = user(kube, "admission", "nobody", GREEN)
+
+    def speaks() -> bool:
+        try:
+            nobody.apply(green_job("admission"), dry_run=True)
+        except Refused as refused:
+            return "may not create jobs" in refused.text
+        return False
+
+    wait_for("admission policy in force", speaks, 30)
+
+
+def test_a_right_to_green_jobs_alone_gives_no_pods(kube: Kube, namespace: str) -> None:
+    alice = user(kube, namespace, "alice", GREEN)
+    said = alice.refusal(green_job(namespace))
+    assert f"spec.template: user alice may not create jobs in namespace {namespace}" in said
+
+
+def test_our_own_runtime_is_no_way_round(kube: Kube, namespace: str) -> None:
+    alice = user(kube, namespace, "alice", GREEN)
+    said = alice.refusal(green_job(namespace, train={"data": {"corpus": "python-stdlib"}, "steps": 10}))
+    assert f"spec.train: user alice may not create jobs in namespace {namespace}" in said
+
+
+def test_a_schedule_is_no_way_round(kube: Kube, namespace: str) -> None:
+    alice = user(kube, namespace, "alice", GREEN)
+    said = alice.refusal(green_cron_job(namespace))
+    assert f"spec.jobTemplate.spec.template: user alice may not create jobs in namespace {namespace}" in said
+
+
+def test_rights_elsewhere_do_not_count(kube: Kube, namespace: str) -> None:
+    user(kube, "admission", "carol", GREEN, JOBS)
+    carol = user(kube, namespace, "carol", GREEN)
+    assert "user carol may not create jobs" in carol.refusal(green_job(namespace))
+
+
+@pytest.mark.parametrize("make", [green_job, green_cron_job])
+def test_who_may_create_jobs_may_submit(kube: Kube, namespace: str, make: Any) -> None:
+    bob = user(kube, namespace, "bob", GREEN, JOBS)
+    bob.apply(make(namespace))
+    bob.apply(make(namespace, {"serviceAccountName": "default"}))
+
+
+@pytest.mark.parametrize("field", ["serviceAccountName", "serviceAccount"])
+@pytest.mark.parametrize("make", [green_job, green_cron_job])
+def test_another_account_must_be_his_to_use(kube: Kube, namespace: str, make: Any, field: str) -> None:
+    bob = user(kube, namespace, "bob", GREEN, JOBS)
+    said = bob.refusal(make(namespace, {field: "builder"}))
+    sentence = f"spec.template.spec.serviceAccountName: user bob may not use service account builder in {'namespace'} "
+    assert sentence + namespace in said
+
+
+@pytest.mark.parametrize("right", [USE, IMPERSONATE], ids=["use", "impersonate"])
+def test_an_account_that_is_his_to_use_is_taken(kube: Kube, namespace: str, right: dict[str, Any]) -> None:
+    bob = user(kube, namespace, "bob", GREEN, JOBS, right)
+    bob.apply(green_job(namespace, {"serviceAccountName": "builder"}))
+    assert "service account other" in bob.refusal(green_job(namespace, {"serviceAccountName": "other"}))
+
+
+def test_a_change_is_judged_like_a_creation(kube: Kube, namespace: str) -> None:
+    alice = user(kube, namespace, "alice", GREEN)
+    body = green_job(namespace)
+    name = body["metadata"]["name"]
+    kube.apply(body)
+    with pytest.raises(Refused, match="user alice may not create jobs"):
+        alice.patch("greenjob", name, {"spec": {"suspend": False}}, namespace)
+    # What is not the spec gives nobody a pod; controllers that may create nothing change it.
+    alice.patch("greenjob", name, {"metadata": {"labels": {"seen": "yes"}}}, namespace)
+
+
+def test_the_operator_creates_what_a_schedule_asks_for(kube: Kube, namespace: str, release: str) -> None:
+    operator = kube.as_user("system:serviceaccount:windward-system:windward", "system:authenticated")
+    operator.create(green_job(namespace, {"serviceAccountName": "builder"}))
+
+
+REACHING_OUT = {
+    "hostNetwork": {"hostNetwork": True},
+    "hostPID": {"hostPID": True},
+    "hostIPC": {"hostIPC": True},
+    "shareProcessNamespace": {"shareProcessNamespace": True},
+    "ephemeralContainers": {"ephemeralContainers": [{"name": "e", "image": "x"}]},
+    "volumes": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]},
+    "privileged": {"containers": [{"name": "c", "image": "x", "securityContext": {"privileged": True}}]},
+    "initContainers": {"initContainers": [{"name": "c", "image": "x", "securityContext": {"privileged": True}}]},
+    "procMount": {"containers": [{"name": "c", "image": "x", "securityContext": {"procMount": "Unmasked"}}]},
+    "hostPort": {"containers": [{"name": "c", "image": "x", "ports": [{"containerPort": 1, "hostPort": 1}]}]},
+}
+
+
+@pytest.fixture
+def narrowed(kube: Kube, helm: Helm, release: str) -> Any:
+    helm.install(release, CHART, "windward-system", "--set", "admissionPolicy.restrictTemplates=true", wait=False)
+    kube.namespace("admission")
+
+    def speaks() -> bool:
+        try:
+            kube.apply(green_job("admission", {"hostNetwork": True}), dry_run=True)
+        except Refused:
+            return True
+        return False
+
+    wait_for("narrowed policy in force", speaks, 30)
+    yield
+    helm.install(release, CHART, "windward-system", wait=False)
+
+
+def test_an_administrator_can_narrow_what_templates_say(kube: Kube, namespace: str, narrowed: None) -> None:
+    for word, pod in REACHING_OUT.items():
+        for make, path in ((green_job, "spec.template"), (green_cron_job, "spec.jobTemplate.spec.template")):
+            said = kube.refusal(make(namespace, pod))
+            assert f"{path}.spec." in said
+            assert "is not allowed in this cluster" in said, word
+    kube.apply(green_job(namespace, {"securityContext": {"runAsNonRoot": True}}))
