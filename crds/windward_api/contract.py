@@ -89,7 +89,7 @@ class Report(_Message):
 
     version: Literal[1] = 1
     outcome: Outcome
-    progress: Progress
+    progress: Progress | None = None  # a command that says nothing of its progress has it counted by its running time
     run_units: NonNegativeFloat = 0  # useful work of this run alone
     checkpoint: Annotated[str, Field(max_length=128)] | None = None  # id of the newest complete checkpoint
     energy: EnergySeries | None = None

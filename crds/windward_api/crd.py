@@ -48,7 +48,7 @@ def _convert(node: Schema, defs: Mapping[str, Schema]) -> Schema:
     if "windward" in node:
         return _scalar(node)
     if "const" in node:
-        return {"type": "string", "enum": [node["const"]]}
+        return {**{k: node[k] for k in ("description",) if k in node}, "type": "string", "enum": [node["const"]]}
     out: Schema = {k: node[k] for k in _KEPT if k in node and node[k] is not None}
     if isinstance(out.get("default"), dict):
         out["default"] = _given(out["default"])

@@ -53,14 +53,14 @@ class GreenCronJobSpec(Words):
 
     schedule: Annotated[
         str,
-        Field(min_length=9, max_length=128, description="Cron expression of five fields: when the window opens."),
+        Field(min_length=6, max_length=128, description="Cron expression of five fields: when the window opens."),
     ]
     time_zone: Annotated[str, Field(min_length=1, max_length=64, description="IANA time zone of the schedule.")] = "UTC"
     window: Annotated[Duration, Field(description="How long the window stays open; its end is the finish-by time.")]
     starting_deadline_seconds: Annotated[
         int | None,
         Field(
-            ge=10,
+            ge=60,
             le=31_536_000,
             description="A tick missed by more than this is skipped; default: while its window can still hold the job.",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
 from windward_api.scalars import Instant, Quantity
@@ -56,6 +56,16 @@ class GreenRegionSpec(Words):
             json_schema_extra={"listMapKey": "resource"},
         ),
     ] = ()
+
+    @model_validator(mode="after")
+    def pue_is_plausible(self) -> GreenRegionSpec:
+        if not 1 <= self.pue <= 3:
+            raise ValueError(PUE_PLAUSIBLE)
+        return self
+
+
+# The CRD's CEL rule says the same.
+PUE_PLAUSIBLE = 'spec.pue: must lie between "1" and "3": state the site\'s power usage effectiveness'
 
 
 class GreenRegionStatus(Status):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from windward_api import greencronjob, greenjob, workload
+from windward_api import greencronjob, greenjob, greenregion, workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ GREENREGION: list[Rule] = [
     Rule(
         "spec",
         "!has(self.pue) || (double(string(self.pue)) >= 1.0 && double(string(self.pue)) <= 3.0)",
-        'spec.pue: must lie between "1" and "3": state the site\'s power usage effectiveness',
+        greenregion.PUE_PLAUSIBLE,
         ".pue",
     ),
 ]

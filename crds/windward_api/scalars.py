@@ -49,6 +49,8 @@ def format_time(moment: datetime) -> str:
 
 
 def _duration_in(value: Any) -> Any:
+    if isinstance(value, int | float):  # pydantic alone would take it for seconds; the API server takes text only
+        raise ValueError(f"{value!r} has no unit: write a duration such as 4h30m")
     return parse_duration(value) if isinstance(value, str) else value
 
 
@@ -67,7 +69,12 @@ def _instant_in(value: Any) -> Any:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError(f"{value.isoformat()} has no time zone: end it with Z or an offset such as +01:00")
+        # Beyond these years sums of times overflow and nothing is ever due.
+        if not 1970 < value.year < 9000:
+            raise ValueError(f"{value.isoformat()} is no time to work at: give a year from 1971 to 8999")
         return value.astimezone(UTC)
+    if isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a time: write RFC 3339, as in 2026-11-21T18:00:00Z")
     return value
 
 
@@ -87,8 +94,8 @@ Instant = Annotated[
 
 
 def _quantity_in(value: Any) -> Any:
-    # YAML gives 1.1 as a float; the API server takes strings (and integers) only, so a laptop is as strict.
-    if isinstance(value, float):
+    # YAML gives 1.1 as a number; the API server takes strings only, so a laptop is as strict.
+    if isinstance(value, int | float):
         raise ValueError(f'write the number in quotes: "{value}"')
     if isinstance(value, str) and not re.fullmatch(QUANTITY_PATTERN, value):
         raise ValueError(f'{value!r} is not a plain decimal number such as "1.10"')

@@ -40,8 +40,10 @@ def _unknown(kind: str, loc: tuple[int | str, ...]) -> str:
 def _keys(model: type[BaseModel] | None, path: tuple[int | str, ...]) -> list[str]:
     """Keys that an object may have at `path`."""
     for part in path:
-        if model is None or isinstance(part, int):
+        if model is None:
             return []
+        if isinstance(part, int):  # an item of a list: its model was found with the list
+            continue
         field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
         if field is None:
             return []

@@ -208,7 +208,7 @@ class LocalCluster:
                 return Phase.PAUSED, code, at, told if broke else ""
             return phase_of_exit(code), code, at, ""
         if not self._alive(row):
-            at = _last_sign(row) or self.real.now()
+            at = max(row.started_real, _last_sign(row) or row.started_real)
             if row.told_real is not None:
                 return Phase.PAUSED, None, at, "ended before it could report"
             return Phase.LOST, None, at, "its process is gone without a word"
@@ -257,11 +257,12 @@ def _exit(path: Path) -> tuple[int, datetime] | None:
 
 
 def _last_sign(row: RunRow) -> datetime | None:
-    """When a lost run last wrote its progress."""
-    try:
-        return datetime.fromtimestamp((row.folder / "progress.json").stat().st_mtime, UTC)
-    except OSError:
-        return None
+    """When a lost run last wrote anything: its progress, or its log, which is there from the start."""
+    times = []
+    for name in ("progress.json", "log"):
+        with suppress(OSError):
+            times.append((row.folder / name).stat().st_mtime)
+    return datetime.fromtimestamp(max(times), UTC) if times else None
 
 
 def _pid_started(pid: int) -> str | None:

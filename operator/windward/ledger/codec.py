@@ -32,6 +32,7 @@ def canonical(body: Mapping[str, Any]) -> str:
 
 
 def sha256(text: str) -> str:
+    """The hash of a canonical text, hex."""
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -72,10 +73,12 @@ def decode(text: str, fetched_at: datetime) -> Series:
 
 
 def pack(text: str) -> bytes:
+    """A canonical text as it is stored: compressed."""
     return zlib.compress(text.encode("ascii"), 6)
 
 
 def unpack(payload: bytes) -> str:
+    """What `pack` stored."""
     return zlib.decompress(payload).decode("ascii")
 
 

@@ -55,7 +55,7 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
     assert run.report is not None and run.report.energy is not None and run.started_at is not None
     series = run.report.energy
     real_start = run.started_real or run.started_at
-    # Clocks differ: a series that seems to begin before its run is moved as a whole, so that no two steps share a start.
+    # Clocks differ: a series that seems to begin before its run is moved as a whole: no two steps share a start.
     offset = max(timedelta(0), series.start - real_start)
     rows = []
     for component in series.components:

@@ -70,8 +70,10 @@ def decide_cron(
 def _worth(cron: GreenCronJob, tick: datetime, now: datetime) -> bool:
     """Whether a tick can still be opened: within its starting deadline, or while the job fits its window."""
     late = cron.spec.starting_deadline_seconds
-    allowed = timedelta(seconds=late) if late is not None else cron.spec.window - cron.spec.job_template.spec.duration
-    return tick <= now <= tick + max(allowed, timedelta(seconds=60))
+    if late is not None:
+        return tick <= now <= tick + timedelta(seconds=late)
+    slack = cron.spec.window - cron.spec.job_template.spec.duration
+    return tick <= now <= tick + max(slack, timedelta(seconds=60))  # a window without slack is opened by a sweep too
 
 
 def job_name(cron: GreenCronJob, tick: datetime) -> str:

@@ -82,13 +82,13 @@ def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region
 
 
 def _work(observed: Observed, account: Account) -> dict[str, Any]:
-    told = [r.report for r in observed.runs if r.report is not None]
-    units = max((t.progress.units_done for t in told), default=0.0)
+    told = [r.report.progress for r in observed.runs if r.report is not None and r.report.progress is not None]
+    units = max((t.units_done for t in told), default=0.0)
     return {
         "unitsDone": units,
-        "unit": told[-1].progress.unit if told else "",
+        "unit": told[-1].unit if told else "",
         "joulesPerUnit": account.energy_j / units if units else None,
-        "metrics": dict(told[-1].progress.metrics) if told else {},
+        "metrics": dict(told[-1].metrics) if told else {},
     }
 
 

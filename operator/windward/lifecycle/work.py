@@ -91,7 +91,8 @@ def progress_of(observed: Observed, now: datetime) -> float:
     """
     done = 0.0
     for run in observed.runs:
-        told = run.report.progress.fraction if run.report is not None else run.progress
+        words = run.report.progress if run.report is not None else None
+        told = words.fraction if words is not None else run.progress
         if told is not None:
             # A failed run may say little because it never got as far as its checkpoint.
             done = max(done, told) if run.phase is Phase.FAILED else told

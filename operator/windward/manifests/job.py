@@ -95,7 +95,8 @@ def _own_template(facts: RunFacts, runtime: RuntimeImage) -> Body:
                     "image": runtime.image,
                     "imagePullPolicy": runtime.pull_policy,
                     "command": ["windward-worker"],
-                    "args": runtime_arguments(facts.job),
+                    # Under the supervisor: it hears a SIGTERM while libraries load, and meters the loading too.
+                    "args": ["exec", "--", "windward-worker", *(runtime_arguments(facts.job) or [])],
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,

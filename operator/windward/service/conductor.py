@@ -63,7 +63,6 @@ class Conductor:
     ledger: Ledger
     clock: Clock
     previous: Plan | None = None
-    _booked: set[tuple[str, int]] = field(default_factory=set)
     _refusals: dict[str, tuple[str, datetime, int]] = field(default_factory=dict)
     _weighed: dict[str, datetime] = field(default_factory=dict)
 
@@ -78,6 +77,7 @@ class Conductor:
         fleet = Fleet(tuple(self._works(snapshot, accounts, regions, forecasts, now)), regions)
         plan = planning.plan(fleet, forecasts, now, self.previous)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
+        conflicts = False
         for observed in snapshot.jobs:  # 4. decide and act, job by job
             turn = _Turn(
                 self, observed, plan.jobs.get(observed.key), accounts[observed.key], regions, objects, forecasts
@@ -86,6 +86,7 @@ class Conductor:
                 actions[observed.key] = turn.take(now)
                 accounts[observed.key] = turn.account
             except AttemptConflict as e:
+                conflicts = True
                 log.info("%s: %s; looking again", observed.key, e)
             except (ClusterError, LedgerError) as e:
                 errors[observed.key] = str(e)
@@ -94,7 +95,8 @@ class Conductor:
         tend_crons(self.cluster, snapshot, now)
         tend_regions(self.cluster, snapshot, forecasts, now)
         self.previous = plan
-        wake_at = self._wake_at(snapshot, plan, now)
+        soon = now + timedelta(seconds=1) if conflicts or errors else None
+        wake_at = soon or self._wake_at(snapshot, plan, now)
         return Cycle(now, snapshot, plan, forecasts, actions, accounts, wake_at, errors)
 
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
@@ -140,16 +142,18 @@ class Conductor:
         errors: dict[str, str],
     ) -> Account | None:
         """Put the energy of ended runs into the book, once; weigh all that is there."""
-        if not observed.runs:
+        if not observed.runs or (observed.ended and observed.job.status.accounting.settled):
             return None
         try:
+            rows: Sequence[EnergyInterval] = self.ledger.energy(observed.uid)
+            # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
+            booked = {r.attempt for r in rows}
             for run in observed.runs:
                 region = regions.get(run.region)
-                if region is None or (observed.uid, run.attempt) in self._booked or not _final(run, now):
+                if region is None or run.attempt in booked or not _final(run, now):
                     continue
                 self.ledger.record_energy(energy_of_run(observed, run, region, now))
-                self._booked.add((observed.uid, run.attempt))
-            rows: Sequence[EnergyInterval] = self.ledger.energy(observed.uid)
+                rows = self.ledger.energy(observed.uid)
         except LedgerError as e:
             errors[observed.key] = str(e)
             log.warning("%s: %s", observed.key, e)
@@ -248,6 +252,8 @@ class _Turn:
                     c.cluster.stop_run(job, action.name)
                 case _:
                     pass
+        if observed.ended and not self._settles_again(now):
+            return tuple(actions)  # its status rests on its receipt, and is final until there is another
         receipt = self._settle(actions, now)
         refusal = c._refusals.get(observed.uid, ("", now, 0))[0]
         context = self._context(receipt, refusal)
@@ -281,10 +287,7 @@ class _Turn:
         c, observed = self.conductor, self.observed
         old = observed.job.status
         ends = any(isinstance(a, Finish) for a in actions)
-        again = observed.ended and not old.accounting.settled and old.finished_at is not None
-        if again and now < c._weighed.get(observed.uid, old.finished_at or now) + SETTLE_EVERY:
-            again = False
-        if not ends and not again:
+        if not ends and not self._settles_again(now):
             return old.accounting.receipt
         c._weighed[observed.uid] = now
         made = c.settle(observed, self.regions, old.finished_at or now)
@@ -292,6 +295,13 @@ class _Turn:
             return old.accounting.receipt
         self.account, receipt = made
         return receipt
+
+    def _settles_again(self, now: datetime) -> bool:
+        """Whether an ended job's intensities may have been revised since it was weighed last."""
+        old = self.observed.job.status
+        if not self.observed.ended or old.accounting.settled or old.finished_at is None:
+            return False
+        return now >= self.conductor._weighed.get(self.observed.uid, old.finished_at) + SETTLE_EVERY
 
     def _context(self, receipt: str, refusal: str) -> Context:
         zones = {self.regions[r].zone for r in self.observed.job.spec.placement.regions if r in self.regions}

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -53,6 +52,12 @@ def trigger(schedule: str, time_zone: str) -> Any:
         raise ValueError(f"spec.timeZone: {time_zone!r} is no IANA time zone, such as Europe/Berlin") from e
     minute, hour, day, month, weekday = fields
     weekday = _named(weekday)
+    named = {"minute": minute, "hour": hour, "day": day, "month": month, "day_of_week": weekday}
+    for name, text in named.items():
+        try:
+            CronTrigger(**{name: text})
+        except ValueError as e:
+            raise ValueError(f"spec.schedule: {schedule!r}: {name.replace('day_of_', '')}: {e}") from e
     common = {"minute": minute, "hour": hour, "month": month, "timezone": zone}
     try:
         if day != "*" and weekday != "*":
@@ -93,19 +98,19 @@ def ticks_between(schedule: str, time_zone: str, after: datetime, until: datetim
     if fixed_hour:
         zone = ZoneInfo(time_zone)
         local = [t.astimezone(zone).replace(tzinfo=None) for t in found]
-        repeated = {i + 1 for i, (a, b) in enumerate(pairwise(local)) if a == b}
-        found = [t for i, t in enumerate(found) if i not in repeated]
+        found = [t for i, t in enumerate(found) if local[i] not in local[:i]]
     return [t for t in found if after < t <= until]
 
 
 def _fire_times(schedule: str, time_zone: str, after: datetime, until: datetime) -> Iterator[datetime]:
-    made, previous, at = _trigger(schedule, time_zone), None, after
+    # Without the previous time, and from a time in UTC: with either, APScheduler stands still in a repeated hour.
+    made, at = _trigger(schedule, time_zone), after.astimezone(UTC)
     for _ in range(MOST_TICKS):
-        fires = made.get_next_fire_time(previous, at)
+        fires = made.get_next_fire_time(None, at)
         if fires is None or fires > until:
             return
         yield fires
-        previous, at = fires, fires + timedelta(microseconds=1)
+        at = fires.astimezone(UTC) + timedelta(microseconds=1)
 
 
 def next_tick(schedule: str, time_zone: str, now: datetime) -> datetime | None:

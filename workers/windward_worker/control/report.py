@@ -58,7 +58,8 @@ def encode_report(report: Report) -> bytes:
         if factor >= longest:
             break
         factor = min(longest, max(factor + 1, int(factor * 1.1)))
-    bare = report.model_copy(update={"progress": report.progress.model_copy(update={"metrics": {}})})
+    progress = report.progress.model_copy(update={"metrics": {}}) if report.progress is not None else None
+    bare = report.model_copy(update={"progress": progress})
     data = _encode(bare, factor)
     if len(data) > REPORT_LIMIT_BYTES:
         data = _encode(bare.model_copy(update={"message": ""}), factor)

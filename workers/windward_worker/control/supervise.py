@@ -81,11 +81,14 @@ def _report(env: RunEnv, code: int, asked: bool, recorder: EnergyRecorder) -> Re
         if said.outcome != outcome:  # the exit code is what Kubernetes acts on
             message = message or f"reported {said.outcome}, but exit code {code} means {outcome}"
             said = said.model_copy(update={"outcome": outcome, "message": message})
-        return said if said.energy is not None else said.model_copy(update={"energy": energy})
-    progress = read_progress(env.progress_file) or Progress(fraction=0.0)
+        # Ours began before the child had loaded anything: what starting costs belongs to the run.
+        whole = said.energy is None or energy.total_j >= said.energy.total_j
+        return said.model_copy(update={"energy": energy}) if whole else said
+    progress = read_progress(env.progress_file)
     if outcome is Outcome.SUCCEEDED:
-        progress = progress.model_copy(update={"fraction": 1.0})
-    progress = progress.model_copy(update={"updated_at": now(), "energy_j": energy.total_j})
+        progress = (progress or Progress(fraction=1.0)).model_copy(update={"fraction": 1.0})
+    if progress is not None:
+        progress = progress.model_copy(update={"updated_at": now(), "energy_j": energy.total_j})
     return Report(outcome=outcome, progress=progress, energy=energy, message=message)
 
 
@@ -100,7 +103,7 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
     except OSError as error:
         code, message = 127, f"cannot start {command[0]!r}: {error.strerror or error}; check the command and its image"
         log.error(message)
-        write_report(env.report_file, Report(outcome=Outcome.FAILED, progress=Progress(fraction=0), message=message))
+        write_report(env.report_file, Report(outcome=Outcome.FAILED, message=message))
     else:
         with recorder:
             code = _wait(child, pause)

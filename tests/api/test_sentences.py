@@ -1,0 +1,157 @@
+"""What is refused, in which words: the models' sentences are exact, name the field and say what to do."""
+
+import copy
+
+import pytest
+from pydantic import ValidationError
+
+from windward_api import greencronjob, greenjob, rules, workload
+from windward_api.greencronjob import GreenCronJob
+from windward_api.greenjob import GreenJob
+from windward_api.greenregion import GreenRegion
+from windward_api.sentences import sentences
+
+GONE = object()
+JOB = {
+    "metadata": {"name": "a"},
+    "spec": {
+        "completeWithin": "12h", "duration": "2h", "placement": {"regions": ["north", "south"], "home": "south"},
+        "template": {"spec": {"containers": []}},
+    },
+}  # fmt: skip
+REGION = {"metadata": {"name": "north"}, "spec": {"gridZone": "SE-SE3", "capacity": [{"resource": "cpu", "count": 1}]}}
+CRON = {
+    "metadata": {"name": "c"},
+    "spec": {
+        "schedule": "0 20 * * *", "window": "10h",
+        "jobTemplate": {"spec": {k: v for k, v in JOB["spec"].items() if k != "completeWithin"}},
+    },
+}  # fmt: skip
+
+
+def changed(body, **paths):
+    """A copy with values set at `a__b__c`; GONE removes."""
+    out = copy.deepcopy(body)
+    for path, value in paths.items():
+        *parents, last = [int(p) if p.isdigit() else p for p in path.split("__")]
+        node = out
+        for part in parents:
+            node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
+        if value is GONE:
+            node.pop(last)
+        else:
+            node[last] = value
+    return out
+
+
+def refusals(model, body):
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    return sentences(caught.value)
+
+
+def test_the_examples_are_good():
+    GreenJob.model_validate(JOB), GreenRegion.model_validate(REGION), GreenCronJob.model_validate(CRON)
+
+
+TRAIN = {"steps": 1}
+INFER = {"model": {"path": "m.gguf"}, "prompts": ["hi"]}
+RULES = {
+    "no finish": ({"spec__completeWithin": GONE}, greenjob.ONE_FINISH),
+    "two finishes": ({"spec__deadline": "2026-11-21T18:00:00Z"}, greenjob.ONE_FINISH),
+    "no work": ({"spec__template": GONE}, greenjob.ONE_WORK),
+    "two works": ({"spec__train": TRAIN}, greenjob.ONE_WORK),
+    "no home": ({"spec__placement__home": GONE}, greenjob.HOME_NEEDED),
+    "foreign home": ({"spec__placement__home": "east"}, greenjob.HOME_KNOWN),
+    "too long": ({"spec__duration": "13h"}, greenjob.LONG_ENOUGH),
+    "idle overhead": ({"spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),
+    "no text": ({"spec__template": GONE, "spec__train": TRAIN | {"data": {}}}, workload.ONE_TEXT),
+    "two texts": (
+        {"spec__template": GONE, "spec__train": TRAIN | {"data": {"corpus": "python-stdlib", "path": "x"}}},
+        workload.ONE_TEXT,
+    ),
+    "no model": ({"spec__template": GONE, "spec__infer": INFER | {"model": {}}}, workload.ONE_MODEL),
+    "two models": (
+        {"spec__template": GONE, "spec__infer": INFER | {"model": {"path": "m", "job": "j"}}}, workload.ONE_MODEL
+    ),
+    "no input": ({"spec__template": GONE, "spec__infer": {"model": {"path": "m"}}}, workload.ONE_INPUT),
+    "two inputs": ({"spec__template": GONE, "spec__infer": INFER | {"input": "x"}}, workload.ONE_INPUT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "sentence"), RULES.values(), ids=RULES)
+def test_each_rule_has_its_sentence(change, sentence):
+    assert refusals(GreenJob, changed(JOB, **change)) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"spec__jobTemplate__spec__completeWithin": "5h"}, greencronjob.NO_FINISH),
+        ({"spec__jobTemplate__spec__deadline": "2026-11-21T18:00:00Z"}, greencronjob.NO_FINISH),
+        ({"spec__window": "1h"}, greencronjob.WINDOW_FITS),
+        ({"spec__jobTemplate__spec__template": GONE}, greenjob.ONE_WORK),
+        ({"spec__jobTemplate__spec__train": TRAIN}, greenjob.ONE_WORK),
+        ({"spec__jobTemplate__spec__placement__home": GONE}, greenjob.HOME_NEEDED),
+        ({"spec__jobTemplate__spec__placement__home": "east"}, greenjob.HOME_KNOWN),
+        ({"spec__jobTemplate__spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),
+    ],
+)
+def test_the_rules_of_a_cron_jobs_template(change, sentence):
+    assert refusals(GreenCronJob, changed(CRON, **change)) == [sentence]
+
+
+@pytest.mark.parametrize("pue", ["0.99", "3.01", "0", "10"])
+def test_a_pue_that_no_site_has_is_refused_as_the_api_server_does(pue):
+    assert refusals(GreenRegion, changed(REGION, spec__pue=pue)) == [rules.GREENREGION[0].message]
+
+
+def test_a_pue_at_either_end_is_good():
+    for pue in ("1", "1.00", "3", "1.25"):
+        GreenRegion.model_validate(changed(REGION, spec__pue=pue))
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "sentence"),
+    [
+        (GreenJob, changed(JOB, spec__completWithin="1h"), "spec.completWithin: unknown field: did you mean completeWithin?"),  # noqa: E501
+        (GreenJob, changed(JOB, spec__placement__region="x"), "spec.placement.region: unknown field: did you mean regions?"),  # noqa: E501
+        (GreenJob, changed(JOB, spec__power={"watts": 1, "wats": 1}), "spec.power.wats: unknown field: did you mean watts?"),  # noqa: E501
+        (GreenJob, changed(JOB, spec__template=GONE, spec__train=TRAIN | {"model": {"layer": 2}}),
+         "spec.train.model.layer: unknown field: did you mean layers?"),
+        (GreenJob, changed(JOB, spec__zzz=1), None),
+        (GreenCronJob, changed(CRON, spec__jobTemplate__spec__durations="1h"),
+         "spec.jobTemplate.spec.durations: unknown field: did you mean duration?"),
+        (GreenRegion, changed(REGION, spec__capacity__0__cuont=3),
+         "spec.capacity.0.cuont: unknown field: did you mean count?"),
+        (GreenRegion, changed(REGION, spec__gridzone="DE"), "spec.gridzone: unknown field: did you mean gridZone?"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_key_names_the_likely_one(model, body, sentence):
+    said = refusals(model, body)
+    if sentence is None:
+        assert said[0].startswith("spec.zzz: unknown field: known here are backoffLimit, completeWithin, ")
+    else:
+        assert said == [sentence]
+
+
+def test_what_is_missing_is_named():
+    assert refusals(GreenJob, changed(JOB, spec__duration=GONE)) == ["spec.duration: is required"]
+    assert refusals(GreenRegion, {"metadata": {"name": "x"}, "spec": {}}) == ["spec.gridZone: is required"]
+
+
+@pytest.mark.parametrize("value", ["", 5, None, {}, "x" * 300])
+def test_nonsense_is_refused_and_not_crashed_on(value):
+    for path in ("spec__duration", "spec__placement", "spec__placement__regions", "metadata__name"):
+        if not (path == "metadata__name" and value == "x"):
+            assert refusals(GreenJob, changed(JOB, **{path: value}))
+
+
+def test_every_rule_of_the_api_server_has_its_sentence_here():
+    tested = {s for _, s in RULES.values()} | {
+        greencronjob.NO_FINISH, greencronjob.WINDOW_FITS, rules.GREENREGION[0].message,
+    }  # fmt: skip
+    assert {r.message for r in [*rules.GREENJOB, *rules.GREENCRONJOB, *rules.GREENREGION]} <= tested
+    for sentence in tested:
+        field, _, advice = sentence.partition(": ")
+        assert field.startswith("spec") and ": " in advice, f"{sentence!r} does not say what to do"

@@ -1,0 +1,265 @@
+"""The conductor's promises one by one: what a crash, a stranger, a refusal, an outage or a bad object does."""
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from service.fake_provider import FakeProvider
+from service.memory_cluster import Crash
+from service.world import T0, World, job_body
+
+from windward.cluster.port import Unavailable
+from windward.domain.run import Phase
+from windward.ledger.port import LedgerUnavailable
+from windward.service.conductor import LAST_WORDS
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+AT_ONCE = {"completeWithin": "2h6m"}  # its latest start is its creation
+
+
+@pytest.fixture
+def world():
+    logging.disable(logging.CRITICAL)
+    made = World()
+    yield made
+    made.close()
+    logging.disable(logging.NOTSET)
+
+
+def joules(world, uid):
+    return sum(r.joules for r in world.ledger.energy(uid))
+
+
+def started(world, uid):
+    return [attempt for attempt, _, _ in world.cluster.told[uid].created]
+
+
+def conditions(world, name="night"):
+    return {c["type"]: c for c in world.status(name)["conditions"]}
+
+
+def test_a_job_from_its_submission_to_its_receipt(world):
+    uid = world.cluster.submit(job_body())
+    world.advance(13 * HOUR)
+    status = world.status()
+    assert status["summary"]["state"] == "Complete" and started(world, uid) == [1]
+    assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
+    assert float(status["accounting"]["energyJoules"]) == pytest.approx(200 * 7200)
+    (receipt,) = world.ledger.receipts(include_demo=True)
+    assert receipt.settled and status["accounting"]["receipt"] == receipt.sha256
+    assert receipt.body["emissionsGrams"] == pytest.approx(float(status["accounting"]["emissionsGrams"]), abs=1e-3)
+    assert [e.reason for _, e in world.cluster.told[uid].events if e.reason in ("Started", "Complete")] == [
+        "Started",
+        "Complete",
+    ]
+    written = world.cluster.told[uid].statuses
+    world.advance(5 * HOUR)
+    assert world.cluster.told[uid].statuses == written, "nothing changes after the end, so nothing is written"
+
+
+def test_a_crash_between_claim_and_create_makes_one_run(world):
+    uid = world.cluster.submit(job_body(**AT_ONCE))
+    world.cluster.crash_after_claim = True
+    with pytest.raises(Crash):
+        world.conductor.cycle()
+    assert world.status()["attempt"] == 1 and started(world, uid) == []
+    world.restart()
+    for _ in range(3):
+        world.tick()
+    assert started(world, uid) == [1] and world.status()["attempt"] == 1
+
+
+def test_a_conflict_starts_nothing_and_is_made_up_for_in_the_next_turn(world):
+    uid = world.cluster.submit(job_body(**AT_ONCE))
+    world.cluster.conflict_next = True
+    cycle = world.conductor.cycle()
+    assert started(world, uid) == [] and cycle.errors == {}
+    world.conductor.cycle()
+    assert started(world, uid) == [1]
+
+
+def test_a_refusal_is_told_and_tried_again_later_under_the_same_number(world):
+    uid = world.cluster.submit(job_body(**AT_ONCE))
+    world.cluster.refuse_next = True
+    world.tick()
+    world.tick()
+    assert started(world, uid) == []
+    assert (conditions(world)["Running"]["reason"], conditions(world)["Running"]["message"]) == (
+        "ChildRefused", "admission webhook says no",
+    )  # fmt: skip
+    world.cluster.pass_time(timedelta(seconds=11))
+    world.tick()
+    assert started(world, uid) == [1]
+    world.tick()
+    assert conditions(world)["Running"]["reason"] == "PodsReady"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "first"), [("RunNow", T0), ("RunAtLatest", T0 + 12 * HOUR - 2 * HOUR - 6 * MINUTE)]
+)
+def test_without_any_forecast_the_declared_fallback_and_still_in_time(world, fallback, first):
+    world.provider.out = True
+    uid = world.cluster.submit(job_body(policy={"fallback": fallback}))
+    world.advance(13 * HOUR)
+    assert world.cluster.told[uid].created[0][2] == first
+    assert world.cluster.finished_at(uid) == first + 2 * HOUR
+    assert world.status()["accounting"].get("emissionsGrams", "") == "", "unknown is not 0"
+    assert world.status()["summary"]["state"] == "Complete"
+
+
+def test_an_outage_after_the_first_forecast_changes_nothing_for_hours(world):
+    quiet, loud = World(FakeProvider(error=0.0)), World(FakeProvider(error=0.0))
+    for one in (quiet, loud):
+        one.cluster.submit(job_body())
+        one.tick()
+    loud.provider.out = True
+    for one in (quiet, loud):
+        one.advance(5 * HOUR)
+    (a,), (b,) = (list(one.cluster.told.values()) for one in (quiet, loud))
+    assert a.created == b.created
+    quiet.close()
+    loud.close()
+
+
+POISON = {
+    "unreadable": {"duration": "soon"},
+    "before the first year": {"completeWithin": None, "deadline": "0001-01-02T00:00:00Z"},
+    "beyond the last year": {"completeWithin": None, "deadline": "9999-12-31T23:59:59Z"},
+    "nearly 300 years long": {"duration": "99999d", "completeWithin": "99999d99999h"},
+    "regions that are not there": {"placement": {"regions": ["nowhere"]}},
+    "a template of nonsense": {"template": {"spec": {"containers": [{"resources": {"requests": {"cpu": "lots"}}}]}}},
+    "a template without containers": {"template": {"spec": None}},
+    "long past": {"completeWithin": None, "deadline": "1999-01-01T00:00:00Z"},
+}
+
+
+@pytest.mark.parametrize("spec", POISON.values(), ids=POISON)
+def test_a_bad_object_harms_itself_only(world, spec):
+    world.cluster.submit(job_body("poison", **spec))
+    good = world.cluster.submit(job_body("good", **AT_ONCE))
+    world.advance(3 * HOUR)
+    assert world.cluster.finished_at(good) is not None
+    summary = world.status("poison")["summary"]
+    assert summary["state"] and summary["reason"]
+
+
+def test_what_status_kept_of_a_run_is_not_booked_a_second_time(world):
+    """Its pod is collected and the operator starts anew: no report any more, but its energy is in the book."""
+    uid = world.cluster.submit(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
+    world.advance(HOUR)
+    world.cluster.edit("default/night", suspend=True)
+    world.advance(10 * MINUTE)
+    booked = joules(world, uid)
+    assert booked == pytest.approx(200 * 3600)
+    world.cluster.collect(uid)
+    world.restart()
+    world.advance(10 * MINUTE)
+    assert joules(world, uid) == pytest.approx(booked)
+
+
+def test_a_run_whose_end_nobody_saw_does_not_grow_with_each_restart(world):
+    uid = world.cluster.submit(job_body(**AT_ONCE))
+    world.advance(HOUR)
+    world.cluster.lose(uid)
+    world.cluster.runs[uid] = [replace(r, finished_at=None) for r in world.cluster.runs[uid]]
+    world.cluster.edit("default/night", suspend=True)
+    world.advance(MINUTE)
+    booked = joules(world, uid)
+    for _ in range(3):
+        world.restart()
+        world.advance(HOUR)
+    assert joules(world, uid) == pytest.approx(booked)
+
+
+def test_a_lost_run_is_booked_as_estimated_once_its_last_words_are_overdue(world):
+    uid = world.cluster.submit(job_body(**AT_ONCE))
+    world.advance(HOUR)
+    world.cluster.lose(uid)
+    world.tick()
+    assert joules(world, uid) == 0
+    world.advance(LAST_WORDS + timedelta(seconds=1))
+    assert {r.method for r in world.ledger.energy(uid)} == {"estimated"}
+    assert joules(world, uid) == pytest.approx(200 * 3600)
+
+
+def test_nothing_answers_and_then_it_does(world):
+    uid = world.cluster.submit(job_body(**AT_ONCE))
+    world.cluster.down = True
+    with pytest.raises(Unavailable):
+        world.conductor.cycle()
+    world.cluster.down = False
+    world.tick()
+    assert started(world, uid) == [1]
+
+
+def test_a_book_that_cannot_be_written_delays_no_start_and_no_other_job(world, monkeypatch):
+    uid = world.cluster.submit(job_body(**AT_ONCE))
+
+    def broken(*_, **__):
+        raise LedgerUnavailable("the disk is full")
+
+    for name in ("record_energy", "record_decision", "record_receipt", "energy"):
+        monkeypatch.setattr(world.ledger, name, broken)
+    for _ in range(3):
+        cycle = world.conductor.cycle()
+    assert started(world, uid) == [1]
+    assert "disk is full" in " ".join(cycle.errors.values()) or cycle.errors == {}
+    world.cluster.pass_time(3 * HOUR)
+    world.conductor.cycle()
+    assert world.status()["summary"]["state"] != "Complete", "the end goes with its receipt"
+    monkeypatch.undo()
+    world.tick()
+    assert world.status()["summary"]["state"] == "Complete"
+
+
+def test_suspend_pauses_holds_and_lets_go(world):
+    uid = world.cluster.submit(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
+    world.advance(10 * MINUTE)
+    world.cluster.edit("default/night", suspend=True)
+    world.tick()
+    assert [r.phase for r in world.cluster.runs[uid]] == [Phase.STOPPING]
+    world.advance(HOUR)
+    assert (world.status()["summary"]["state"], started(world, uid)) == ("Held", [1])
+    world.cluster.edit("default/night", suspend=False)
+    world.tick()
+    assert started(world, uid) == [1, 2]
+
+
+def test_run_now_starts_at_once(world):
+    uid = world.cluster.submit(job_body(completeWithin="30h"))
+    world.tick()
+    waits = started(world, uid) == []
+    world.cluster.annotate("default/night", **{"windward.dev/run-now": "true"})
+    world.tick()
+    assert waits and started(world, uid) == [1] and world.cluster.told[uid].created[0][2] == T0
+
+
+def test_failures_are_tried_again_until_the_limit_and_then_it_is_over(world):
+    uid = world.cluster.submit(job_body(backoffLimit=1, **AT_ONCE))
+    for _ in range(5):
+        world.advance(MINUTE)
+        world.cluster.fail(uid, 3)
+    world.tick()
+    assert started(world, uid) == [1, 2]
+    assert world.status()["summary"]["state"] == "Failed"
+    assert "exit code 3" in conditions(world)["Failed"]["message"]
+
+
+def test_the_time_to_live_ends_with_the_object(world):
+    world.cluster.submit(job_body(ttlSecondsAfterFinished=600, **AT_ONCE))
+    world.advance(2 * HOUR + 5 * MINUTE)
+    assert "default/night" in world.cluster.jobs
+    world.advance(20 * MINUTE)
+    assert world.cluster.jobs == {} and len(world.ledger.receipts(include_demo=True)) == 1
+
+
+def test_regions_say_what_is_known_of_them(world):
+    world.cluster.submit(job_body(**AT_ONCE))
+    world.tick()
+    world.tick()
+    told = {b["metadata"]["name"]: b["status"] for b in world.cluster.others["GreenRegion"]}
+    assert sum(s["running"] for s in told.values()) == 1
+    for name, zone in (("north", "SE"), ("south", "DE")):
+        assert told[name]["zone"] == zone and told[name]["conditions"][0]["reason"] == "Live"
+        assert float(told[name]["intensity"]) >= 0
