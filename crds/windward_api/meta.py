@@ -16,7 +16,9 @@ API_VERSION: Literal["windward.dev/v1alpha1"] = "windward.dev/v1alpha1"
 class ObjectMeta(BaseModel):
     """The part of an object's metadata that we read; the rest is kept as it came."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True, defer_build=True
+    )
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     namespace: str = "default"
@@ -33,7 +35,9 @@ class ObjectMeta(BaseModel):
 class Status(BaseModel):
     """Base of what we write into `/status`. Unknown fields of another version are kept."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True, defer_build=True
+    )
 
 
 class Condition(Status):

@@ -19,7 +19,9 @@ ONE_INPUT = "spec.infer: set exactly one of input, prompts: give the prompts in 
 class Words(BaseModel):
     """Base of all API models: camelCase outside, snake_case inside, unknown keys refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, defer_build=True
+    )
 
 
 class DecoderShape(Words):

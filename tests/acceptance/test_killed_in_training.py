@@ -1,4 +1,4 @@
-"""kill -9 in a training window: started again, the job goes on from its last checkpoint and ends with the same model."""
+"""kill -9 in a training window: started again, the job goes on from its last checkpoint to the same model."""
 
 import argparse
 import inspect

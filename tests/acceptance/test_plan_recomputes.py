@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from acceptance.shell import ROOT, WINDWARD, environment, windward
@@ -20,7 +21,7 @@ def grams(forecast: dict, start: str | datetime, end: str | datetime, watts: flo
     edges, values = forecast["edgesEpochSeconds"], forecast["intensityGramsPerKwh"]
     assert edges[0] <= a < b <= edges[-1] and len(edges) == len(values) + 1
     total = 0.0
-    for left, right, value in zip(edges, edges[1:], values, strict=False):
+    for (left, right), value in zip(pairwise(edges), values, strict=True):
         seconds = max(0.0, min(right, b) - max(left, a))
         total += seconds / 3600 * watts / 1000 * value * pue
     return total
@@ -79,7 +80,7 @@ def test_the_windows_hold_the_work_and_its_resumes(document):
     overhead_s = 180.0 * (len(spans) - 1)  # examples/train.yaml: each resume costs 3m
     worked_s = sum((b - a).total_seconds() for a, b in spans)
     assert worked_s >= item["durationSeconds"] + overhead_s - 1
-    assert all(b <= a for (_, b), (a, _) in zip(spans, spans[1:], strict=False))
+    assert all(b <= a for (_, b), (a, _) in pairwise(spans))
     assert spans[0][0] >= datetime.fromisoformat(document["madeAt"])
     assert spans[-1][1] <= datetime.fromisoformat(item["finishBy"])
     assert spans[0][0] <= datetime.fromisoformat(item["latestStart"])

@@ -12,7 +12,7 @@ from windward.domain.fleet import Region
 from windward.domain.run import Phase
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.ledger import open_ledger
-from windward.lifecycle import account, energy_of_run
+from windward.lifecycle.accounting import account, energy_of_run
 from windward.lifecycle.receipt import receipt_of
 
 KIND = Kind(Signal.AVERAGE, Scope.LIFE_CYCLE, Basis.CONSUMPTION)

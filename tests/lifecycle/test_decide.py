@@ -8,8 +8,8 @@ from lifecycle.cases import BROKEN, DONE, HOUR, MINUTE, T0, UID, observed, plann
 from windward.domain.observed import CreateRun, DeleteJob, Finish, PauseRun
 from windward.domain.plan import Reason
 from windward.domain.run import Phase, run_name
-from windward.lifecycle import decide, progress_of, work_of
-from windward.lifecycle.decide import retry_at
+from windward.lifecycle.decide import decide, retry_at
+from windward.lifecycle.work import progress_of, work_of
 
 NAMES = [run_name("night", UID, n) for n in range(5)]
 CHECKPOINT = {"interruption": {"policy": "Checkpoint"}}

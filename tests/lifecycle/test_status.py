@@ -11,9 +11,10 @@ from windward.domain.forecast import Forecast, Freshness
 from windward.domain.observed import CreateRun, Finish, Observed
 from windward.domain.plan import Reason
 from windward.domain.run import Phase
-from windward.lifecycle import account, decide, status_of
+from windward.lifecycle.accounting import account
+from windward.lifecycle.decide import decide
 from windward.lifecycle.events import LIMIT, events_of
-from windward.lifecycle.status import Context, refused
+from windward.lifecycle.status import Context, refused, status_of
 from windward_api.crd import definition
 from windward_api.greenjob import GreenJob
 

@@ -15,7 +15,7 @@ from windward.domain.fleet import Fleet, Region
 from windward.domain.forecast import Forecast, Freshness
 from windward.domain.observed import Observed
 from windward.domain.plan import Reason
-from windward.lifecycle import account
+from windward.lifecycle.accounting import account
 from windward.planning import pauses, plan
 from windward_api.greenjob import Fallback, GreenJob
 

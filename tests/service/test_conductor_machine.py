@@ -13,7 +13,7 @@ from service.world import World, job_body
 from windward.cluster.parse import read_job
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, run_name
-from windward.lifecycle import work_of
+from windward.lifecycle.work import work_of
 from windward.planning import pauses
 
 SECOND = timedelta(seconds=1)

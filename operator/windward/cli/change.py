@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from windward.cli.errors import CliError
 from windward.cli.worlds import jobs_of, one
 from windward.cluster.port import BadObject
+from windward.domain.observed import Observed
 
 
 def change(
@@ -25,6 +27,8 @@ def change(
         namespace, name = job.namespace, job.name
     else:
         namespace, name = job.metadata.namespace, job.metadata.name
+        if Observed(job).ended:
+            raise CliError(f"{namespace}/{name} has ended", fix=f"windward why {name} says how")
     patch: dict[str, Any] = {}
     if annotations is not None:
         patch["metadata"] = {"annotations": annotations}

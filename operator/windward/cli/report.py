@@ -22,7 +22,7 @@ _FIELDS = (
 
 def report(output: str, demo: bool, database: str, name: str) -> None:
     """Print what the book says of ended jobs."""
-    ledger = _open(database)
+    ledger = _open(database, name)
     try:
         receipts = ledger.receipts(include_demo=demo or bool(name))
         if name:
@@ -33,12 +33,13 @@ def report(output: str, demo: bool, database: str, name: str) -> None:
         ledger.close()
 
 
-def _open(database: str) -> Ledger:
+def _open(database: str, name: str) -> Ledger:
     book = state_home() / "book.db"
-    if not database and not book.exists():
+    there = book.exists()
+    if not database and not there and name:
         raise CliError("there is no book on this machine yet", fix="windward run ... makes one", code=Exit.NOT_FOUND)
     try:
-        return open_ledger(database or f"sqlite:///{book}")
+        return open_ledger(database or (f"sqlite:///{book}" if there else "sqlite://"))  # an empty one where none is
     except (LedgerError, ValueError) as e:
         raise CliError("the book cannot be opened", cause=str(e), code=Exit.UNREACHABLE) from e
 
@@ -81,7 +82,7 @@ def _all(receipts: Sequence[Receipt], output: str, hidden: int) -> None:
     elif receipts:
         print(_table(receipts))
     if not receipts:
-        sys.stderr.write("no ended job in the book\n")
+        sys.stderr.write("no ended job in the book yet; windward run -- CMD makes one\n")
     if hidden > 0:
         sys.stderr.write(
             f"{hidden} demonstration{'s' if hidden > 1 else ''} left out; --include-demo shows them, marked\n"
@@ -137,5 +138,7 @@ def _table(receipts: Sequence[Receipt]) -> str:
         )  # fmt: skip
     t = _totals(receipts)
     kwh = f"{t['energyJoules'] / 3.6e6:.3g} kWh"
-    rows.append(["total", "", kwh, text.grams(t["emissionsGrams"]), "", text.grams(t["savedGrams"]), "", "", ""])
+    grams = text.grams(t["emissionsGrams"] if t["jobsWithoutEmissions"] < t["jobs"] else None)
+    saved = text.grams(t["savedGrams"] if t["jobsWithoutBaseline"] < t["jobs"] else None)
+    rows.append(["total", "", kwh, grams, "", saved, "", "", ""])
     return text.table(rows, right=(2, 3, 4))

@@ -1,8 +1,6 @@
-"""The judge: what follows from what is observed and planned. Pure; one state machine for cluster and laptop."""
+"""The judge: what follows from what is observed and planned. Pure; one state machine for cluster and laptop.
 
-from windward.lifecycle.accounting import Account, account, energy_of_run
-from windward.lifecycle.decide import decide
-from windward.lifecycle.status import status_of
-from windward.lifecycle.work import progress_of, work_of
-
-__all__ = ["Account", "account", "decide", "energy_of_run", "progress_of", "status_of", "work_of"]
+`decide` in decide.py, the planner's view of a job in work.py, what a job says of itself in status.py and events.py, the
+arithmetic of grams in accounting.py and receipt.py, schedules in cron.py. Imported one by one: `windward plan` needs
+one of them, and is to answer at once.
+"""

@@ -24,11 +24,12 @@ from windward.domain.series import Series
 from windward.grid.cache import Grid
 from windward.grid.port import ProviderError
 from windward.ledger.port import Ledger, LedgerError
-from windward.lifecycle import Account, account, decide, energy_of_run, status_of, work_of
-from windward.lifecycle.decide import retry_at
+from windward.lifecycle.accounting import Account, account, energy_of_run
+from windward.lifecycle.decide import decide, retry_at
 from windward.lifecycle.events import events_of
 from windward.lifecycle.receipt import receipt_of
-from windward.lifecycle.status import Context, refused
+from windward.lifecycle.status import Context, refused, status_of
+from windward.lifecycle.work import work_of
 from windward.service.crons import tend_crons
 from windward.service.planned import lengthened, plan_body
 from windward.service.regions import regions_of, tend_regions
