@@ -8,13 +8,13 @@ import pytest
 
 from windward.service.local import LocalWorld
 
-START = datetime(2022, 5, 11, 15, tzinfo=UTC)
+START = datetime(2022, 5, 11, 20, tzinfo=UTC)
 WARPED = ("--start", "2022-05-11T15:00:00Z", "--speed", "3600")
 REGION = {
     "apiVersion": "windward.dev/v1alpha1",
     "kind": "GreenRegion",
     "metadata": {"name": "here"},
-    "spec": {"gridZone": "GB"},
+    "spec": {"gridZone": "DE"},
 }
 LATER = {
     "apiVersion": "windward.dev/v1alpha1",
@@ -76,7 +76,7 @@ def test_hold_and_release(windward, later):
     told = windward("hold", "later")
     assert (told.code, told.out, told.err) == (0, "", "default/later is held; windward release undoes it\n")
     later()
-    assert state(windward)[1] == "UserSuspended", windward("why", "later").out
+    assert state(windward) == ("Held", "PausedByUser")
     assert windward("release", "later").err == "default/later goes on as planned\n"
     later()
     assert state(windward) == ("Waiting", "CleanerWindow")
@@ -87,7 +87,7 @@ def test_run_now_skips_the_wait(windward, later):
     later(to_the_end=True)
     told = windward("why", "later", "-o", "json").json()
     assert told["status"]["summary"]["state"] == "Complete"
-    assert told["status"]["runs"][0]["startedAt"] < "2022-05-11T16"
+    assert told["status"]["runs"][0]["startedAt"] < "2022-05-11T21"
     assert "UserForced" in windward("why", "later").out
 
 
