@@ -107,7 +107,7 @@ def test_without_a_zone_a_command_starts_at_once_and_says_so(windward):
     assert state(windward, "true") == ("Complete", "Succeeded")
 
 
-CODES = [("exit 3", 3), ("exit 0", 0), ("kill -9 $$", 137)]
+CODES = [("exit 3", 3), ("exit 0", 0), ("exit 75", 75), ("kill -9 $$", 137)]
 
 
 @pytest.mark.parametrize(("script", "code"), CODES, ids=[c[0] for c in CODES])

@@ -68,7 +68,27 @@ TABLE = {
         [pause(2, "Failed"), (Finish, False, "BackoffLimitExceeded")],
     ),
     "lost runs are nobody's failure": (observed(*(run(n, L, end_h=0.1) for n in (1, 2, 3, 4))), NOW, 1, start(5)),
-    "a lost run is started again at once": (observed(run(1, L, end_h=1)), planned((0, 4)), 1, start(2)),
+    "a lost run is started again after 10 s": (
+        observed(run(1, L, end_h=1)), planned((0, 4)), 1 + 10 / 3600, start(2)
+    ),
+    "not before: its node may be going": (observed(run(1, L, end_h=1)), planned((0, 4)), 1 + 9 / 3600, []),
+    "lost again and again without progress": (
+        observed(*(run(n, L, end_h=0.1) for n in range(1, 7))), NOW, 1, [(Finish, False, "BackoffLimitExceeded")]
+    ),
+    "lost again and again, but further each time": (
+        observed(*(run(n, L, end_h=0.1, progress=n / 10) for n in range(1, 7))), NOW, 1, start(7)
+    ),
+    "exit 75 of its own accord is drained, not done": (
+        observed(run(1, P, asked=False, end_h=1), **CHECKPOINT), planned((0, 4)), 1 + 10 / 3600, start(2)
+    ),
+    "but not at once": (observed(run(1, P, asked=False, end_h=1), **CHECKPOINT), planned((0, 4)), 1 + 9 / 3600, []),
+    "exit 75 for ever": (
+        observed(*(run(n, P, asked=False, end_h=0.1) for n in range(1, 7)), **CHECKPOINT), NOW, 1,
+        [(Finish, False, "BackoffLimitExceeded")],
+    ),
+    "exit 75 where nothing may pause is a failure": (
+        observed(run(1, P, asked=False), backoffLimit=0), NOW, 1, [(Finish, False, "BackoffLimitExceeded")]
+    ),
     "pauses are nobody's failure": (observed(*(run(n, P, end_h=0.1) for n in (1, 2, 3, 4))), NOW, 1, start(5)),
     # the user's word
     "suspended before it starts": (observed(suspend=True), NOW, 0, []),
@@ -136,7 +156,7 @@ def test_what_finishes_says_why():
 def test_retries_wait_longer_up_to_five_minutes(failures, wait_s):
     failed = [run(n + 1, F, end_h=1) for n in range(failures)]
     since = T0 + HOUR if failures else T0
-    assert retry_at(failed, T0) == since + timedelta(seconds=wait_s)
+    assert retry_at(observed(*failed), T0) == since + timedelta(seconds=wait_s)
 
 
 @pytest.mark.parametrize(

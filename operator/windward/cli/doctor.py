@@ -88,13 +88,10 @@ def _trace() -> Finding:
 
 
 def _neso() -> Finding:
-    from stamina.instrumentation import LoggingOnRetryHook, set_on_retry_hooks
-
     from windward.grid.neso import NesoProvider
     from windward.grid.port import ProviderError
     from windward.service.clock import SystemClock
 
-    set_on_retry_hooks([LoggingOnRetryHook])  # with structlog installed it would tell of retries on stdout
     clock = SystemClock()
     try:
         series = NesoProvider(clock, total_s=4.0).issue("GB", clock.now())

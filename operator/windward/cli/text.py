@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from windward.domain.series import Series
+from windward.domain.series import Series, distinct
 from windward_api.scalars import format_duration
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -113,7 +113,7 @@ def best_start(series: Series, now: datetime, until_: datetime, length: timedelt
         return None
     d = length.total_seconds()
     starts = np.concatenate([[now.timestamp(), last.timestamp()], series.edges, series.edges - d])
-    starts = np.unique(starts[(starts >= now.timestamp()) & (starts <= last.timestamp())])
+    starts = distinct(starts[(starts >= now.timestamp()) & (starts <= last.timestamp())])
     area = (series.integral(starts + d) - series.integral(starts)) / (d / 3600)
     i = int(np.argmin(area))
     return datetime.fromtimestamp(float(starts[i]), UTC), float(area[i])

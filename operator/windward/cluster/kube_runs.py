@@ -137,6 +137,7 @@ def _ended(base: Run, end: PodEnd, told: bool) -> Run:
         exit_code=end.code if end.code >= 0 else None,
         report=report,
         message=message[:512],
+        asked=told,
     )
 
 
@@ -198,14 +199,14 @@ def _with(
 ) -> Run:
     return Run(
         base.name, base.attempt, base.region, phase,
-        started_at=started, finished_at=finished, exit_code=code, message=message,
+        started_at=started, finished_at=finished, exit_code=code, message=message, asked=phase is Phase.PAUSED,
     )  # fmt: skip
 
 
 def _kept(kept: RunStatus, phase: Phase) -> Run:
     return Run(
         kept.name, kept.attempt, kept.region, phase, started_at=kept.started_at, finished_at=kept.finished_at,
-        exit_code=kept.exit_code, message=kept.message,
+        exit_code=kept.exit_code, message=kept.message, asked=phase is Phase.PAUSED,
     )  # fmt: skip
 
 

@@ -197,6 +197,7 @@ class LocalCluster:
             message=message or (report.message if report is not None and ended is not None else ""),
             time_scale=row.time_scale,
             started_real=row.started_real,
+            asked=row.told_real is not None,
         )
 
     def _phase(self, row: RunRow, ended: tuple[int, datetime] | None) -> tuple[Phase, int | None, datetime | None, str]:

@@ -43,6 +43,7 @@ class Run:
         pod_uid: uid of the pod or process; '' before there is one.
         progress: share of the whole job that is done, if the run told so.
         report: its last words.
+        asked: it was told to pause; one that pauses of its own accord is started again after a while, not at once.
         time_scale: planned seconds per real second (warped clock), 1 on a cluster.
         started_real: real time of the start, to place the report's energy series.
     """
@@ -60,6 +61,13 @@ class Run:
     message: str = ""
     time_scale: float = 1.0
     started_real: datetime | None = None
+    asked: bool = False
+
+    @property
+    def told(self) -> float | None:
+        """Share of the whole job that it last said is done; its report wins over its live word."""
+        words = self.report.progress if self.report is not None else None
+        return words.fraction if words is not None else self.progress
 
     def ran_for(self, now: datetime) -> timedelta:
         if self.started_at is None:

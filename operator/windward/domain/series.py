@@ -63,6 +63,12 @@ class Quality(StrEnum):
     RECORDED = "recorded"  # a recorded trace replayed: its actuals stand in for a forecast
 
 
+def distinct(values: Floats) -> Floats:
+    """The different values, ascending. (`np.unique` would load all of masked arrays to ask whether these are.)"""
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
 class MixedKinds(ValueError):
     """Two series that count different things, or of different zones, were about to be joined."""
 

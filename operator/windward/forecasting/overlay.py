@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from windward.domain.clock import utc
-from windward.domain.series import Floats, MixedKinds, Series
+from windward.domain.series import Floats, MixedKinds, Series, distinct
 
 
 def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series | None:
@@ -28,7 +28,7 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
     if len({(layer.zone, layer.kind) for layer in layers}) > 1:
         raise MixedKinds(f"cannot lay {', '.join(sorted({f'{x.zone} ({x.kind})' for x in layers}))} over each other")
     a, b = utc(start).timestamp(), utc(end).timestamp()
-    edges = np.unique(np.concatenate([layer.edges for layer in layers]))
+    edges = distinct(np.concatenate([layer.edges for layer in layers]))
     middle = (edges[:-1] + edges[1:]) / 2
     owner = np.full(len(middle), -1)
     period = np.zeros(len(middle), dtype=np.int64)

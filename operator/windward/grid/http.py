@@ -18,8 +18,11 @@ from typing import Any
 
 import httpx
 import stamina
+from stamina.instrumentation import LoggingOnRetryHook, set_on_retry_hooks
 
 from windward.grid.port import ForecastInvalid, InvalidReason, NotEntitled, RateLimited, UnknownZone, Unreachable
+
+set_on_retry_hooks([LoggingOnRetryHook])  # where structlog is installed stamina would tell of retries on stdout
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_JSON_DEPTH = 16

@@ -7,12 +7,14 @@ Weighed in this order: an end that was reached; a failure too many; the user's w
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
 from windward_api.greenjob import InterruptionPolicy
 
+FRUITLESS_IN_A_ROW = 3  # beyond backoffLimit
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MOST = timedelta(minutes=5)
 
@@ -35,19 +37,47 @@ def decide(observed: Observed, plan: JobPlan | None, now: datetime) -> list[Acti
         return [*_stop(observed.live, "Complete", "the job has ended"), *_expire(observed, now)]
     if any(r.phase is Phase.SUCCEEDED for r in observed.runs):
         return [*_stop(observed.live, "Complete", "another run finished the work"), Finish(True, "Succeeded", "")]
-    failed = [r for r in observed.runs if r.phase is Phase.FAILED]
-    if len(failed) > spec.backoff_limit:
-        last = failed[-1]
-        said = f"run {last.attempt} ended with exit code {last.exit_code}" + (
-            f": {last.message}" if last.message else ""
-        )
-        why = f"{len(failed)} failed runs, backoffLimit {spec.backoff_limit}; {said}"
+    if (why := _given_up(observed)) is not None:
         return [*_stop(observed.live, "Failed", why), Finish(False, "BackoffLimitExceeded", why)]
     if spec.suspend:
         return _stop(observed.live, "PausedByUser", "spec.suspend is true")
     if plan is None:
         return []
-    return _follow(observed, plan, now) if observed.live else _begin(observed, failed, plan, now)
+    return _follow(observed, plan, now) if observed.live else _begin(observed, plan, now)
+
+
+def _given_up(observed: Observed) -> str | None:
+    """Why the job has failed for good, if it has. Going away is not the job's fault, unless nothing else happens."""
+    limit = observed.job.spec.backoff_limit
+    failed = [r for r in observed.runs if _failed(observed, r)]
+    if len(failed) > limit:
+        last = failed[-1]
+        said = f"run {last.attempt} ended with exit code {last.exit_code}"
+        return f"{len(failed)} failed runs, backoffLimit {limit}; {said}" + (
+            f": {last.message}" if last.message else ""
+        )
+    streak = len(list(takewhile(lambda i: _fruitless(observed.runs, i), reversed(range(len(observed.runs))))))
+    if streak > limit + FRUITLESS_IN_A_ROW:
+        return f"{streak} runs in a row ended without being told to and without progress: see their logs and nodes"
+    return None
+
+
+def _failed(observed: Observed, run: Run) -> bool:
+    """Whether a run counts against backoffLimit: so does one that pauses unasked where nothing may pause."""
+    unasked = run.phase is Phase.PAUSED and not run.asked
+    return run.phase is Phase.FAILED or (unasked and observed.job.spec.interruption.policy is InterruptionPolicy.NEVER)
+
+
+def _went_away(run: Run) -> bool:
+    """Lost, drained with its node, or paused of its own accord."""
+    return run.phase is Phase.LOST or (run.phase is Phase.PAUSED and not run.asked)
+
+
+def _fruitless(runs: tuple[Run, ...], i: int) -> bool:
+    """Whether run `i` went away no further than the run before it had told."""
+    told = [run.told for run in runs[max(0, i - 1) : i + 1]]
+    before = told[0] if len(told) == 2 else None
+    return _went_away(runs[i]) and (told[-1] is None or told[-1] <= (before or 0.0))
 
 
 def _follow(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
@@ -64,16 +94,17 @@ def _follow(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
     return actions
 
 
-def _begin(observed: Observed, failed: list[Run], plan: JobPlan, now: datetime) -> list[Action]:
+def _begin(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
     """Nothing runs: start what the plan has running now, a while after a failure."""
     window = plan.window_at(now)
-    if window is None or now < retry_at(failed, now):
+    if window is None or now < retry_at(observed, now):
         return []
     return [CreateRun(observed.next_attempt, window.region, plan.reason)]
 
 
-def retry_at(failed: list[Run], now: datetime) -> datetime:
-    """When the next try may start after the failed runs: 10 s after the first, doubling up to 5 minutes."""
+def retry_at(observed: Observed, now: datetime) -> datetime:
+    """When the next run may start after such as failed or went away: 10 s after the first, doubling up to 5 minutes."""
+    failed = [r for r in observed.runs if r.phase is Phase.FAILED or _went_away(r)]
     ended = max((r.finished_at for r in failed if r.finished_at is not None), default=None)
     if ended is None:
         return now

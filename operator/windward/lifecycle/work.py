@@ -91,8 +91,7 @@ def progress_of(observed: Observed, now: datetime) -> float:
     """
     done = 0.0
     for run in observed.runs:
-        words = run.report.progress if run.report is not None else None
-        told = words.fraction if words is not None else run.progress
+        told = run.told
         if told is not None:
             # A failed run may say little because it never got as far as its checkpoint.
             done = max(done, told) if run.phase is Phase.FAILED else told

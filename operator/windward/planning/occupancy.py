@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from windward.domain.fleet import Region
-from windward.domain.series import Floats
+from windward.domain.series import Floats, distinct
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Occupancy:
             return np.zeros(len(starts))
         a, b, u = (np.array(column) for column in zip(*held, strict=True))
         # Use changes only at starts of holdings: its peak in an interval is at the interval's start or at one of them.
-        at = np.concatenate([[-np.inf], np.unique(a)])
+        at = np.concatenate([[-np.inf], distinct(a)])
         level = np.array([u[(a <= t) & (t < b)].sum() for t in at])
         peak = np.array([u[(a <= s) & (s < b)].sum() for s in starts])
         for t, use in zip(at, level, strict=True):

@@ -132,9 +132,11 @@ class _Placing:
         return self._pause_g() * (len(candidate.segments) - 1 + stops)
 
     def _pause_g(self) -> float:
-        """A share of the whole job's grams at the mean of its cleanest region: forecasts are no better than that."""
+        """A share of the whole job's grams at the mean of its cleanest region: minSavingPercent, and at least what
+        forecasts are good for."""
+        worth = max(_PAUSE_WORTH, self.work.min_saving)
         means = [p.power_kw * p.series.mean(p.series.start, p.series.end) for p in self.places]
-        return _PAUSE_WORTH * min(means, default=0.0) * self.work.duration.total_seconds() / 3600.0
+        return worth * min(means, default=0.0) * self.work.duration.total_seconds() / 3600.0
 
     def _pauses(self) -> Candidate | None:
         work = self.work

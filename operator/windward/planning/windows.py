@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from windward.domain.fleet import Region, Work
-from windward.domain.series import Series
+from windward.domain.series import Series, distinct
 from windward.planning.occupancy import Occupancy
 
 
@@ -56,7 +56,7 @@ def best_window(
         return None
     meets = np.concatenate([series.edges, occupancy.boundaries(at.region.name, work.demand)])
     starts = np.concatenate([[earliest, latest], meets, meets - length_s])
-    starts = np.unique(starts[(starts >= earliest) & (starts <= latest)])
+    starts = distinct(starts[(starts >= earliest) & (starts <= latest)])
     if occupancy.bounded(at.region.name, work.demand):
         starts = starts[occupancy.free(at.region.name, starts, starts + length_s, work.demand)]
         if len(starts) == 0:

@@ -218,8 +218,7 @@ class Conductor:
                 continue
             due += [t for w in made.windows for t in (w.start, w.end)]
             due.append(made.latest_start)
-            failed = [r for r in o.runs if r.phase is Phase.FAILED]
-            due.append(retry_at(failed, now))
+            due.append(retry_at(o, now))
         return min((t for t in due if t > now), default=None)
 
 

@@ -67,7 +67,7 @@ def _outcome(code: int, asked: bool) -> tuple[Outcome, str]:
     if asked and code == 128 + signal.SIGTERM:
         return Outcome.FAILED, (
             "ended by SIGTERM when asked to pause: the command does not honour the pause contract; let it write a "
-            f"checkpoint on SIGTERM and exit {EXIT_PAUSED}, or set interruption.policy to Never or Restart"
+            f"checkpoint on SIGTERM and exit {EXIT_PAUSED}, or set interruption.policy to Never"
         )
     return Outcome.FAILED, f"exit code {code}" + (f" (signal {code - 128})" if code > 128 else "")
 
