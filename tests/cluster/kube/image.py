@@ -1,9 +1,10 @@
 """Container images without an engine and without their gigabytes.
 
-An image here is a few links and files. What runs in it is this machine's: the node mounts the machine's programs, the
-Python installation, the virtual environment and this repository read-only into every container (`host_mounts`), at the
-same places. A pod that asks for the chart's image therefore finds `windward-operator` in PATH, as in the real one, and
-neither the chart nor the operator can tell.
+An image here is a few links and files. What runs in it is this machine's: the node mounts the machine's programs and
+the Python installation at their own places, the virtual environment and this repository below `/lent` (a pod may mount
+over the places that they have here, such as /tmp), read-only, into every container (`host_mounts`). A pod that asks for
+the chart's image therefore finds `windward-operator` in PATH, as in the real one, and neither the chart nor the
+operator can tell.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TOP = ("bin", "sbin", "lib", "lib32", "lib64")  # links into /usr on most systems, folders on some
+VENV, SOURCE = "/lent/venv", "/lent/source"
+SCRIPTS = {"windward-operator": "windward.service.main", "windward-worker": "windward_worker.cli"}
 UID = 65532
 LOADER_CACHE = Path("/etc/ld.so.cache")
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -32,18 +35,20 @@ class Image:
     files: tuple[tuple[str, Path], ...] = ()  # (place, file of this machine), executable
 
 
-def host_mounts() -> list[str]:
-    """Folders of this machine that every container sees, none inside another."""
-    wanted = {Path("/usr"), Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), REPOSITORY}
-    wanted |= {Path("/", name) for name in TOP if Path("/", name).is_dir() and not Path("/", name).is_symlink()}
-    return sorted(str(one) for one in wanted if not any(other in one.parents for other in wanted))
+def host_mounts() -> list[tuple[str, str]]:
+    """Folders of this machine that every container sees: (here, there)."""
+    own = {Path("/usr"), Path(sys.base_prefix).resolve()}
+    own |= {Path("/", name) for name in TOP if Path("/", name).is_dir() and not Path("/", name).is_symlink()}
+    same = sorted(str(one) for one in own if not any(other in one.parents for other in own))
+    return [(one, one) for one in same] + [(str(Path(sys.prefix).resolve()), VENV), (str(REPOSITORY), SOURCE)]
 
 
 def runtime_spec(default: str) -> str:
     """containerd's default container specification (what `ctr oci spec` prints) with the machine's folders added."""
     spec = json.loads(default)
     spec["mounts"] += [
-        {"destination": one, "source": one, "type": "bind", "options": ["rbind", "ro"]} for one in host_mounts()
+        {"destination": there, "source": here, "type": "bind", "options": ["rbind", "ro"]}
+        for here, there in host_mounts()
     ]
     return json.dumps(spec)
 
@@ -77,14 +82,15 @@ def write_archive(images: list[Image], out: Path) -> None:
 
 
 def _config(image: Image, layer: str) -> bytes:
-    path = ":".join([str(Path(sys.prefix).resolve() / "bin"), "/usr/local/bin", "/usr/bin", "/bin"])
+    path = ":".join(["/windward/bin", f"{VENV}/bin", "/usr/local/bin", "/usr/bin", "/bin"])
+    packages = ":".join(f"{SOURCE}/{top}" for top in ("crds", "operator", "workers", "kernels"))
     config = {
         "architecture": ARCHITECTURE.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {
             "Entrypoint": list(image.entrypoint),
             "User": image.user,
-            "Env": [f"PATH={path}", "PYTHONSAFEPATH=1", "PYTHONUNBUFFERED=1"],
+            "Env": [f"PATH={path}", f"PYTHONPATH={packages}", "PYTHONSAFEPATH=1", "PYTHONUNBUFFERED=1"],
         },
         "rootfs": {"type": "layers", "diff_ids": [layer]},
     }
@@ -108,9 +114,16 @@ def _layer(image: Image) -> bytes:
         # Libraries in places that the dynamic loader does not know by itself.
         if LOADER_CACHE.is_file():
             _add(layer, str(LOADER_CACHE).lstrip("/"), LOADER_CACHE.read_bytes())
+        for name, module in SCRIPTS.items():
+            _add(layer, f"windward/bin/{name}", _script(module).encode(), mode=0o755)
         for place, file in image.files:
             _add(layer, place, file.read_bytes(), mode=0o755)
     return buffer.getvalue()
+
+
+def _script(module: str) -> str:
+    """What an installation writes for a console script, at the places that the container knows."""
+    return f"#!/bin/sh\nexec {VENV}/bin/python -c 'import sys; from {module} import main; sys.exit(main())' \"$@\"\n"
 
 
 def _add(archive: tarfile.TarFile, path: str, data: bytes, mode: int = 0o644) -> None:
