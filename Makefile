@@ -14,7 +14,7 @@ demo: .venv/.worker  ## train, pause, resume, infer, receipt: on real grid data 
 	$(BIN)/windward demo
 
 test: .venv/.dev system cluster-binaries lint  ## everything: lint, types, unit, local, database and real-cluster tests
-	$(BIN)/python -P -m pytest $(TESTS)
+	$(BIN)/python -P -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
 
 lint: .venv/.dev types  ## style, types, floors of the house
 	$(BIN)/ruff check .
