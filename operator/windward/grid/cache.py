@@ -138,7 +138,12 @@ class Grid:
         except ProviderError as refusal:
             error = refusal
             self._count_error(refusal)
-        if not layers or not layers[0].covers(start, end):
+        with self._lock:
+            newest = self._zones.get(zone, _Zone()).issue
+        if newest is not None:  # saves the archive in most cases: what is missing are the newest hours
+            layers.append(newest)
+        known = overlay(layers, start, end)
+        if known is None or not known.covers(start, end):
             layers += reversed(self._archived(zone, start, end))
         known = overlay(layers, start, end)
         if known is None:

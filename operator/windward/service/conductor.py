@@ -7,15 +7,15 @@ and a new conductor finds its way from what it observes. Killed between any two 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from windward import planning
 from windward.cluster import AttemptConflict, Cluster, ClusterError, Refused, Snapshot
 from windward.domain.clock import Clock
 from windward.domain.energy import EnergyInterval
-from windward.domain.fleet import Fleet, Region, Work
+from windward.domain.fleet import Fleet, Region
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Plan
@@ -29,7 +29,7 @@ from windward.lifecycle.decide import decide, retry_at
 from windward.lifecycle.events import events_of
 from windward.lifecycle.receipt import receipt_of
 from windward.lifecycle.status import Context, refused, status_of
-from windward.lifecycle.work import work_of
+from windward.lifecycle.work import power_w, work_of
 from windward.service.crons import tend_crons
 from windward.service.planned import lengthened, plan_body
 from windward.service.regions import regions_of, tend_regions
@@ -39,6 +39,9 @@ from windward_api.greenregion import GreenRegion
 log = logging.getLogger(__name__)
 SETTLE_EVERY = timedelta(hours=1)
 LAST_WORDS = timedelta(seconds=15)
+REPLAN_EVERY_S = 900  # and whenever something changed
+
+Planner = Callable[[Fleet, Mapping[str, Forecast], datetime, Plan | None], Plan]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,26 @@ class Cycle:
 
 
 @dataclass
+class _Memory:
+    """What is remembered of one job; all of it only saves work.
+
+    Attributes:
+        rows: its energy in the book.
+        account, weighed_with: its account, and what that was weighed with.
+        told_for: what its status was made from.
+        refusal: what the cluster said, when to ask again, how often it was asked.
+        settled_at: when its receipt was weighed last.
+    """
+
+    rows: Sequence[EnergyInterval] | None = None
+    account: Account | None = None
+    weighed_with: tuple[object, ...] = ()
+    told_for: tuple[object, ...] = ()
+    refusal: tuple[str, datetime, int] | None = None
+    settled_at: datetime | None = None
+
+
+@dataclass
 class Conductor:
     """See the module."""
 
@@ -63,9 +86,10 @@ class Conductor:
     grid: Grid
     ledger: Ledger
     clock: Clock
+    planner: Planner = planning.plan
     previous: Plan | None = None
-    _refusals: dict[str, tuple[str, datetime, int]] = field(default_factory=dict)
-    _weighed: dict[str, datetime] = field(default_factory=dict)
+    _planned_for: tuple[object, ...] = ()
+    _memory: dict[str, _Memory] = field(default_factory=dict)
 
     def cycle(self) -> Cycle:
         """One turn. Trouble with one job is that job's; trouble with the whole world is raised (`ClusterError`)."""
@@ -74,9 +98,9 @@ class Conductor:
         regions, objects = regions_of(snapshot.regions), {r.metadata.name: r for r in snapshot.regions}
         forecasts = self._forecasts(snapshot, regions, now)
         errors: dict[str, str] = {}
+        self._memory = {o.uid: self._memory.get(o.uid, _Memory()) for o in snapshot.jobs}
         accounts = {o.key: self._book(o, regions, forecasts, now, errors) for o in snapshot.jobs}  # 2. book what ended
-        fleet = Fleet(tuple(self._works(snapshot, accounts, regions, forecasts, now)), regions)
-        plan = planning.plan(fleet, forecasts, now, self.previous)  # 3. plan all of it
+        plan = self._plan(snapshot, accounts, regions, forecasts, now)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
         conflicts = False
         for observed in snapshot.jobs:  # 4. decide and act, job by job
@@ -95,10 +119,33 @@ class Conductor:
         self._tell_bad(snapshot, now)
         tend_crons(self.cluster, snapshot, now)
         tend_regions(self.cluster, snapshot, forecasts, now)
-        self.previous = plan
         soon = now + timedelta(seconds=1) if conflicts or errors else None
         wake_at = soon or self._wake_at(snapshot, plan, now)
         return Cycle(now, snapshot, plan, forecasts, actions, accounts, wake_at, errors)
+
+    def _plan(
+        self,
+        snapshot: Snapshot,
+        accounts: Mapping[str, Account | None],
+        regions: Mapping[str, Region],
+        forecasts: Mapping[str, Forecast],
+        now: datetime,
+    ) -> Plan:
+        """The plan as it stands, or a new one: each quarter of an hour, and when anything that it rests on changed.
+
+        That time passed is no such change: windows are points in time.
+        """
+        placed = [o for o in snapshot.jobs if _to_be_placed(o)]
+        work = tuple(work_of(o, now) for o in placed)
+        known = tuple((z, f.vintage, f.freshness) for z, f in sorted(forecasts.items()))
+        still = tuple(replace(w, remaining=timedelta(0)) for w in work)
+        grounds = (now.timestamp() // REPLAN_EVERY_S, still, regions, known)
+        if self.previous is None or grounds != self._planned_for:
+            series = {z: f.series for z, f in forecasts.items() if f.series is not None}
+            spent = [self._spent_g(o, accounts[o.key], regions, series, now) for o in placed]
+            fleet = Fleet(tuple(replace(w, spent_g=g) for w, g in zip(work, spent, strict=True)), regions)
+            self.previous, self._planned_for = self.planner(fleet, forecasts, now, self.previous), grounds
+        return self.previous
 
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
         """Zones whose forecasts are needed."""
@@ -111,28 +158,22 @@ class Conductor:
         until = min(max(ends, default=now), now + timedelta(days=7))
         return {zone: lengthened(f, until, now) for zone, f in known.items()}
 
-    def _works(
-        self,
-        snapshot: Snapshot,
-        accounts: Mapping[str, Account | None],
-        regions: Mapping[str, Region],
-        forecasts: Mapping[str, Forecast],
-        now: datetime,
-    ) -> Iterator[Work]:
-        series = {z: f.series for z, f in forecasts.items() if f.series is not None}
-        for o in snapshot.jobs:
-            if not o.ended and not o.job.spec.suspend and o.job.metadata.deletion_timestamp is None:
-                yield work_of(o, now, spent_g=self._spent_g(o, accounts[o.key], regions, series, now))
-
     @staticmethod
     def _spent_g(
         o: Observed, booked: Account | None, regions: Mapping[str, Region], series: Mapping[str, Series], now: datetime
     ) -> float:
-        """Grams so far: what the book weighs, and an estimate for what runs now. Unknown counts as nothing here; the
-        account itself says that it is unknown."""
-        live = [row for r in o.live if r.region in regions for row in energy_of_run(o, r, regions[r.region], now)]
-        going = account(o, live, series, regions).emissions_g if live else 0.0
-        return ((booked.emissions_g or 0.0) if booked is not None else 0.0) + (going or 0.0)
+        """Grams so far: what the book weighs, and declared watts for what runs now. Unknown counts as nothing here;
+        the account itself says that it is unknown."""
+        grams = (booked.emissions_g or 0.0) if booked is not None else 0.0
+        for run in o.live:
+            region = regions.get(run.region)
+            known = series.get(region.zone) if region is not None else None
+            if region is None or known is None or run.started_at is None or not run.started_at < now:
+                continue
+            if known.covers(run.started_at, now):
+                hours = (now - run.started_at) / timedelta(hours=1)
+                grams += power_w(o.job.spec) / 1000 * hours * known.mean(run.started_at, now) * region.pue
+        return grams
 
     def _book(
         self,
@@ -145,22 +186,38 @@ class Conductor:
         """Put the energy of ended runs into the book, once; weigh all that is there."""
         if not observed.runs or (observed.ended and observed.job.status.accounting.settled):
             return None
+        memory = self._memory[observed.uid]
         try:
-            rows: Sequence[EnergyInterval] = self.ledger.energy(observed.uid)
+            if memory.rows is None:
+                memory.rows = self.ledger.energy(observed.uid)
             # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
-            booked = {r.attempt for r in rows}
+            booked = {r.attempt for r in memory.rows}
             for run in observed.runs:
                 region = regions.get(run.region)
                 if region is None or run.attempt in booked or not _final(run, now):
                     continue
-                self.ledger.record_energy(energy_of_run(observed, run, region, now))
-                rows = self.ledger.energy(observed.uid)
+                if energy := energy_of_run(observed, run, region, now):
+                    memory.rows = None
+                    self.ledger.record_energy(energy)
+                    memory.rows = self.ledger.energy(observed.uid)
         except LedgerError as e:
             errors[observed.key] = str(e)
             log.warning("%s: %s", observed.key, e)
             return None
-        series = {z: f.series for z, f in forecasts.items() if f.series is not None}
-        return account(observed, rows, series, regions) if rows else None
+        return self._weigh(observed, memory, regions, forecasts)
+
+    @staticmethod
+    def _weigh(
+        observed: Observed, memory: _Memory, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast]
+    ) -> Account | None:
+        """The account of what is in the book, weighed anew when there is more of it or the intensities changed."""
+        if not memory.rows:
+            return None
+        with_ = (len(memory.rows), regions, tuple((z, f.vintage) for z, f in sorted(forecasts.items())))
+        if memory.account is None or memory.weighed_with != with_:
+            series = {z: f.series for z, f in forecasts.items() if f.series is not None}
+            memory.account, memory.weighed_with = account(observed, memory.rows, series, regions), with_
+        return memory.account
 
     def settle(self, observed: Observed, regions: Mapping[str, Region], at: datetime) -> tuple[Account, str] | None:
         """Weigh an ended job with the best known intensities and put the receipt into the book.
@@ -168,7 +225,8 @@ class Conductor:
         Returns:
             The account and the receipt's hash; None where nothing is known of its energy or the hours.
         """
-        rows = self.ledger.energy(observed.uid)
+        memory = self._memory.get(observed.uid, _Memory())
+        rows = memory.rows if memory.rows is not None else self.ledger.energy(observed.uid)
         submitted = observed.job.metadata.creation_timestamp
         if not rows or submitted is None:
             return None
@@ -238,6 +296,8 @@ class _Turn:
         """Decide, act, book, tell."""
         c, observed = self.conductor, self.observed
         actions = decide(observed, self.plan, now)
+        if not actions and self._nothing_new(now):
+            return ()
         if self._waits_after_refusal(now):
             actions = [a for a in actions if not isinstance(a, CreateRun)]
         if any(isinstance(a, DeleteJob) for a in actions):
@@ -255,15 +315,30 @@ class _Turn:
         if observed.ended and not self._settles_again(now):
             return tuple(actions)  # its status rests on its receipt, and is final until there is another
         receipt = self._settle(actions, now)
-        refusal = c._refusals.get(observed.uid, ("", now, 0))[0]
-        context = self._context(receipt, refusal)
+        context = self._context(receipt, self.memory.refusal[0] if self.memory.refusal is not None else "")
         status = status_of(observed, self.plan, actions, now, context)
         events = events_of(observed, self.plan, actions, status)
         if actions or events:
             self._note(actions, now)
         if status != observed.job.status:
             c.cluster.write_status(job, status, events)
+        self.memory.told_for = () if actions else self._grounds()
         return tuple(actions)
+
+    @property
+    def memory(self) -> _Memory:
+        return self.conductor._memory.setdefault(self.observed.uid, _Memory())
+
+    def _grounds(self) -> tuple[object, ...]:
+        """All that a status rests on, but the time."""
+        known = tuple((f.vintage, f.freshness) for f in self._known().values())
+        return (self.observed, self.plan, known, self.memory.refusal)
+
+    def _nothing_new(self, now: datetime) -> bool:
+        """Whether the status that was written last says all there is to say: nothing runs, nothing changed, and the
+        only thing that time alone changes, a missed finish-by, is not at hand."""
+        waits = not self.observed.live and not self.observed.ended and now <= self.observed.job.finish_by()
+        return waits and self.memory.told_for == self._grounds()
 
     def _create(self, action: CreateRun, now: datetime) -> GreenJob:
         """First the number, with a precondition; then the child. A refusal is told, and tried again later."""
@@ -271,16 +346,15 @@ class _Turn:
         job = c.cluster.claim_attempt(observed, action.attempt, action.region)
         try:
             c.cluster.create_run(job, action.attempt, self.objects[action.region])
-            c._refusals.pop(observed.uid, None)
+            self.memory.refusal = None
         except Refused as e:
-            _, _, times = c._refusals.get(observed.uid, ("", now, 0))
+            times = self.memory.refusal[2] if self.memory.refusal is not None else 0
             pause = min(timedelta(seconds=10) * (1 << min(times, 8)), timedelta(minutes=5))
-            c._refusals[observed.uid] = (str(e), now + pause, times + 1)
+            self.memory.refusal = (str(e), now + pause, times + 1)
         return job
 
     def _waits_after_refusal(self, now: datetime) -> bool:
-        refusal = self.conductor._refusals.get(self.observed.uid)
-        return refusal is not None and now < refusal[1]
+        return self.memory.refusal is not None and now < self.memory.refusal[1]
 
     def _settle(self, actions: Sequence[Action], now: datetime) -> str:
         """The receipt when a job ends, and again while its intensities may still be revised."""
@@ -289,7 +363,7 @@ class _Turn:
         ends = any(isinstance(a, Finish) for a in actions)
         if not ends and not self._settles_again(now):
             return old.accounting.receipt
-        c._weighed[observed.uid] = now
+        self.memory.settled_at = now
         made = c.settle(observed, self.regions, old.finished_at or now)
         if made is None:
             return old.accounting.receipt
@@ -301,13 +375,17 @@ class _Turn:
         old = self.observed.job.status
         if not self.observed.ended or old.accounting.settled or old.finished_at is None:
             return False
-        return now >= self.conductor._weighed.get(self.observed.uid, old.finished_at) + SETTLE_EVERY
+        return now >= (self.memory.settled_at or old.finished_at) + SETTLE_EVERY
 
     def _context(self, receipt: str, refusal: str) -> Context:
-        zones = {self.regions[r].zone for r in self.observed.job.spec.placement.regions if r in self.regions}
-        known = {z: self.forecasts[z] for z in sorted(zones) if z in self.forecasts}
+        known = self._known()
         demo = any(f.series is not None and f.series.demo for f in known.values())
         return Context(known, self.account, receipt, demo, refusal)
+
+    def _known(self) -> dict[str, Forecast]:
+        """Forecasts of the zones that the job may run in."""
+        zones = {self.regions[r].zone for r in self.observed.job.spec.placement.regions if r in self.regions}
+        return {z: self.forecasts[z] for z in sorted(zones) if z in self.forecasts}
 
     def _note(self, actions: Sequence[Action], now: datetime) -> None:
         """The decision and its grounds, into the book."""
@@ -318,6 +396,10 @@ class _Turn:
         }
         kind = type(actions[0]).__name__ if actions else "Planned"
         self.conductor.ledger.record_decision(meta.uid, meta.namespace, meta.name, now, kind, body)
+
+
+def _to_be_placed(o: Observed) -> bool:
+    return not o.ended and not o.job.spec.suspend and o.job.metadata.deletion_timestamp is None
 
 
 def _final(run: Run, now: datetime) -> bool:

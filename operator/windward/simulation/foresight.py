@@ -1,0 +1,82 @@
+"""What the simulated operator may know of the coming hours: a provider over recorded actuals that hides the future."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from windward.domain.clock import Clock
+from windward.domain.series import Kind, Quality, Series
+from windward.forecasting import same_hour_yesterday
+from windward.grid.port import ForecastInvalid, InvalidReason, Provider, Unreachable
+from windward.simulation.faults import Faults
+
+LEARNS_FROM = timedelta(days=56)
+
+
+class Foresight(StrEnum):
+    """How well the coming hours are known.
+
+    PERFECT: the actual hours, so that what is left is the policy's own error. OWN: our forecaster, from the past alone.
+    YESTERDAY: the same hour of the day before.
+    """
+
+    PERFECT = "perfect"
+    OWN = "own"
+    YESTERDAY = "yesterday"
+
+
+class Hindcast:
+    """A provider whose actuals are recorded, and whose issues at any moment rest on what was known at that moment."""
+
+    def __init__(
+        self,
+        actuals: Provider,
+        foresight: Foresight,
+        clock: Clock,
+        faults: Faults | None = None,
+        horizon: timedelta = timedelta(hours=96),
+    ) -> None:
+        self._actuals, self._foresight, self._clock = actuals, foresight, clock
+        self._faults, self._horizon = faults or Faults(), horizon
+        self.name = f"{actuals.name}:{foresight}"
+        self.kind: Kind = actuals.kind
+
+    def zones(self) -> tuple[str, ...] | None:
+        return self._actuals.zones()
+
+    def issue(self, zone: str, now: datetime) -> Series:
+        if self._faults.outage(now):
+            raise Unreachable(zone, "a simulated outage")
+        if self._foresight is Foresight.PERFECT:
+            known = self._actuals.history(zone, now, now + self._horizon)
+            made = replace(known, quality=(Quality.RECORDED,) * len(known.quality))
+        else:
+            past = self.history(zone, now - LEARNS_FROM, now)
+            made = self._foreseen(past, now)
+        return replace(made, source=self.name, issued_at=now, fetched_at=now)
+
+    def _foreseen(self, past: Series, now: datetime) -> Series:
+        if self._foresight is Foresight.OWN:
+            raise NotImplementedError
+        made = same_hour_yesterday(past, now, now + self._horizon)
+        # The hour that is going on is not measured yet: nothing in an issue is.
+        return replace(made, quality=(Quality.ESTIMATED,) * len(made.quality))
+
+    def history(self, zone: str, start: datetime, end: datetime) -> Series:
+        """Actuals of periods that are over at the simulated time."""
+        now = self._clock.now()
+        if min(end, now) <= start:
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing is known yet of {start:%Y-%m-%d %H:%M}")
+        known = self._actuals.history(zone, start, min(end, now))
+        over = int(sum(known.edges[1:] <= now.timestamp()))
+        if over == 0:
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"the period from {start:%H:%M} is not over yet")
+        return replace(
+            known,
+            edges=known.edges[: over + 1],
+            intensity_g_per_kwh=known.intensity_g_per_kwh[:over],
+            quality=known.quality[:over],
+            source=self.name,
+        )
