@@ -182,6 +182,86 @@ def report(
     run(output, demo, database, name)
 
 
+Policies = Annotated[
+    str, typer.Option("--policy", help="all, or a list: run-now, greenest-now, window, windward, clairvoyant.")
+]
+Knows = Annotated[
+    str, typer.Option(help="What is known of the coming hours: own (our forecaster), yesterday, perfect.")
+]
+Recorded = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Your recording of intensities; default: the bundled demonstration year."),
+]
+Page = Annotated[Optional[Path], typer.Option(help="Write the result as an HTML page too.")]  # noqa: UP045
+Step = Annotated[str, typer.Option(help="The simulated operator looks at least this often.")]
+Seed = Annotated[int, typer.Option(help="Draws of the fleet and of faults.")]
+
+
+@app.command()
+def simulate(
+    fleet: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Jobs trace (CSV: submit_s, duration_s, gpus or cpus); default: a drawn fleet."),
+    ] = None,
+    zones: Annotated[str, typer.Option(help="Grid zones, one region each; default: all of the recording.")] = "",
+    jobs: Annotated[int, typer.Option(help="Jobs that arrive.")] = 300,
+    days: Annotated[int, typer.Option(help="Days over which they arrive.")] = 14,
+    start: Annotated[str, typer.Option(help="First day (RFC 3339); default: four weeks into the recording.")] = "",
+    util: Annotated[float, typer.Option(help="Mean load over capacity.")] = 0.6,
+    pausable: Annotated[float, typer.Option(help="Share of jobs that may be paused.")] = 0.3,
+    faults: Annotated[
+        str, typer.Option(help="late_jobs=0.05,wrong_durations=0.2,lost_nodes_per_day=0.1,outage_share=0.05,...")
+    ] = "",
+    policy: Policies = "all",
+    foresight: Knows = "own",
+    trace: Recorded = None,
+    step: Step = "1h",
+    seed: Seed = 0,
+    page: Page = None,
+    output: Output = "table",
+) -> None:
+    """Simulate a fleet over a past year under several policies: the operator's own loop, a simulated world."""
+    from windward.cli.simulate import Study, simulate_fleet
+
+    study = Study(policy, foresight, trace, step, seed, page, output)
+    simulate_fleet(study, fleet, zones, jobs, days, start, util, pausable, faults)
+
+
+@app.command()
+def backtest(
+    file: Files,
+    zone: Annotated[Optional[list[str]], typer.Option(help="Run it in these grid zones, home first.")] = None,  # noqa: UP045
+    year: Annotated[int, typer.Option(help="Year of the recording.")] = 2022,
+    every: Annotated[str, typer.Option(help="Submit it this often; 25h meets every hour of the day.")] = "25h",
+    policy: Policies = "all",
+    foresight: Knows = "own",
+    trace: Recorded = None,
+    step: Step = "1h",
+    page: Page = None,
+    output: Output = "table",
+) -> None:
+    """Show what each policy would have saved of your own job, submitted again and again over a past year."""
+    from windward.cli.simulate import Study
+    from windward.cli.simulate import backtest as run
+
+    run(Study(policy, foresight, trace, step, 0, page, output), file, zone or [], year, every)
+
+
+zones_app = typer.Typer(help="Grid zones of cloud regions.", no_args_is_help=True)
+app.add_typer(zones_app, name="zones")
+
+
+@zones_app.command("search")
+def zones_search(
+    words: Annotated[Optional[list[str]], typer.Argument(help="Part of a region, place or zone.")] = None,  # noqa: UP045
+    output: Annotated[str, typer.Option("--output", "-o", help="table, json, or yaml (GreenRegions).")] = "table",
+) -> None:
+    """Find the grid zone and the PUE of a cloud region."""
+    from windward.cli.zones import zones_search as run
+
+    run(" ".join(words or []), output)
+
+
 @app.command()
 def doctor(output: Output = "table") -> None:
     """Check meters, carbon data, state, cluster and extras; a fix beside each fault."""

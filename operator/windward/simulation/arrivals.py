@@ -83,12 +83,47 @@ def from_trace(
         pausable: share of jobs that may be paused (overhead 3 min).
         slack: the same for all, instead of the rule above.
     """
-    trace = read_trace(path)
-    drawn = sorted(dice.choices(trace, k=count), key=lambda j: j.submit_s)
-    first, last = drawn[0].submit_s, max(drawn[-1].submit_s, drawn[0].submit_s + 1.0)
+    rows = sorted(dice.choices(read_trace(path), k=count), key=lambda j: j.submit_s)
+    return _arrivals(rows, regions, start, span, dice, watts_per_unit, pausable, slack)
+
+
+def drawn(
+    regions: Sequence[GreenRegion],
+    start: datetime,
+    span: timedelta,
+    count: int,
+    dice: random.Random,
+    *,
+    watts_per_unit: float = 300.0,
+    pausable: float = 0.0,
+    slack: timedelta | None = None,
+) -> list[Arrival]:
+    """A fleet that is nobody's: submissions uniform, durations log-normal (median 2 h, 10 min to 24 h), 1 to 8 units.
+
+    For a first look where no jobs trace is at hand; a real trace says more.
+    """
+    rows = []
+    for _ in range(count):
+        duration_s = min(86_400.0, max(600.0, 7200.0 * math.exp(dice.gauss(0.0, 1.0))))
+        rows.append(TraceJob(dice.random(), duration_s, dice.choices((1, 2, 4, 8), (55, 20, 15, 10))[0]))
+    rows.sort(key=lambda j: j.submit_s)
+    return _arrivals(rows, regions, start, span, dice, watts_per_unit, pausable, slack)
+
+
+def _arrivals(
+    rows: Sequence[TraceJob],
+    regions: Sequence[GreenRegion],
+    start: datetime,
+    span: timedelta,
+    dice: random.Random,
+    watts_per_unit: float,
+    pausable: float,
+    slack: timedelta | None,
+) -> list[Arrival]:
+    first, last = rows[0].submit_s, max(rows[-1].submit_s, rows[0].submit_s + 1e-6)
     names = [r.metadata.name for r in regions]
     out = []
-    for i, row in enumerate(drawn):
+    for i, row in enumerate(rows):
         at = start + span * ((row.submit_s - first) / (last - first) * 0.999)
         at = at.replace(microsecond=0)
         home = dice.choice(names)
@@ -144,7 +179,7 @@ def regions_for(zones: Sequence[str], arrivals: Sequence[Arrival] = (), util: fl
         for a in arrivals:
             hours[a.job.spec.placement.home or ""] += units_of(a.job) * (a.job.spec.duration / timedelta(hours=1))
         biggest = max(units_of(a.job) for a in arrivals)
-        counts = {n: max(biggest, math.ceil(h / max(span_h, 1.0) / util)) for n, h in hours.items()}
+        counts = {n: max(math.ceil(biggest), math.ceil(h / max(span_h, 1.0) / util)) for n, h in hours.items()}
     return [
         GreenRegion.model_validate(
             {

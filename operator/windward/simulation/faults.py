@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
@@ -29,6 +29,13 @@ class Faults:
     lost_nodes_per_day: float = 0.0
     reclaims_per_run_day: float = 0.0
     outage_share: float = 0.0
+
+    def asked_for(self) -> dict[str, float]:
+        """The rates that are not zero."""
+        rates = {k: float(v) for k, v in asdict(self).items() if k != "seed"}
+        if not self.late_jobs:
+            del rates["late_factor"]
+        return {k: v for k, v in rates.items() if v}
 
     def duration(self, job: GreenJob) -> timedelta:
         """What the job really takes, without interruption."""

@@ -12,6 +12,7 @@ import numpy as np
 from windward.domain.series import Series
 from windward.simulation.arrivals import Arrival
 from windward.simulation.cluster import SimulatedCluster, _Job
+from windward_api.greenjob import InterruptionPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +223,6 @@ def least_possible_g(
         takes: its true duration.
         regions: allowed regions: actual intensities, and PUE.
     """
-    from windward.lifecycle.work import InterruptionPolicy
-
     job = arrival.job
     a, b = arrival.at.timestamp(), max(job.finish_by(), arrival.at + takes).timestamp()
     length = takes.total_seconds()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from windward.domain.clock import FixedClock
@@ -19,7 +18,7 @@ from windward.service.conductor import Conductor
 from windward.simulation.arrivals import Arrival
 from windward.simulation.cluster import SimulatedCluster
 from windward.simulation.faults import Faults
-from windward.simulation.foresight import Foresight, Hindcast
+from windward.simulation.foresight import Foresight, Hindcast, Kept
 from windward.simulation.policies import Policy
 from windward.simulation.result import Outcome, Result, least_possible_g, outcome_of
 from windward_api.greenregion import GreenRegion
@@ -62,7 +61,7 @@ def simulate(
         end=end,
         zones=tuple(sorted(series)),
         foresight=str(foresight),
-        faults={k: float(v) for k, v in asdict(faults).items() if v},
+        faults=faults.asked_for(),
         source=actuals.name,
         demo=any(s.demo for s in series.values()),
         bound_g=sum(_least_g(a, known, series, faults) for a in arrivals if a.job.metadata.name in weighed),
@@ -96,7 +95,7 @@ class _Year:
         self.ledger = open_ledger("sqlite://")
         provider = Hindcast(actuals, Foresight.PERFECT if policy.perfect else foresight, self.clock, faults)
         self.zones = sorted({r.spec.grid_zone for r in regions})
-        self.grid = Grid(provider, self.ledger, every=timedelta(minutes=50), dice=random.Random(1))  # noqa: S311
+        self.grid = Grid(provider, Kept(), every=timedelta(minutes=50), dice=random.Random(1))  # noqa: S311
         self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock, planner=policy.make())
         self.moves = 0
         self.cycles = 0
@@ -105,7 +104,8 @@ class _Year:
         """From the first arrival until all that arrived has ended, or `end`."""
         waiting, day = list(reversed(self.arrivals)), None
         quiet = logging.getLogger("windward")
-        level, _ = quiet.level, quiet.setLevel(logging.ERROR)  # an outage that was asked for is no news
+        level = quiet.level
+        quiet.setLevel(logging.ERROR)  # an outage that was asked for is no news
         try:
             while self.clock.now() < end and (waiting or self.cluster.jobs):
                 while waiting and waiting[-1].at <= self.clock.now():
@@ -114,7 +114,7 @@ class _Year:
                 if day != self.clock.now().date():
                     day = self.clock.now().date()
                     self.progress(self.policy.name, self.clock.now())
-                self.cluster.pass_time(self._until(due))
+                self.cluster.pass_time(self._until(due, waiting[-1].at if waiting else end))
             receipts = {r.uid: r.body for r in self.ledger.receipts(include_demo=True)}
         finally:
             quiet.setLevel(level)
@@ -136,10 +136,12 @@ class _Year:
             self.moves += _moved(before, cycle.plan, now)
         return cycle.wake_at
 
-    def _until(self, due: datetime | None) -> timedelta:
-        """To the next full step, or to what the conductor waits for before that."""
+    def _until(self, due: datetime | None, arrives: datetime) -> timedelta:
+        """To the next full step, or to what the conductor waits for before that; while no job is there, to the next."""
         now = self.clock.now()
         seconds = self.step.total_seconds()
+        if not self.cluster.jobs:
+            due, seconds = None, max(seconds, seconds * ((arrives - now).total_seconds() // seconds))
         target = now + timedelta(seconds=seconds - now.timestamp() % seconds)
         if due is not None:
             target = min(target, max(due, now + timedelta(seconds=1)))

@@ -1,0 +1,265 @@
+"""`windward simulate` and `windward backtest`: what each policy would have done with a fleet, or with one's own job."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from windward.cli import text
+from windward.cli.errors import CliError, Exit
+from windward.cli.sources import moment, span
+from windward.simulation import POLICIES, Arrival, Faults, Foresight, Outcome, Result, from_trace, repeated, simulate
+from windward.simulation.arrivals import drawn, regions_for
+from windward.simulation.result import share_of_bound
+from windward_api.greenregion import GreenRegion
+
+if TYPE_CHECKING:
+    from windward.grid.port import Provider
+
+WARM_UP = timedelta(days=28)  # what a forecaster may learn from before the first job arrives
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What is common to both commands."""
+
+    policies: str
+    foresight: str
+    trace: Path | None
+    step: str
+    seed: int
+    page: Path | None
+    output: str
+
+
+def simulate_fleet(
+    study: Study,
+    fleet: Path | None,
+    zones: str,
+    jobs: int,
+    days: int,
+    start: str,
+    util: float,
+    pausable: float,
+    faults: str,
+) -> None:
+    """A fleet from a jobs trace, in regions that are full at times."""
+    actuals = _actuals(study.trace)
+    names = _zones(zones, actuals)
+    begin = moment(start, "--start") if start else _bounds(actuals, names)[0] + WARM_UP
+    dice = random.Random(study.seed)  # noqa: S311  (a fleet is drawn, nothing secret)
+    open_ended = regions_for(names)
+    try:
+        if fleet is not None:
+            arrivals = from_trace(fleet, open_ended, begin, timedelta(days=days), jobs, dice, pausable=pausable)
+        else:
+            arrivals = drawn(open_ended, begin, timedelta(days=days), jobs, dice, pausable=pausable)
+    except (OSError, ValueError) as e:
+        raise CliError(f"--fleet: {e}", code=Exit.USAGE) from e
+    source = fleet.name if fleet is not None else f"drawn fleet, seed {study.seed}"
+    title = f"{jobs} jobs over {days} days in {', '.join(names)} ({source}, utilisation {util:g})"
+    _study(study, title, arrivals, regions_for(names, arrivals, util), actuals, _faults(faults, study.seed))
+
+
+def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: int, every: str) -> None:
+    """The jobs of the files, submitted again and again over a past year."""
+    from windward.cli.manifest_files import read_objects
+
+    objects = read_objects(files)
+    if not objects.jobs:
+        raise CliError("no GreenJob in the files", fix="add one, or see examples/", code=Exit.USAGE)
+    actuals = _actuals(study.trace)
+    jobs, regions = list(objects.jobs), [_without_bounds(r) for r in objects.regions]
+    if zones:
+        regions = regions_for(_zones(",".join(zones), actuals))
+        places = {"regions": tuple(r.metadata.name for r in regions), "home": regions[0].metadata.name}
+        jobs = [
+            j.model_copy(
+                update={
+                    "spec": j.spec.model_copy(update={"placement": j.spec.placement.model_copy(update=places)}),
+                }
+            )
+            for j in jobs
+        ]
+    if not regions:
+        raise CliError("no GreenRegion in the files", fix="add one, or give --zone DE", code=Exit.USAGE)
+    names = _zones(",".join(dict.fromkeys(r.spec.grid_zone for r in regions)), actuals)
+    first, last = _bounds(actuals, names, year)
+    longest = max(j.spec.complete_within or timedelta(0) for j in jobs) + timedelta(days=3)
+    try:
+        arrivals = list(repeated(jobs, first + WARM_UP, last - longest, span(every, "--every")))
+    except ValueError as e:
+        raise CliError(str(e), code=Exit.USAGE) from e
+    if not arrivals:
+        raise CliError(f"no submission fits into {year}", fix="shorten completeWithin or --every", code=Exit.USAGE)
+    title = f"{', '.join(j.metadata.name for j in jobs)}: {len(arrivals)} submissions in {year}, every {every}"
+    _study(study, title, arrivals, regions, actuals, Faults())
+
+
+def _study(
+    study: Study,
+    title: str,
+    arrivals: Sequence[Arrival],
+    regions: Sequence[GreenRegion],
+    actuals: Provider,
+    faults: Faults,
+) -> None:
+    chosen = list(POLICIES) if study.policies == "all" else [p.strip() for p in study.policies.split(",")]
+    unknown = [p for p in chosen if p not in POLICIES]
+    if unknown:
+        raise CliError(f"--policy {unknown[0]}: not known", fix=f"all, or of {', '.join(POLICIES)}", code=Exit.USAGE)
+    try:
+        foresight = Foresight(study.foresight)
+    except ValueError as e:
+        fix = f"one of {', '.join(Foresight)}"
+        raise CliError(f"--foresight {study.foresight}: not known", fix=fix, code=Exit.USAGE) from e
+    with _Bar(chosen, arrivals) as bar:
+        result = simulate(
+            title,
+            arrivals,
+            regions,
+            actuals,
+            [POLICIES[p] for p in chosen],
+            foresight=foresight,
+            faults=faults,
+            step=span(study.step, "--step"),
+            progress=bar.at,
+        )
+    if study.page is not None:
+        from windward.cli.study_page import page
+
+        study.page.write_text(page(result), encoding="utf-8")
+        sys.stderr.write(f"page: {study.page}\n")
+    print(json.dumps(result.document(), indent=2) if study.output == "json" else table(result))
+
+
+def table(result: Result) -> str:
+    """The result on one screen."""
+    rows = [["POLICY", "EMISSIONS", "SAVED", "OF POSSIBLE", "WAIT", "P95", "LATE", "FAILED", "RUNS/JOB", "CHANGES/JOB"]]
+    rows += [_row(o, result.bound_g) for o in result.outcomes]
+    first = result.outcomes[0]
+    possible = 100 * (1 - result.bound_g / first.run_now_g) if first.run_now_g else 0.0
+    lines = [
+        result.title,
+        f"foresight {result.foresight}; {result.source}; {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}"
+        + (f"; faults {', '.join(f'{k}={v:g}' for k, v in result.faults.items())}" if result.faults else ""),
+        "",
+        text.table(rows, right=range(1, 10)),
+        "",
+        f"run now: {text.grams(first.run_now_g)} (each job at once, at home, capacity ignored);"
+        f" no plan can save more than {possible:.1f} % (coming hours known, capacity ignored)",
+    ]
+    lost = [o.policy for o in result.outcomes if not o.conserved]
+    if lost:
+        lines.append(f"jobs were lost under {', '.join(lost)}: this is a fault of Windward")
+    if result.demo:
+        lines.append("DEMO TRACE 2022, not for reporting")
+    return "\n".join(lines)
+
+
+def _row(o: Outcome, bound_g: float) -> list[str]:
+    of_bound = share_of_bound(o, bound_g)
+    return [
+        o.policy,
+        text.grams(o.emissions_g),
+        f"{100 * o.saved_share:.1f} %",
+        "" if of_bound is None else f"{of_bound:.1f} %",
+        f"{o.wait_mean_h:.1f} h",
+        f"{o.wait_p95_h:.1f} h",
+        str(o.missed),
+        str(o.failed + o.unfinished),
+        f"{o.runs_per_job:.2f}",
+        f"{o.moves:.2f}",
+    ]
+
+
+def _actuals(trace: Path | None) -> Provider:
+    from windward.grid.trace import TraceProvider
+
+    try:
+        return TraceProvider.open(trace) if trace is not None else TraceProvider.bundled()
+    except ValueError as e:
+        raise CliError(f"--trace: {e}", code=Exit.USAGE) from e
+
+
+def _zones(text_: str, actuals: Provider) -> list[str]:
+    known = actuals.zones() or ()
+    names = [z.strip() for z in text_.split(",") if z.strip()] or list(known)
+    for z in names:
+        if z not in known:
+            raise CliError(f"zone {z}: not in {actuals.name}", fix=f"it holds {', '.join(known)}", code=Exit.USAGE)
+    return names
+
+
+def _bounds(actuals: Provider, zones: Sequence[str], year: int | None = None) -> tuple[datetime, datetime]:
+    """First and last moment for which all zones are recorded, within `year`."""
+    year = year or 2022
+    a, b = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    from windward.grid.port import ProviderError
+
+    for z in zones:
+        try:
+            known = actuals.history(z, a, b)
+        except ProviderError as e:
+            raise CliError(f"{actuals.name} holds nothing of {z} in {year}", cause=str(e), code=Exit.USAGE) from e
+        a, b = max(a, known.start), min(b, known.end)
+    return a, b
+
+
+def _faults(words: str, seed: int) -> Faults:
+    """`late_jobs=0.05,outage_share=0.1` as `Faults`."""
+    named: dict[str, Any] = {}
+    for word in filter(None, words.split(",")):
+        name, _, value = word.partition("=")
+        field = name.strip().replace("-", "_")
+        if field not in Faults.__dataclass_fields__ or field == "seed":
+            known = ", ".join(f for f in Faults.__dataclass_fields__ if f != "seed")
+            raise CliError(f"--faults {name}: not known", fix=f"of {known}", code=Exit.USAGE)
+        try:
+            named[field] = float(value)
+        except ValueError as e:
+            raise CliError(f"--faults {word}: no number", fix=f"{name}=0.05", code=Exit.USAGE) from e
+    return Faults(seed=seed, **named)
+
+
+def _without_bounds(region: GreenRegion) -> GreenRegion:
+    """Submissions of different days must not take each other's room: they stand for one job on different days."""
+    meta = region.metadata.model_copy(update={"uid": f"region-{region.metadata.name}"})
+    return region.model_copy(update={"metadata": meta, "spec": region.spec.model_copy(update={"capacity": ()})})
+
+
+class _Bar:
+    """How far it is: a bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, policies: Sequence[str], arrivals: Sequence[Arrival]) -> None:
+        self._start = min(a.at for a in arrivals)
+        self._span = max(a.job.finish_by() for a in arrivals) - self._start
+        self._policies = policies
+        self._tasks: dict[str, Any] = {}
+        self._progress: Any = None
+
+    def __enter__(self) -> _Bar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(32), TextColumn("{task.fields[day]}"))
+            self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._progress.start()
+            self._tasks = {p: self._progress.add_task(p, total=1.0, day="") for p in self._policies}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def at(self, policy: str, now: datetime) -> None:
+        if self._progress is not None:
+            done = (now - self._start) / self._span
+            self._progress.update(self._tasks[policy], completed=done, day=f"{now:%Y-%m-%d}")

@@ -1,0 +1,140 @@
+"""A simulation or back-test as one HTML page: drawn as SVG here, so that it opens anywhere and asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from windward.cli import text
+from windward.simulation import Outcome, Result
+from windward.simulation.result import share_of_bound
+
+# cividis-like: told apart by lightness, not by red and green
+_COLOURS = ("#8a8a7a", "#b5a95b", "#575d6d", "#00336f", "#e0c94f")
+_WIDTH, _ROW, _LEFT = 760, 30, 130
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:820px;margin:2rem auto;padding:0 1rem;color:#1b1f24}
+h1{font-size:1.25rem}h2{font-size:1rem;margin-top:2rem}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+td,th{padding:.25rem .5rem;text-align:right;border-bottom:1px solid #ddd}
+td:first-child,th:first-child{text-align:left}
+svg text{font:12px system-ui,sans-serif;fill:#1b1f24}.muted{color:#666}.mark{color:#a40000;font-weight:600}
+"""
+
+
+def page(result: Result) -> str:
+    """The page as HTML."""
+    mark = '<p class="mark">DEMO TRACE 2022: not for reporting.</p>' if result.demo else ""
+    faults = f" Faults: {', '.join(f'{k} {v:g}' for k, v in result.faults.items())}." if result.faults else ""
+    about = (
+        f"Foresight: {result.foresight}. Intensities: {result.source}. "
+        f"{result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}.{faults} "
+        "Savings are against running each job at once, at home, and may be negative. The line marks what no plan can "
+        "exceed: each job in its cleanest hours, the coming hours known, capacity ignored."
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{escape(result.title)}</title><style>{_STYLE}</style></head><body>"
+        f'<h1>{escape(result.title)}</h1>{mark}<p class="muted">{escape(about)}</p>'
+        f"<h2>Saved, per cent of running now</h2>{_bars(result)}"
+        f"<h2>Saved by month of submission, per cent</h2>{_months(result)}"
+        f"<h2>Figures</h2>{_table(result)}</body></html>\n"
+    )
+
+
+def _bars(result: Result) -> str:
+    shares = [100 * o.saved_share for o in result.outcomes]
+    run_now = result.outcomes[0].run_now_g
+    bound = 100 * (1 - result.bound_g / run_now) if run_now else 0.0
+    low, high = min(0.0, *shares), max(1.0, bound, *shares)
+
+    def x(v: float) -> float:
+        return _LEFT + (v - low) / (high - low) * (_WIDTH - _LEFT - 70)
+
+    parts = []
+    for i, (o, v) in enumerate(zip(result.outcomes, shares, strict=True)):
+        y = 8 + i * _ROW
+        a, b = sorted((x(0.0), x(v)))
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(o.policy)}</text>')
+        parts.append(f'<rect x="{a:.1f}" y="{y}" width="{max(b - a, 1):.1f}" height="20" fill="{_colour(i)}"/>')
+        parts.append(f'<text x="{b + 6:.1f}" y="{y + 14}">{v:.1f} %</text>')
+    height = 16 + len(shares) * _ROW
+    parts.append(
+        f'<line x1="{x(bound):.1f}" x2="{x(bound):.1f}" y1="0" y2="{height - 8}"  stroke="#1b1f24"'
+        ' stroke-dasharray="4 3"/>'
+    )
+    parts.append(f'<text x="{x(bound) + 4:.1f}" y="{height + 4}">possible: {bound:.1f} %</text>')
+    return _svg(height + 12, parts)
+
+
+def _months(result: Result) -> str:
+    """A line a policy; a month without jobs is left out."""
+    months = sorted({f"{j.submitted:%Y-%m}" for j in result.outcomes[0].jobs})
+    lines = [[_saved(o, m) for m in months] for o in result.outcomes]
+    known = [v for line in lines for v in line if v is not None]
+    low, high = min([0.0, *known]), max([1.0, *known])
+    height, step = 220, (_WIDTH - 60 - 110) / max(1, len(months) - 1)
+
+    def y(v: float) -> float:
+        return 12 + (high - v) / (high - low) * (height - 44)
+
+    parts = [f'<line x1="50" x2="{_WIDTH - 110}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#bbb"/>']
+    for v in (low, high):
+        parts.append(f'<text x="44" y="{y(v) + 4:.1f}" text-anchor="end">{v:.0f} %</text>')
+    for i, month in enumerate(months):
+        parts.append(f'<text x="{50 + i * step:.1f}" y="{height - 8}" text-anchor="middle">{month[2:]}</text>')
+    taken: list[float] = []
+    for i, (o, line) in enumerate(zip(result.outcomes, lines, strict=True)):
+        points = [(50 + k * step, y(v)) for k, v in enumerate(line) if v is not None]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{_colour(i)}" stroke-width="2"/>')
+        if points:
+            label = _apart(points[-1][1], taken)
+            parts.append(f'<text x="{points[-1][0] + 8:.1f}" y="{label + 4:.1f}">{escape(o.policy)}</text>')
+    return _svg(height, parts)
+
+
+def _apart(y: float, taken: list[float]) -> float:
+    """A place for a label near `y` that no other label holds."""
+    for shift in (0, 14, -14, 28, -28, 42, -42):
+        if all(abs(y + shift - t) >= 13 for t in taken):
+            taken.append(y + shift)
+            return y + shift
+    return y
+
+
+def _saved(o: Outcome, month: str) -> float | None:
+    jobs = [j for j in o.jobs if f"{j.submitted:%Y-%m}" == month and j.emissions_g is not None]
+    before = sum(j.run_now_g or 0.0 for j in jobs if j.run_now_g is not None)
+    after = sum(j.emissions_g or 0.0 for j in jobs if j.run_now_g is not None)
+    return 100 * (1 - after / before) if before else None
+
+
+def _table(result: Result) -> str:
+    head = ("policy", "emissions", "saved", "of possible", "wait", "p95", "late", "runs/job", "changes/job")
+    rows = []
+    for o in result.outcomes:
+        share = share_of_bound(o, result.bound_g)
+        cells = (
+            f"{o.policy}: {o.what}",
+            text.grams(o.emissions_g),
+            f"{100 * o.saved_share:.1f} %",
+            "" if share is None else f"{share:.1f} %",
+            f"{o.wait_mean_h:.1f} h",
+            f"{o.wait_p95_h:.1f} h",
+            str(o.missed),
+            f"{o.runs_per_job:.2f}",
+            f"{o.moves:.2f}",
+        )
+        rows.append("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
+    header = "".join(f"<th>{h}</th>" for h in head)
+    return f"<table><tr>{header}</tr>{''.join(rows)}</table>"
+
+
+def _svg(height: float, parts: Sequence[str]) -> str:
+    return f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" width="100%" role="img">{"".join(parts)}</svg>'
+
+
+def _colour(i: int) -> str:
+    return _COLOURS[i % len(_COLOURS)]

@@ -1,0 +1,186 @@
+"""The simulated world: nothing is lost, nothing is invented, nothing is known before its time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from windward.domain.clock import FixedClock
+from windward.domain.series import Quality, Series
+from windward.grid.port import ForecastInvalid, Unreachable
+from windward.grid.trace import TraceProvider
+from windward.simulation import POLICIES, Faults, Foresight, repeated, simulate
+from windward.simulation.arrivals import drawn, from_trace, read_trace, regions_for
+from windward.simulation.cluster import SimulatedCluster
+from windward.simulation.foresight import Hindcast
+from windward_api.greenjob import GreenJob
+
+START = datetime(2022, 3, 1, tzinfo=UTC)
+ZONES = ["DE", "FR"]
+STORM = Faults(
+    seed=3, wrong_durations=0.3, late_jobs=0.2, lost_nodes_per_day=2.0, reclaims_per_run_day=2.0, outage_share=0.4
+)
+
+
+def fleet(n=30, days=2, seed=1, pausable=0.5):
+    return drawn(regions_for(ZONES), START, timedelta(days=days), n, random.Random(seed), pausable=pausable)
+
+
+def study(policy="windward", arrivals=None, faults=None, foresight=Foresight.YESTERDAY, util=0.7, **more):
+    arrivals = arrivals or fleet()
+    regions = regions_for(ZONES, arrivals, util)
+    chosen = [POLICIES[p] for p in policy.split(",")]
+    return simulate("t", arrivals, regions, TraceProvider.bundled(), chosen, foresight=foresight, faults=faults, **more)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_job_that_arrived_is_somewhere_whatever_goes_wrong(policy):
+    (o,) = study(policy, faults=STORM).outcomes
+    assert o.conserved and o.arrived == 30
+    assert o.finished > 20, "a storm delays and fails some jobs, not most"
+
+
+@pytest.mark.parametrize("faults", [None, STORM], ids=["calm", "storm"])
+def test_no_outcome_beats_the_bound(faults):
+    result = study("run-now,window,clairvoyant", faults=faults)
+    for o in result.outcomes:
+        assert o.emissions_g >= result.bound_g * (1 - 1e-9), o.policy
+    assert result.bound_g > 0
+
+
+def test_the_same_seed_gives_the_same_figures_and_another_seed_others():
+    assert study(faults=STORM).document(jobs=True) == study(faults=STORM).document(jobs=True)
+    assert study(faults=STORM).document() != study(faults=replace(STORM, seed=4)).document()
+
+
+def test_energy_in_the_receipts_is_what_the_fleet_really_drew():
+    arrivals = fleet(pausable=0.0)
+    (o,) = study("run-now", arrivals).outcomes
+    drew_kwh = sum(a.job.spec.power.watts * a.job.spec.duration.total_seconds() for a in arrivals) / 3.6e6
+    assert o.finished == len(arrivals) and o.unaccounted == 0
+    assert o.energy_kwh == pytest.approx(drew_kwh, rel=1e-9)
+
+
+def test_run_now_without_capacity_saves_nothing_and_waits_for_nobody():
+    result = study("run-now", fleet(pausable=0.0), util=0.02, step=timedelta(minutes=15))
+    (o,) = result.outcomes
+    assert o.missed == 0 and o.wait_mean_h < 0.26, "looked at once in a quarter of an hour"
+    assert abs(o.saved_share) < 0.01
+
+
+def test_a_region_is_never_fuller_than_it_is(monkeypatch):
+    seen = []
+    pass_time = SimulatedCluster.pass_time
+
+    def watched(self, span):
+        changed = pass_time(self, span)
+        for region in self.regions:
+            for c in region.spec.capacity:
+                held = [
+                    j
+                    for j in self.jobs.values()
+                    if j.live and j.live.started_at and j.live.region == region.metadata.name
+                ]
+                seen.append((sum(j.demand[c.resource] for j in held), c.count))
+        return changed
+
+    monkeypatch.setattr(SimulatedCluster, "pass_time", watched)
+    study("window", fleet(60, 2), util=0.9)
+    assert all(used <= count for used, count in seen)
+    assert any(used == count for used, count in seen), "the fleet must have been tight for this to say anything"
+
+
+def test_knowing_the_coming_hours_is_worth_something_here():
+    result = study("windward,clairvoyant", fleet(20, 10, pausable=0.0), util=0.05)
+    mine, knowing = result.outcomes
+    assert knowing.emissions_g < mine.emissions_g
+    assert mine.missed == knowing.missed == 0
+
+
+def provider(foresight, now, faults=None, change_after=None):
+    actuals = TraceProvider.bundled()
+    if change_after is not None:
+        history = actuals.history
+
+        def changed(zone, a, b):
+            s = history(zone, a, b)
+            later = s.edges[:-1] >= change_after.timestamp()
+            return replace(s, intensity_g_per_kwh=np.where(later, 7.0, s.intensity_g_per_kwh))
+
+        actuals.history = changed
+    return Hindcast(actuals, foresight, FixedClock(now), faults)
+
+
+@pytest.mark.parametrize("foresight", [Foresight.YESTERDAY, Foresight.OWN])
+def test_what_comes_after_now_changes_nothing_that_is_foreseen(foresight):
+    now = START + timedelta(hours=9, minutes=30)
+    plain = provider(foresight, now).issue("DE", now)
+    blind = provider(foresight, now, change_after=now.replace(minute=0)).issue("DE", now)
+    assert np.array_equal(plain.intensity_g_per_kwh, blind.intensity_g_per_kwh)
+    assert plain.covers(now, now + timedelta(hours=72))
+    assert set(plain.quality) == {Quality.ESTIMATED}
+
+
+def test_perfect_foresight_is_what_then_happens():
+    now = START
+    issue = provider(Foresight.PERFECT, now).issue("DE", now)
+    truth: Series = TraceProvider.bundled().history("DE", issue.start, issue.end)
+    assert np.array_equal(issue.intensity_g_per_kwh, truth.intensity_g_per_kwh)
+
+
+def test_history_ends_with_the_last_hour_that_is_over():
+    now = START + timedelta(hours=5, minutes=59)
+    known = provider(Foresight.YESTERDAY, now).history("DE", START, START + timedelta(days=1))
+    assert known.end == START + timedelta(hours=5)
+    with pytest.raises(ForecastInvalid):
+        provider(Foresight.YESTERDAY, now).history("DE", now, now + timedelta(hours=1))
+
+
+def test_an_outage_is_an_outage_for_every_zone_and_hour_of_its_day():
+    down = provider(Foresight.YESTERDAY, START, Faults(outage_share=1.0))
+    for zone in ZONES:
+        with pytest.raises(Unreachable):
+            down.issue(zone, START)
+
+
+def test_faults_do_not_depend_on_who_asks_first():
+    a, b = fleet(5)[:2]
+    once = [STORM.duration(a.job), STORM.duration(b.job)]
+    assert [STORM.duration(b.job), STORM.duration(a.job)] == once[::-1]
+    assert STORM.duration(a.job) != replace(STORM, seed=9).duration(a.job)
+
+
+def test_a_trace_is_read_with_its_units_and_refused_with_a_reason(tmp_path):
+    good = tmp_path / "jobs.csv"
+    good.write_text("submit_s,duration_s,gpus\n0,3600,2\n100,30,1\n200,999999,1\n400,7200,0\n")
+    assert [(j.submit_s, j.duration_s, j.units) for j in read_trace(good)] == [(0, 3600, 2), (400, 7200, 1)]
+    bad = tmp_path / "bad.csv"
+    bad.write_text("start,length\n0,3600\n")
+    with pytest.raises(ValueError, match="no column duration_s, submit_s"):
+        read_trace(bad)
+    drawn_jobs = from_trace(good, regions_for(ZONES), START, timedelta(days=1), 10, random.Random(0))
+    assert len(drawn_jobs) == 10 and all(START <= a.at < START + timedelta(days=1) for a in drawn_jobs)
+
+
+def test_a_users_job_is_submitted_again_and_again_but_not_with_a_fixed_deadline():
+    body = {
+        "apiVersion": "windward.dev/v1alpha1",
+        "kind": "GreenJob",
+        "metadata": {"name": "mine", "namespace": "default"},
+        "spec": {"completeWithin": "8h", "duration": "2h", "placement": {"regions": ["de"]}, "train": TRAIN},
+    }
+    job = GreenJob.model_validate(body)
+    made = list(repeated([job], START, START + timedelta(days=2), timedelta(hours=25)))
+    assert [a.at - START for a in made] == [timedelta(0), timedelta(hours=25)]
+    assert len({a.job.metadata.uid for a in made}) == 2
+    body["spec"] |= {"deadline": "2022-06-01T00:00:00Z"}
+    del body["spec"]["completeWithin"]
+    with pytest.raises(ValueError, match=r"state spec\.completeWithin instead"):
+        list(repeated([GreenJob.model_validate(body)], START, START + timedelta(days=1), timedelta(hours=25)))
+
+
+TRAIN = {"model": {"layers": 2, "width": 64}, "data": {"corpus": "python-stdlib"}, "steps": 10}
