@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -26,6 +27,43 @@ class Capacity(Words):
         ),
     ]
     count: Annotated[int, Field(ge=0, le=1_000_000, description="Units that Windward's runs may hold together.")]
+
+
+class OnSiteHours(Words):
+    """Hours of the day in which a share of the demand is met on site."""
+
+    from_hour: Annotated[
+        int, Field(ge=0, le=23, description="First hour of the day, UTC: the sun knows no summer time.")
+    ]
+    to_hour: Annotated[int, Field(ge=1, le=24, description="Hour of the day, UTC, at which it ends.")]
+    share_percent: Annotated[int, Field(ge=1, le=100, description="Share of the site's demand that is met on site.")]
+
+
+class OnSite(Words):
+    """Generation on site, as declared; what it does not meet comes from the grid."""
+
+    intensity_grams_per_kwh: Annotated[
+        int,
+        Field(
+            ge=0, le=2000, description="Intensity of the own generation, counted as the grid's is (solar: about 46)."
+        ),
+    ]
+    hours: Annotated[
+        tuple[OnSiteHours, ...],
+        Field(
+            min_length=1,
+            max_length=24,
+            description="When it meets how much of the demand; hours that are not named: nothing.",
+            json_schema_extra={"listMapKey": "fromHour"},
+        ),
+    ]
+
+    @model_validator(mode="after")
+    def hours_are_apart(self) -> OnSite:
+        spans = sorted((h.from_hour, h.to_hour) for h in self.hours)
+        if any(a >= b for a, b in spans) or any(b > c for (_, b), (c, _) in pairwise(spans)):
+            raise ValueError(HOURS_APART)
+        return self
 
 
 class GreenRegionSpec(Words):
@@ -57,6 +95,11 @@ class GreenRegionSpec(Words):
         ),
     ] = ()
 
+    on_site: Annotated[
+        OnSite | None,
+        Field(description="Own generation, part of the effective intensity of the region; absent: all from the grid."),
+    ] = None
+
     @model_validator(mode="after")
     def pue_is_plausible(self) -> GreenRegionSpec:
         if not 1 <= self.pue <= 3:
@@ -64,8 +107,13 @@ class GreenRegionSpec(Words):
         return self
 
 
-# The CRD's CEL rule says the same.
+# The CRD's CEL rules say the same.
 PUE_PLAUSIBLE = 'spec.pue: must lie between "1" and "3": state the site\'s power usage effectiveness'
+
+
+HOURS_APART = (
+    "spec.onSite.hours: each fromHour must come before its toHour, and no two spans may overlap: correct the hours"
+)
 
 
 class GreenRegionStatus(Status):

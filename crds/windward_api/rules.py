@@ -77,4 +77,11 @@ GREENREGION: list[Rule] = [
         greenregion.PUE_PLAUSIBLE,
         ".pue",
     ),
+    Rule(
+        "spec.onSite",
+        "self.hours.all(a, a.fromHour < a.toHour && "
+        "self.hours.all(b, a.fromHour == b.fromHour || a.toHour <= b.fromHour || b.toHour <= a.fromHour))",
+        greenregion.HOURS_APART,
+        ".hours",
+    ),
 ]

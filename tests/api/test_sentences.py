@@ -106,6 +106,17 @@ def test_a_pue_that_no_site_has_is_refused_as_the_api_server_does(pue):
     assert refusals(GreenRegion, changed(REGION, spec__pue=pue)) == [rules.GREENREGION[0].message]
 
 
+@pytest.mark.parametrize("hours", [[(8, 8)], [(16, 8)], [(6, 12), (11, 14)], [(0, 24), (3, 4)]])
+def test_hours_on_site_that_overlap_or_run_backwards_are_refused(hours):
+    own = {"intensityGramsPerKwh": 46, "hours": [{"fromHour": a, "toHour": b, "sharePercent": 50} for a, b in hours]}
+    assert refusals(GreenRegion, changed(REGION, spec__onSite=own)) == [rules.GREENREGION[1].message]
+
+
+def test_hours_on_site_may_touch():
+    spans = [{"fromHour": 12, "toHour": 16, "sharePercent": 80}, {"fromHour": 8, "toHour": 12, "sharePercent": 40}]
+    GreenRegion.model_validate(changed(REGION, spec__onSite={"intensityGramsPerKwh": 0, "hours": spans}))
+
+
 def test_a_pue_at_either_end_is_good():
     for pue in ("1", "1.00", "3", "1.25"):
         GreenRegion.model_validate(changed(REGION, spec__pue=pue))
@@ -149,7 +160,7 @@ def test_nonsense_is_refused_and_not_crashed_on(value):
 
 def test_every_rule_of_the_api_server_has_its_sentence_here():
     tested = {s for _, s in RULES.values()} | {
-        greencronjob.NO_FINISH, greencronjob.WINDOW_FITS, rules.GREENREGION[0].message,
+        greencronjob.NO_FINISH, greencronjob.WINDOW_FITS, *(r.message for r in rules.GREENREGION),
     }  # fmt: skip
     assert {r.message for r in [*rules.GREENJOB, *rules.GREENCRONJOB, *rules.GREENREGION]} <= tested
     for sentence in tested:

@@ -32,6 +32,8 @@ def test_every_value_set_lints_and_renders(helm: Helm, name: str) -> None:
         ("image.pulPolicy=Always", "additional properties 'pulPolicy' not allowed"),
         ("crds.remove=true", "additional properties 'remove' not allowed"),
         ("provider.name=magic", "/provider/name"),
+        (r"provider.name=neso\,magic", "/provider/name"),
+        ("provider.credentials.existingSecret=My_Keys", "/provider/credentials/existingSecret"),
         ("intervals.sweep=0", "/intervals/sweep"),
         ("logLevel=loud", "/logLevel"),
         ("provider.trace.existingConfigMap=A_Map", "/provider/trace/existingConfigMap"),

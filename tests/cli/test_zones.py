@@ -31,7 +31,7 @@ def test_manifests_can_be_applied_as_they_are(windward):
     made = [GreenRegion.model_validate(d) for d in yaml.safe_load_all(said.out)]
     assert len(made) == sum(1 for r in cloud_regions() if r.provider == "aws" and r.zone)
     north = next(r for r in made if r.metadata.name == "eu-north-1")
-    assert str(north.spec.pue) == "1.12" and north.spec.node_selector["topology.kubernetes.io/region"] == "eu-north-1"
+    assert str(north.spec.pue) == "1.1" and north.spec.node_selector["topology.kubernetes.io/region"] == "eu-north-1"
     assert all(r.metadata.annotations["windward.dev/source"] for r in made)
 
 

@@ -24,7 +24,7 @@ app = typer.Typer(
 Output = Annotated[str, typer.Option("--output", "-o", help="table or json.")]
 Files = Annotated[list[Path], typer.Option("--file", "-f", help="Manifest; repeat for several; - reads stdin.")]
 At = Annotated[str, typer.Option("--at", help="Plan as of this time (RFC 3339); default: now.")]
-Provider = Annotated[str, typer.Option(help="Source of carbon data: trace (recorded) or neso (GB, live, no key).")]
+Provider = Annotated[str, typer.Option(help="Source of carbon data, as in windward providers list.")]
 Trace = Annotated[Optional[Path], typer.Option(help="Your own recording for --provider trace.")]  # noqa: UP045
 Local = Annotated[bool, typer.Option("--local/--cluster", help="This machine, or the cluster of your kubeconfig.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.")]
@@ -245,6 +245,31 @@ def backtest(
     from windward.cli.simulate import backtest as run
 
     run(Study(policy, foresight, trace, step, 0, page, output), file, zone or [], year, every)
+
+
+providers_app = typer.Typer(help="Sources of carbon data.", no_args_is_help=True)
+app.add_typer(providers_app, name="providers")
+
+
+@providers_app.command("list")
+def providers_list(output: Output = "table") -> None:
+    """Show all sources and what each needs."""
+    from windward.cli.providers import providers_list as run
+
+    run(output)
+
+
+@providers_app.command("test")
+def providers_test(
+    name: Annotated[str, typer.Argument(help="Source, or several joined by commas; see providers list.")],
+    zone: Annotated[str, typer.Option(help="Grid zone to ask for; default: the source's first.")] = "",
+    trace: Trace = None,
+    output: Output = "table",
+) -> None:
+    """Ask a source for a forecast and the last day, as the operator would."""
+    from windward.cli.providers import providers_test as run
+
+    run(name, zone, trace, output)
 
 
 zones_app = typer.Typer(help="Grid zones of cloud regions.", no_args_is_help=True)

@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import numpy as np
+
+from windward.domain.series import Series, distinct
 from windward_api.greenjob import Fallback
+
+
+@dataclass(frozen=True, slots=True)
+class OnSite:
+    """Declared generation on site: a share of the demand in some hours of the day (UTC).
+
+    Attributes:
+        intensity_g_per_kwh: of the own generation, counted as the grid's is.
+        spans: (first hour, hour at which it ends, share of the demand in (0, 1]); they do not overlap.
+    """
+
+    intensity_g_per_kwh: float
+    spans: tuple[tuple[int, int, float], ...]
+
+    def mixed(self, grid: Series) -> Series:
+        """The effective intensity: share x own + (1 - share) x grid, in periods that break where the share does."""
+        hour_s, day_s = 3600.0, 86_400.0
+        first, last = float(grid.edges[0]), float(grid.edges[-1])
+        days = np.arange(np.floor(first / day_s), np.ceil(last / day_s)) * day_s
+        breaks = [days + h * hour_s for span in self.spans for h in span[:2]]
+        edges = distinct(np.concatenate([grid.edges, *breaks]))
+        edges = edges[(edges >= first) & (edges <= last)]
+        period = np.searchsorted(grid.edges, edges[:-1], side="right") - 1
+        hour = np.mod((edges[:-1] + edges[1:]) / 2, day_s) / hour_s
+        share = np.zeros(len(hour))
+        for begins, ends, part in self.spans:
+            share[(hour >= begins) & (hour < ends)] = part
+        values = share * self.intensity_g_per_kwh + (1 - share) * grid.intensity_g_per_kwh[period]
+        return replace(
+            grid, edges=edges, intensity_g_per_kwh=values, quality=tuple(grid.quality[i] for i in period.tolist())
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +51,18 @@ class Region:
         zone: grid zone that feeds it.
         pue: site energy per IT energy.
         capacity: units of each resource that runs may hold together; a resource that is not listed has no bound.
+        on_site: own generation, part of the effective intensity.
     """
 
     name: str
     zone: str
     pue: float = 1.0
     capacity: Mapping[str, float] = field(default_factory=dict)
+    on_site: OnSite | None = None
+
+    def effective(self, grid: Series) -> Series:
+        """The intensity that a kilowatt-hour here has, given its zone's."""
+        return grid if self.on_site is None else self.on_site.mixed(grid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 What is guarded: only listed hosts, https, no redirects, no address inside the cluster or on this machine, at most 2 MiB
 of body read as a stream, at most `TOTAL_S` seconds with all attempts, JSON of sane depth. The base URL comes from
-code or the operator's own settings, never from a custom resource.
+code or the operator's own settings, never from a custom resource. An answer with a validator (ETag, Last-Modified) is
+asked for conditionally next time: RFC 9110, section 13.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import socket
 import time
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -32,6 +35,7 @@ TOTAL_S = 7.0
 READ_S = 2.5
 CONNECT_S = 3.0
 ATTEMPTS = 3
+KEPT_ANSWERS = 64
 
 
 class JsonClient:
@@ -52,6 +56,7 @@ class JsonClient:
         self._base_url = url
         self._total_s = total_s
         self._read_s = read_s
+        self._known: dict[str, _Known] = {}
         # Behind a proxy it is the proxy that resolves names; then the fixed host name is the guard.
         proxied = not private and url.scheme in urllib.request.getproxies()
         self._client = httpx.Client(
@@ -61,8 +66,13 @@ class JsonClient:
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "windward"},
         )
 
-    def get(self, zone: str, path: str) -> Any:
+    def get(
+        self, zone: str, path: str, params: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """The parsed JSON at `path`; `zone` only names the zone in errors.
+
+        Args:
+            params: the query; `headers`: credentials, which reach no error, no log and no cache key.
 
         Raises:
             ProviderError: see `grid.port`. 5xx and broken connections are tried again within the time limit, at most
@@ -81,23 +91,43 @@ class JsonClient:
         )
         for attempt in attempts:
             with attempt:
-                return _parsed(zone, self._body(zone, path, give_up_at))
+                return _parsed(zone, self._body(zone, path, params or {}, headers or {}, give_up_at))
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def close(self) -> None:
         self._client.close()
 
-    def _body(self, zone: str, path: str, give_up_at: float) -> bytes:
+    def _body(
+        self, zone: str, path: str, params: Mapping[str, str], headers: Mapping[str, str], give_up_at: float
+    ) -> bytes:
         host = self._base_url.host
+        url = self._base_url.join(path).copy_merge_params(dict(params))
+        known = self._known.get(str(url))
         left_s = max(give_up_at - time.monotonic(), 0.01)
         timeout = httpx.Timeout(min(self._read_s, left_s), connect=min(CONNECT_S, left_s))
         try:
-            with self._client.stream("GET", self._base_url.join(path), timeout=timeout) as response:
+            asked = {**headers, **(known.conditions if known is not None else {})}
+            with self._client.stream("GET", url, headers=asked, timeout=timeout) as response:
+                if response.status_code == 304 and known is not None:
+                    return known.body
+                if response.status_code in (401, 403):
+                    response.extensions["said"] = self._read(zone, response, give_up_at)
                 _check_status(zone, host, response)
-                return self._read(zone, response, give_up_at)
+                body = self._read(zone, response, give_up_at)
+                self._remember(str(url), response, body)
+                return body
         except httpx.HTTPError as error:
             cause = f"{host} could not be reached ({type(error).__name__})"
             raise Unreachable(zone, cause, "Check network policy and DNS of this process.") from error
+
+    def _remember(self, url: str, response: httpx.Response, body: bytes) -> None:
+        names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
+        conditions = {asks: response.headers[says] for says, asks in names.items() if says in response.headers}
+        if conditions:
+            self._known.pop(url, None)
+            self._known[url] = _Known(conditions, body)
+            while len(self._known) > KEPT_ANSWERS:
+                self._known.pop(next(iter(self._known)), None)
 
     def _read(self, zone: str, response: httpx.Response, give_up_at: float) -> bytes:
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -114,6 +144,14 @@ class JsonClient:
             if time.monotonic() > give_up_at:
                 raise Unreachable(zone, f"the answer was not complete after {self._total_s:g} s")
         return bytes(body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An answer, and the headers that ask whether it still holds."""
+
+    conditions: Mapping[str, str]
+    body: bytes
 
 
 class _PublicOnly(httpx.HTTPTransport):
@@ -170,7 +208,9 @@ def _check_status(zone: str, host: str, response: httpx.Response) -> None:
     if 300 <= status < 400:
         raise ForecastInvalid(zone, InvalidReason.REDIRECTED, f"{host} redirects ({status}), which is not followed")
     if status in (401, 403):
-        raise NotEntitled(zone, f"{host} answers {status}", "Check the key and whether its plan includes this zone.")
+        said = _words(response.extensions.get("said", b""))
+        cause = f"{host} answers {status}" + (f": {said}" if said else "")
+        raise NotEntitled(zone, cause, "Check the key and whether its plan includes this zone and signal.")
     if status == 404:
         raise UnknownZone(zone, f"{host} answers 404")
     if status == 429:
@@ -179,6 +219,20 @@ def _check_status(zone: str, host: str, response: httpx.Response) -> None:
     if status >= 500:
         raise Unreachable(zone, f"{host} answers {status}")
     raise ForecastInvalid(zone, InvalidReason.MALFORMED, f"{host} answers {status}")
+
+
+def _words(body: bytes) -> str:
+    """What a refusal says of itself (401 also means "not in your plan"): one line of at most 160 characters."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    words = (
+        next((said[k] for k in ("message", "error", "detail") if isinstance(said.get(k), str)), "")
+        if isinstance(said, dict)
+        else ""
+    )
+    return " ".join(words.split())[:160].rstrip(".")
 
 
 def retry_after(header: str | None, date: str | None) -> timedelta | None:

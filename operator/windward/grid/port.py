@@ -5,6 +5,7 @@
     |   `-- RateLimited(retry_after)    429: later, and not before `retry_after`
     |-- NotEntitled                     401, 403: a key is missing, wrong or its plan does not include this
     |-- UnknownZone                     the provider has no such zone, so asking again is no use
+    |-- NoForecast                      the provider knows the past only; our own forecaster goes on from there
     `-- ForecastInvalid(reason)         an answer came and is refused; `InvalidReason` says for what
 
 Each error reads as three short sentences: what happened (the zone), why (`cause`), what to do (`fix`).
@@ -91,6 +92,10 @@ class NotEntitled(ProviderError):
 
 class UnknownZone(ProviderError):
     """The provider does not know the zone."""
+
+
+class NoForecast(ProviderError):
+    """The provider publishes history and no forecast."""
 
 
 class ForecastInvalid(ProviderError):

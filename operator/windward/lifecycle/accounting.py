@@ -140,7 +140,7 @@ def account(
         intensities: zone -> best known intensity from submission to the last row's end.
         regions: for the zone and PUE of the home region.
     """
-    pieces = tuple(_weigh(r, intensities.get(r.zone)) for r in rows)
+    pieces = tuple(_weigh(r, _effective(r, intensities, regions)) for r in rows)
     energy_j = sum(r.joules for r in rows)
     grams = [p.emissions_g for p in pieces]
     run_time_s = _run_time_s(rows)
@@ -155,6 +155,13 @@ def account(
         run_time_s=run_time_s,
         pieces=pieces,
     )
+
+
+def _effective(row: EnergyInterval, intensities: Mapping[str, Series], regions: Mapping[str, Region]) -> Series | None:
+    """What a kilowatt-hour of this row was worth: the zone's intensity, with what the region generates itself. A region
+    that was moved to another zone or deleted since counts as the row says: all from the grid."""
+    series, region = intensities.get(row.zone), regions.get(row.region)
+    return region.effective(series) if series is not None and region is not None and region.zone == row.zone else series
 
 
 def _weigh(row: EnergyInterval, series: Series | None) -> Piece:
@@ -203,4 +210,4 @@ def _run_now_g(
     end = submitted + timedelta(seconds=useful_s)
     if series is None or useful_s == 0 or not series.covers(submitted, end):
         return None
-    return mean_w * useful_s / JOULES_PER_KWH * series.mean(submitted, end) * home.pue
+    return mean_w * useful_s / JOULES_PER_KWH * home.effective(series).mean(submitted, end) * home.pue

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from windward.domain.fleet import Region
+from windward.domain.fleet import OnSite, Region
 from windward.domain.observed import Observed
 from windward.domain.series import Series
 from windward.lifecycle.accounting import Account, Piece, useful_time_s
@@ -58,9 +58,22 @@ def receipt_of(
         out["note"] = (
             f"clock at {scales[-1]:g} x real time: a measured watt counts over {scales[-1]:g} times the seconds it ran"
         )
+    own = {p.row.region: regions[p.row.region].on_site for p in account.pieces if p.row.region in regions}
+    if any(own.values()):
+        out["onSite"] = [_on_site(name, o) for name, o in sorted(own.items()) if o is not None]
     if demo:
         out["demo"] = DEMO_MARK
     return out
+
+
+def _on_site(region: str, own: OnSite) -> dict[str, Any]:
+    """The declaration that is part of this region's intensities: share x own + (1 - share) x grid."""
+    return {
+        "region": region,
+        "intensityGramsPerKwh": own.intensity_g_per_kwh,
+        "hoursUtc": [{"from": a, "to": b, "share": share} for a, b, share in own.spans],
+        "method": "declared",
+    }
 
 
 def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region]) -> dict[str, Any] | None:

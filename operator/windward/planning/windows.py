@@ -39,7 +39,7 @@ class Candidate:
 
 def place(work: Work, region: Region, series: Series) -> Place:
     """`region` as a place for `work`."""
-    return Place(region, series, work.power_w / 1000.0 * region.pue)
+    return Place(region, region.effective(series), work.power_w / 1000.0 * region.pue)
 
 
 def best_window(

@@ -172,7 +172,8 @@ class Conductor:
                 continue
             if known.covers(run.started_at, now):
                 hours = (now - run.started_at) / timedelta(hours=1)
-                grams += power_w(o.job.spec) / 1000 * hours * known.mean(run.started_at, now) * region.pue
+                mean = region.effective(known).mean(run.started_at, now)
+                grams += power_w(o.job.spec) / 1000 * hours * mean * region.pue
         return grams
 
     def _book(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from windward.cluster import Cluster, Snapshot
-from windward.domain.fleet import Region
+from windward.domain.fleet import OnSite, Region
 from windward.domain.forecast import Forecast
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 from windward_api.meta import Condition, transition
@@ -20,9 +20,18 @@ def regions_of(objects: Sequence[GreenRegion]) -> dict[str, Region]:
             o.spec.grid_zone,
             float(o.spec.pue),
             {c.resource: float(c.count) for c in o.spec.capacity},
+            _on_site(o),
         )
         for o in objects
     }
+
+
+def _on_site(region: GreenRegion) -> OnSite | None:
+    own = region.spec.on_site
+    if own is None:
+        return None
+    spans = tuple(sorted((h.from_hour, h.to_hour, h.share_percent / 100) for h in own.hours))
+    return OnSite(float(own.intensity_grams_per_kwh), spans)
 
 
 def tend_regions(cluster: Cluster, snapshot: Snapshot, forecasts: Mapping[str, Forecast], now: datetime) -> None:
@@ -40,7 +49,9 @@ def tend_regions(cluster: Cluster, snapshot: Snapshot, forecasts: Mapping[str, F
 
 def _status(region: GreenRegion, forecast: Forecast | None, running: int, now: datetime) -> GreenRegionStatus:
     series = forecast.series if forecast is not None else None
-    intensity = series.at(now) if series is not None else None
+    own = _on_site(region)
+    effective = own.mixed(series) if own is not None and series is not None else series
+    intensity = effective.at(now) if effective is not None else None
     age = forecast.age(now) if forecast is not None else None
     reason = str(forecast.freshness) if forecast is not None else "ProviderUnavailable"
     condition = Condition(

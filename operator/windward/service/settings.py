@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WINDWARD_", frozen=True)
 
     database_url: SecretStr = Field(SecretStr("sqlite:////data/book.db"), description="The book: SQLite or PostgreSQL.")
-    provider: Literal["trace", "neso"] = Field("trace", description="Source of carbon data.")
+    provider: str = Field("trace", description="Source of carbon data; several, joined by commas, in order of trust.")
     trace_file: Path | None = Field(
         None, description="Recording for the trace provider; without one, the bundled demo."
     )

@@ -1,0 +1,195 @@
+"""WattTime, API v3: the marginal operating emissions rate (MOER) in pounds per megawatt-hour, every five minutes.
+
+Marginal, direct, as one more kilowatt-hour of demand causes it: never to be joined with or judged against an average.
+A token holds 30 minutes. Plans are made from `/forecast`, reports from `/historical`, which may change when the model
+does: its date is part of the source. Both ends of a historical range are inclusive, so chunks must not overlap.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from windward.domain.clock import Clock, utc
+from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
+from windward.grid.cloud_regions import cloud_regions
+from windward.grid.http import TOTAL_S, JsonClient
+from windward.grid.port import (
+    ForecastInvalid,
+    InvalidReason,
+    NotEntitled,
+    UnknownZone,
+    checked_range,
+    checked_zone,
+)
+from windward.grid.validate import Answer, Origin, validate
+from windward.grid.wire import Row, chunks, epoch_s, in_order, iso, issued, not_over, rows_at, within
+
+BASE_URL = "https://api.watttime.org"
+ATTRIBUTION = "WattTime"
+KIND = Kind(Signal.MARGINAL, Scope.DIRECT, Basis.CONSUMPTION)
+SIGNAL = "co2_moer"
+HORIZON_H = 72
+
+_CHUNK = timedelta(days=30)
+_TOKEN_FOR = timedelta(minutes=25)  # of the 30 it holds
+
+
+class WattTimeProvider:
+    """Forecast up to 72 hours and history, five minutes by five minutes.
+
+    Args:
+        regions: zone -> WattTime region, for zones that the table of cloud regions knows several or none for. A zone
+            that already is a WattTime region (`CAISO_NORTH`) stands for itself.
+    """
+
+    name = "watttime"
+    kind = KIND
+
+    def __init__(
+        self,
+        clock: Clock,
+        user: str,
+        password: str,
+        *,
+        regions: Mapping[str, str] | None = None,
+        base_url: str = BASE_URL,
+        total_s: float = TOTAL_S,
+    ) -> None:
+        self._clock = clock
+        self._basic = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        self._regions = dict(regions or {})
+        self._http = JsonClient(base_url, private=base_url != BASE_URL, total_s=total_s)
+        self._lock = threading.Lock()  # one login for all zones
+        self._token = ""
+        self._token_until: datetime | None = None
+
+    def zones(self) -> None:
+        return None
+
+    def issue(self, zone: str, now: datetime) -> Series:
+        region = self._region(zone)
+        now = utc(now)
+        params = {"region": region, "signal_type": SIGNAL, "horizon_hours": str(HORIZON_H)}
+        body = self._get(zone, "/v3/forecast", params)
+        found, meta = rows_at(zone, body, "data"), _meta(zone, body)
+        step_s, starts = _step_s(zone, meta), [epoch_s(r.get("point_time")) for r in found]
+        kept = not_over(zone, found, starts, step_s, now)
+        answer = _answer(zone, region, meta, starts[kept], found[kept], Quality.FORECAST, step_s)
+        origin = Origin(KIND, self.name, issued(meta.get("generated_at"), now), now, ATTRIBUTION)
+        return validate(zone, answer, origin, now=now)
+
+    def history(self, zone: str, start: datetime, end: datetime) -> Series:
+        checked_range(start, end)
+        region = self._region(zone)
+        now = utc(self._clock.now())
+        found: list[Row] = []
+        meta: Mapping[str, Any] = {}
+        for a, b in chunks(start, min(utc(end), now), _CHUNK):
+            last = b - timedelta(seconds=1)  # both ends are inclusive
+            params = {
+                "region": region,
+                "signal_type": SIGNAL,
+                "start": iso(a),
+                "end": last.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+            body = self._get(zone, "/v3/historical", params)
+            found += rows_at(zone, body, "data")
+            meta = _meta(zone, body)
+        if not found:
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+        step_s = _step_s(zone, meta)
+        found, starts = in_order(found, [epoch_s(r.get("point_time")) for r in found])
+        keep = [i for i in within(found, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
+        if not keep:
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+        kept = [found[i] for i in keep]
+        answer = _answer(zone, region, meta, [starts[i] for i in keep], kept, Quality.MEASURED, step_s)
+        return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION))
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _region(self, zone: str) -> str:
+        """The WattTime region of a zone; several are no answer, since their rates differ."""
+        checked_zone(zone)
+        if zone in self._regions:
+            return self._regions[zone]
+        named = {r.watttime_region for r in cloud_regions() if r.watttime_region}
+        if zone in named:
+            return zone
+        found = sorted({r.watttime_region for r in cloud_regions() if r.zone == zone and r.watttime_region})
+        if len(found) == 1:
+            return found[0]
+        cause = (
+            f"the zone lies in {len(found)} WattTime regions ({', '.join(found)})" if found else "no WattTime region"
+        )
+        raise UnknownZone(zone, cause, f"Name one in WINDWARD_WATTTIME_REGIONS, as {zone}=REGION.")
+
+    def _get(self, zone: str, path: str, params: Mapping[str, str]) -> Any:
+        """One renewal of the token for one refusal: it may have ended early."""
+        try:
+            return self._http.get(zone, path, params, self._bearer(zone))
+        except NotEntitled as refusal:
+            if " answers 401" not in refusal.cause:
+                raise NotEntitled(
+                    zone, refusal.cause, "The plan does not include this region: see /v3/my-access."
+                ) from None
+            with self._lock:
+                self._token_until = None
+            return self._http.get(zone, path, params, self._bearer(zone))
+
+    def _bearer(self, zone: str) -> dict[str, str]:
+        with self._lock:
+            now = utc(self._clock.now())
+            if self._token_until is None or not now < self._token_until:
+                body = self._http.get(zone, "/login", None, {"Authorization": f"Basic {self._basic}"})
+                token = body.get("token") if isinstance(body, dict) else None
+                if not isinstance(token, str) or not token:
+                    raise NotEntitled(zone, "WattTime gave no token", "Check user and password.")
+                self._token, self._token_until = token, now + _TOKEN_FOR
+            return {"Authorization": f"Bearer {self._token}"}
+
+
+def _meta(zone: str, body: Any) -> Mapping[str, Any]:
+    meta = body.get("meta")
+    if not isinstance(meta, dict):
+        raise ForecastInvalid(zone, InvalidReason.MALFORMED, "the answer has no meta: its unit and step are unknown")
+    return meta
+
+
+def _step_s(zone: str, meta: Mapping[str, Any]) -> float:
+    step = meta.get("data_point_period_seconds")
+    if isinstance(step, bool) or not isinstance(step, int | float) or not 60 <= step <= 86_400:
+        raise ForecastInvalid(zone, InvalidReason.MALFORMED, "meta.data_point_period_seconds is no length of a period")
+    return float(step)
+
+
+def _answer(
+    zone: str,
+    region: str,
+    meta: Mapping[str, Any],
+    starts: list[float],
+    found: list[Row],
+    quality: Quality,
+    step_s: float,
+) -> Answer:
+    said = meta.get("region")
+    if said != region:
+        raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {str(said)[:64]!r}")
+    if meta.get("signal_type", SIGNAL) != SIGNAL:
+        raise ForecastInvalid(
+            zone, InvalidReason.WRONG_UNIT, f"the answer's signal is {str(meta['signal_type'])[:32]!r}"
+        )
+    unit = meta.get("units")
+    return Answer(
+        None,
+        unit if isinstance(unit, str) else "(none)",
+        starts,
+        [r.get("value") for r in found],
+        quality,
+        step_s=step_s,
+    )

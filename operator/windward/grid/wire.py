@@ -1,0 +1,104 @@
+"""What the live providers share: reading times and rows that nobody vouches for. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from windward.domain.clock import utc
+from windward.grid.port import ForecastInvalid, InvalidReason
+
+Row = dict[str, Any]
+_NOWHERE = float("nan")
+
+
+def epoch_s(stamp: object, *, zoneless_utc: bool = False) -> float:
+    """A time stamp as epoch seconds; NaN for what is none, so that the validator refuses it.
+
+    Args:
+        zoneless_utc: the format documents UTC without writing it; else a time without a zone is refused, not guessed.
+    """
+    if not isinstance(stamp, str):
+        return _NOWHERE
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return _NOWHERE
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC).timestamp() if zoneless_utc else _NOWHERE
+    return moment.timestamp()
+
+
+def rows_at(zone: str, body: Any, *names: str) -> list[Row]:
+    """The list of objects under the first of `names` that the answer has.
+
+    Raises:
+        ForecastInvalid: MALFORMED where the shape is another, EMPTY where nothing is in it.
+    """
+    if not isinstance(body, dict):
+        raise ForecastInvalid(zone, InvalidReason.MALFORMED, f"the answer is not {{{names[0]}: [...]}}")
+    found: Any = next((body[n] for n in names if n in body), [])
+    return rows(zone, found)
+
+
+def rows(zone: str, found: Any) -> list[Row]:
+    """`found` as a list of objects; see `rows_at`."""
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise ForecastInvalid(zone, InvalidReason.MALFORMED, "the answer is not a list of objects")
+    if not found:
+        raise ForecastInvalid(zone, InvalidReason.EMPTY, "the answer holds no value")
+    return found
+
+
+def not_over(zone: str, found: Sequence[Row], starts: Sequence[float], step_s: float, now: datetime) -> slice:
+    """The rows from the period that contains `now` on. Rows without a readable time stay in: the validator shall
+    refuse them, not this filter hide them.
+
+    Raises:
+        ForecastInvalid: PAST_ONLY.
+    """
+    now_s = utc(now).timestamp()
+    first = next((i for i, t in enumerate(starts) if not t + step_s <= now_s), None)
+    if first is None:
+        raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, f"{len(found)} values, all of them over")
+    return slice(first, None)
+
+
+def within(found: Sequence[Row], starts: Sequence[float], step_s: float, start: datetime, end: datetime) -> list[int]:
+    """Indices of the whole periods that overlap [start, end); rows without a readable time stay in."""
+    a, b = utc(start).timestamp(), utc(end).timestamp()
+    return [i for i, t in enumerate(starts) if not (t + step_s <= a or t >= b)]
+
+
+def chunks(start: datetime, end: datetime, span: timedelta) -> Iterator[tuple[datetime, datetime]]:
+    """[start, end) in pieces of at most `span`."""
+    a = utc(start)
+    while a < utc(end):
+        b = min(a + span, utc(end))
+        yield a, b
+        a = b
+
+
+def in_order(found: Sequence[Row], starts: Sequence[float]) -> tuple[list[Row], list[float]]:
+    """Rows by time, each period once, for answers put together from several requests; equal rows are one row.
+
+    What stands twice with two values stays twice, for the validator to refuse.
+    """
+    order = sorted(range(len(found)), key=lambda i: (starts[i] != starts[i], starts[i]))
+    kept: list[int] = []
+    for i in order:
+        if not (kept and starts[kept[-1]] == starts[i] and found[kept[-1]] == found[i]):
+            kept.append(i)
+    return [found[i] for i in kept], [starts[i] for i in kept]
+
+
+def issued(stamp: object, now: datetime) -> datetime:
+    """The provider's own issue time where it gives one that is not in the future, else the time of asking."""
+    t = epoch_s(stamp)
+    return datetime.fromtimestamp(t, UTC) if t == t and t <= utc(now).timestamp() + 300 else utc(now)
+
+
+def iso(moment: datetime) -> str:
+    """`2026-11-21T09:20Z`."""
+    return utc(moment).strftime("%Y-%m-%dT%H:%MZ")
