@@ -18,8 +18,10 @@ class FakeProvider:
 
     name = "fake"
     kind = KIND
+    revised_for = timedelta(hours=3)
 
     def __init__(self, *, horizon_h: int = 24, error: float = 0.3, offset: dict[str, float] | None = None) -> None:
+        self.revision: dict[datetime, float] = {}  # hour -> what the provider says of it by now
         self.horizon_h = horizon_h
         self.error = error
         self.offset = offset or {}
@@ -48,6 +50,8 @@ class FakeProvider:
 
     def truth(self, zone: str, hour: datetime) -> float:
         """What the hour turns out to be."""
+        if hour in self.revision:
+            return self.revision[hour]
         day = 200 + 120 * math.sin(hour.timestamp() / 86400 * 2 * math.pi) + self.offset.get(zone, 0.0)
         return max(0.0, day + 100 * _dice(zone, hour, 0))
 

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from service.fake_provider import FakeProvider
@@ -41,7 +41,7 @@ def conditions(world, name="night"):
 
 def test_a_job_from_its_submission_to_its_receipt(world):
     uid = world.cluster.submit(job_body())
-    world.advance(13 * HOUR)
+    world.advance(16 * HOUR)  # 12 h to finish, and 3 h in which the provider still revises
     status = world.status()
     assert status["summary"]["state"] == "Complete" and started(world, uid) == [1]
     assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
@@ -263,3 +263,18 @@ def test_regions_say_what_is_known_of_them(world):
     for name, zone in (("north", "SE"), ("south", "DE")):
         assert told[name]["zone"] == zone and told[name]["conditions"][0]["reason"] == "Live"
         assert float(told[name]["intensity"]) >= 0
+
+
+def test_a_revised_intensity_restates_the_account_and_the_first_word_stays_in_the_book(world):
+    uid = world.cluster.submit(job_body(completeWithin="3h"))
+    world.advance(3 * HOUR)
+    (first,) = world.ledger.receipts(include_demo=True)
+    assert not first.settled, "the provider may still revise these hours"
+    ran = datetime.fromisoformat(first.body["intervals"][0]["start"]).replace(minute=0, second=0)
+    world.provider.revision[ran] = world.provider.truth("DE", ran) + 100.0
+    world.advance(4 * HOUR)
+    (last,) = world.ledger.receipts(include_demo=True)
+    assert last.settled and last.revision > first.revision
+    assert last.body["emissionsGrams"] > first.body["emissionsGrams"]
+    assert world.ledger.receipt_history(uid)[first.revision - 1].sha256 == first.sha256
+    assert world.status()["accounting"]["receipt"] == last.sha256

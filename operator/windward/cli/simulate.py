@@ -20,7 +20,7 @@ from windward.simulation.result import share_of_bound
 from windward_api.greenregion import GreenRegion
 
 if TYPE_CHECKING:
-    from windward.grid.port import Provider
+    from windward.grid.trace import TraceProvider
 
 WARM_UP = timedelta(days=28)  # what a forecaster may learn from before the first job arrives
 
@@ -107,7 +107,7 @@ def _study(
     title: str,
     arrivals: Sequence[Arrival],
     regions: Sequence[GreenRegion],
-    actuals: Provider,
+    actuals: TraceProvider,
     faults: Faults,
 ) -> None:
     chosen = list(POLICIES) if study.policies == "all" else [p.strip() for p in study.policies.split(",")]
@@ -179,7 +179,7 @@ def _row(o: Outcome, bound_g: float) -> list[str]:
     ]
 
 
-def _actuals(trace: Path | None) -> Provider:
+def _actuals(trace: Path | None) -> TraceProvider:
     from windward.grid.trace import TraceProvider
 
     try:
@@ -188,7 +188,7 @@ def _actuals(trace: Path | None) -> Provider:
         raise CliError(f"--trace: {e}", code=Exit.USAGE) from e
 
 
-def _zones(text_: str, actuals: Provider) -> list[str]:
+def _zones(text_: str, actuals: TraceProvider) -> list[str]:
     known = actuals.zones() or ()
     names = [z.strip() for z in text_.split(",") if z.strip()] or list(known)
     for z in names:
@@ -197,19 +197,16 @@ def _zones(text_: str, actuals: Provider) -> list[str]:
     return names
 
 
-def _bounds(actuals: Provider, zones: Sequence[str], year: int | None = None) -> tuple[datetime, datetime]:
-    """First and last moment for which all zones are recorded, within `year`."""
-    year = year or 2022
-    a, b = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
-    from windward.grid.port import ProviderError
-
-    for z in zones:
-        try:
-            known = actuals.history(z, a, b)
-        except ProviderError as e:
-            raise CliError(f"{actuals.name} holds nothing of {z} in {year}", cause=str(e), code=Exit.USAGE) from e
-        a, b = max(a, known.start), min(b, known.end)
-    return a, b
+def _bounds(actuals: TraceProvider, zones: Sequence[str], year: int | None = None) -> tuple[datetime, datetime]:
+    """First and last moment that is recorded of all zones, within `year`."""
+    spans = [actuals.span(z) for z in zones]
+    a, b = max(s[0] for s in spans), min(s[1] for s in spans)
+    year = year or a.year
+    first, last = max(a, datetime(year, 1, 1, tzinfo=UTC)), min(b, datetime(year + 1, 1, 1, tzinfo=UTC))
+    if last - first < WARM_UP:
+        fix = f"its zones reach from {a:%Y-%m-%d} to {b:%Y-%m-%d}"
+        raise CliError(f"{actuals.name} holds too little of {year}", fix=fix, code=Exit.USAGE)
+    return first, last
 
 
 def _faults(words: str, seed: int) -> Faults:

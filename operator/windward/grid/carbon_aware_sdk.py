@@ -33,6 +33,7 @@ class CarbonAwareSdkProvider:
     """
 
     name = "carbon-aware-sdk"
+    revised_for = timedelta(days=2)
 
     def __init__(self, clock: Clock, base_url: str, kind: Kind, *, total_s: float = TOTAL_S) -> None:
         self._clock, self.kind = clock, kind

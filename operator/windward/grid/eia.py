@@ -59,6 +59,7 @@ class EiaProvider:
 
     name = "eia-930"
     kind = KIND
+    revised_for = timedelta(days=3)
 
     def __init__(self, clock: Clock, key: str, *, base_url: str = BASE_URL, total_s: float = TOTAL_S) -> None:
         self._clock, self._key = clock, key

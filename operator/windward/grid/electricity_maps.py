@@ -49,6 +49,7 @@ class ElectricityMapsProvider:
 
     name = "electricitymaps"
     kind = KIND
+    revised_for = timedelta(days=2)
 
     def __init__(
         self, clock: Clock, key: str, *, sandbox: bool = False, base_url: str = BASE_URL, total_s: float = TOTAL_S

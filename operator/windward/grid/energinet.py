@@ -32,6 +32,7 @@ class EnerginetProvider:
 
     name = "energinet"
     kind = KIND
+    revised_for = timedelta(days=2)
 
     def __init__(self, clock: Clock, *, base_url: str = BASE_URL, total_s: float = TOTAL_S) -> None:
         self._clock = clock

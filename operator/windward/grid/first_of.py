@@ -32,6 +32,7 @@ class FirstOf:
         self._providers = tuple(providers)
         self.name = "+".join(p.name for p in providers)
         self.kind: Kind = providers[0].kind
+        self.revised_for = max(p.revised_for for p in providers)
 
     def zones(self) -> tuple[str, ...] | None:
         known = [p.zones() for p in self._providers]

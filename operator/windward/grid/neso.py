@@ -39,6 +39,7 @@ class NesoProvider:
 
     name = "neso"
     kind = KIND
+    revised_for = timedelta(days=1)
 
     def __init__(self, clock: Clock, *, base_url: str = BASE_URL, total_s: float = TOTAL_S) -> None:
         self._clock = clock

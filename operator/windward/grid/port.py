@@ -132,6 +132,11 @@ class Provider(Protocol):
         """What every value of this provider counts."""
         ...
 
+    @property
+    def revised_for(self) -> timedelta:
+        """How long after a period's end its measured value may still change; zero for a recording."""
+        ...
+
     def zones(self) -> tuple[str, ...] | None:
         """The zones it answers for, or None where it cannot list them without asking."""
         ...

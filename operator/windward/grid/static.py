@@ -22,6 +22,7 @@ class StaticProvider:
     """
 
     name = "static"
+    revised_for = timedelta(0)
 
     def __init__(self, intensity_g_per_kwh: Mapping[str, float], kind: Kind) -> None:
         if not intensity_g_per_kwh:

@@ -43,6 +43,8 @@ class TraceProvider:
     trace answers for any time (`bundled`).
     """
 
+    revised_for = timedelta(0)
+
     def __init__(
         self,
         name: str,
@@ -112,6 +114,11 @@ class TraceProvider:
 
     def zones(self) -> tuple[str, ...]:
         return self._zones
+
+    def span(self, zone: str) -> tuple[datetime, datetime]:
+        """From when to when the recording itself reaches, whatever it answers for beyond that."""
+        recording = self._recording(zone)
+        return datetime.fromtimestamp(recording.start_s, UTC), datetime.fromtimestamp(recording.end_s, UTC)
 
     def issue(self, zone: str, now: datetime) -> Series:
         """The recorded periods from the one that contains `now` to the horizon; issued at the start of that period."""

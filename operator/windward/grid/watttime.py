@@ -48,6 +48,7 @@ class WattTimeProvider:
 
     name = "watttime"
     kind = KIND
+    revised_for = timedelta(days=2)
 
     def __init__(
         self,

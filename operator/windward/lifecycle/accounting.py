@@ -97,7 +97,8 @@ class Account:
         emissions_g: None where an interval's intensity is unknown.
         run_now_g: the counterfactual; None where its hours are unknown.
         method: the weakest method among the rows.
-        settled: every intensity that it rests on is measured (or recorded), none a forecast or an estimate.
+        settled: every intensity that it rests on is measured and no longer revised, or recorded; none is a forecast or
+            an estimate.
         mean_power_w: over the running time.
     """
 
@@ -132,6 +133,7 @@ def account(
     rows: Sequence[EnergyInterval],
     intensities: Mapping[str, Series],
     regions: Mapping[str, Region],
+    settled_until: datetime | None = None,
 ) -> Account:
     """Weigh a job's energy.
 
@@ -139,6 +141,7 @@ def account(
         rows: its energy so far, over all runs.
         intensities: zone -> best known intensity from submission to the last row's end.
         regions: for the zone and PUE of the home region.
+        settled_until: measured values of later periods may still be revised; None: none is.
     """
     pieces = tuple(_weigh(r, _effective(r, intensities, regions)) for r in rows)
     energy_j = sum(r.joules for r in rows)
@@ -150,7 +153,7 @@ def account(
         emissions_g=None if any(g is None for g in grams) else sum(g for g in grams if g is not None),
         run_now_g=_run_now_g(observed, rows, mean_w, intensities, regions),
         method=max((r.method for r in rows), key=lambda m: _WORST.index(Method(m)), default=""),
-        settled=bool(rows) and all(_settled(p.row, intensities.get(p.row.zone)) for p in pieces),
+        settled=bool(rows) and all(_settled(p.row, intensities.get(p.row.zone), settled_until) for p in pieces),
         mean_power_w=mean_w,
         run_time_s=run_time_s,
         pieces=pieces,
@@ -171,9 +174,10 @@ def _weigh(row: EnergyInterval, series: Series | None) -> Piece:
     return Piece(row, intensity, row.joules / JOULES_PER_KWH * intensity * row.pue)
 
 
-def _settled(row: EnergyInterval, series: Series | None) -> bool:
+def _settled(row: EnergyInterval, series: Series | None, until: datetime | None) -> bool:
+    final = until is None or row.end <= until
     part = series.clip(row.start, row.end) if series is not None else None
-    return part is not None and all(q in (Quality.MEASURED, Quality.RECORDED) for q in part.quality)
+    return part is not None and all(q is Quality.RECORDED or (final and q is Quality.MEASURED) for q in part.quality)
 
 
 def _run_time_s(rows: Sequence[EnergyInterval]) -> float:

@@ -223,6 +223,9 @@ class Conductor:
     def settle(self, observed: Observed, regions: Mapping[str, Region], at: datetime) -> tuple[Account, str] | None:
         """Weigh an ended job with the best known intensities and put the receipt into the book.
 
+        Until the provider revises none of them any more this is done again and again: a revised intensity makes the
+        next revision of the receipt, which restates the account; the earlier ones stay in the book.
+
         Returns:
             The account and the receipt's hash; None where nothing is known of its energy or the hours.
         """
@@ -239,7 +242,7 @@ class Conductor:
                 intensities[zone] = self.grid.actuals(zone, submitted, end + timedelta(seconds=1))
             except ProviderError as e:
                 log.warning("%s: no intensities of %s to account with: %s", observed.key, zone, e)
-        made = account(observed, rows, intensities, regions)
+        made = account(observed, rows, intensities, regions, self.clock.now() - self.grid.provider.revised_for)
         used = {
             z: s for z, s in intensities.items() if z in {r.zone for r in rows} | self._home_zone(observed, regions)
         }

@@ -49,6 +49,8 @@ class Kept:
 class Hindcast:
     """A provider whose actuals are recorded, and whose issues at any moment rest on what was known at that moment."""
 
+    revised_for = timedelta(0)
+
     def __init__(
         self,
         actuals: Provider,
