@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := $(UV) --require-hashes --compile-bytecode
 COMPILE := $(BIN)/python -m compileall -q crds operator workers kernels
 
-.PHONY: help demo test lint types cluster-binaries system bench-demo crds lock clean
+.PHONY: help demo test lint types cluster-binaries system bench-demo bench-forecast bench-inference crds lock clean
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
@@ -32,6 +32,13 @@ cluster-binaries: .venv/.dev  ## Kubernetes, KWOK and Helm from Go modules, once
 
 bench-demo: .venv/.dev  ## figures of the demo; ends with one line of JSON
 	@$(BIN)/python tests/bench/demo.py
+
+DATA ?= data
+bench-forecast: .venv/.dev  ## share of the possible saving that our forecaster keeps, on DATA=folder; one line of JSON
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/bench/forecast.py $(FLAGS) $(DATA)
+
+bench-inference: .venv/.dev  ## figures of the inference engine beside its peers (LLAMA=FOLDER with node-llama-cpp's node_modules)
+	@LLAMA="$(LLAMA)" $(BIN)/python tests/bench/inference.py
 
 crds: .venv/.dev  ## write the CRDs from the models, and the chart's checked copy
 	$(BIN)/python -m windward_api crds

@@ -66,6 +66,21 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """One measured way to run: a power limit, or a number of replicas.
+
+    Attributes:
+        speed: work done in an hour, in hours of the work's declared running.
+        power_w: draw while it runs so, at the meter, host included.
+        demand: units of each resource that it holds instead of the work's own; empty: the same.
+    """
+
+    speed: float
+    power_w: float
+    demand: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """One job as the planner sees it: what is left to do, and where and when it may be done.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
 
 
@@ -32,6 +33,7 @@ class Forecast:
         series: from the recent past to the horizon; None where nothing is known.
         vintage: sha256 of the archived issue, so that the decision can be replayed.
         detail: one sentence for people: why the forecast is not live, or what stands in for it.
+        band: quantiles of the hours ahead, where they are known; their edges may begin later and end earlier.
     """
 
     zone: str
@@ -39,6 +41,7 @@ class Forecast:
     freshness: Freshness
     vintage: str = ""
     detail: str = ""
+    band: Quantiles | None = None
 
     def age(self, now: datetime) -> timedelta | None:
         return now - self.series.issued_at if self.series is not None else None

@@ -43,12 +43,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """What else was weighed: a region's best windows, or why it has none."""
+    """What else was weighed: a region's best windows, or why it has none.
+
+    Attributes:
+        capacity_g: what the room that it holds is worth to the rest of the fleet, in grams.
+    """
 
     region: str
     windows: tuple[Window, ...]
     emissions_g: float | None
     excluded_by: str = ""
+    capacity_g: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class JobPlan:
         edge: the best windows touch the end of what is known: more forecast may beat them.
         alternatives: best of each other region and shape, cheapest first.
         vintages: zone -> hash of the forecast issue it rests on.
+        capacity_g: what the room that it holds is worth to the rest of the fleet, in grams; 0 where nothing competes.
+            Never part of the emissions: emissions_g + capacity_g is what the planner compared.
     """
 
     key: str
@@ -79,6 +86,7 @@ class JobPlan:
     alternatives: tuple[Alternative, ...] = ()
     vintages: tuple[tuple[str, str], ...] = ()
     demo: bool = False
+    capacity_g: float = 0.0
 
     @property
     def saved_g(self) -> float | None:
@@ -102,8 +110,48 @@ class JobPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """How good a plan is at worst, against every plan of the same work on the same forecasts that keeps the capacities.
+
+    Attributes:
+        plan_g: expected grams of the windows of all work that was free to choose.
+        bound_g: no plan has fewer (docs/planning.md 4).
+    """
+
+    plan_g: float
+    bound_g: float
+
+    @property
+    def gap(self) -> float:
+        """Share of the bound by which the plan may be above the best."""
+        return self.plan_g / self.bound_g - 1.0 if self.bound_g > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityPrices:
+    """What one unit more of a resource would save the fleet, in grams per unit and period.
+
+    Attributes:
+        start: of the first period.
+        step: length of a period.
+        rows: (region, resource) -> one price a period; rows of zeros are left out.
+    """
+
+    start: datetime
+    step: timedelta
+    rows: Mapping[tuple[str, str], tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Plans of a whole fleet, made together."""
+    """Plans of a whole fleet, made together.
+
+    Attributes:
+        certificate: None where nothing was free to choose.
+        prices: None where no capacity was contended; the next plan begins with them.
+    """
 
     made_at: datetime
     jobs: Mapping[str, JobPlan]
+    certificate: Certificate | None = None
+    prices: CapacityPrices | None = None

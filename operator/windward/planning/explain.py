@@ -10,20 +10,31 @@ from windward.domain.forecast import Forecast
 from windward.domain.plan import JobPlan, Reason
 from windward_api.scalars import format_duration
 
+_SAID_G = 0.005  # of a job's grams: prices below that are not worth a sentence
+
 
 def sentence(made: JobPlan, work: Work, now: datetime, best_share: float | None = None) -> str:
     """Why the plan is as it is, in at most a few short sentences."""
     parts = [_head(made, work, now, best_share)]
     if made.run_now_g is not None and made.emissions_g is not None:
         parts.append(f"Run now at {work.home}: {grams(made.run_now_g)}; this plan: {grams(made.emissions_g)}.")
+    parts += _room(made)
     weighed = [a for a in made.alternatives if a.emissions_g is not None and a.windows]
     if weighed and made.emissions_g is not None and weighed[0].emissions_g is not None:
         a = weighed[0]
-        more = weighed[0].emissions_g - made.emissions_g
-        parts.append(f"Next best {a.region} {clock(a.windows[0].start, now)}: +{grams(more)}.")
+        more = weighed[0].emissions_g + a.capacity_g - made.emissions_g - made.capacity_g
+        room = f" with {grams(a.capacity_g)} for the room" if a.capacity_g >= _SAID_G * made.emissions_g else ""
+        parts.append(f"Next best {a.region} {clock(a.windows[0].start, now)}: +{grams(max(0.0, more))}{room}.")
     if made.edge:
         parts.append("The best window touches the end of the forecast: a later issue may move it.")
     return " ".join(parts)
+
+
+def _room(made: JobPlan) -> list[str]:
+    """What the room costs that others want too."""
+    if made.emissions_g is None or made.capacity_g < _SAID_G * made.emissions_g:
+        return []
+    return [f"Others want this room: it counts {grams(made.capacity_g)} on top, not as emissions."]
 
 
 def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from windward.domain.fleet import Region
-from windward.domain.series import Floats, distinct
+from windward.domain.series import Floats
 
 
 @dataclass
@@ -17,11 +17,19 @@ class Occupancy:
 
     regions: Mapping[str, Region]
     _held: dict[tuple[str, str], list[tuple[float, float, float]]] = field(default_factory=dict)
+    _steps: dict[tuple[str, str], tuple[Floats, Floats]] = field(default_factory=dict)
 
     def hold(self, region: str, start: float, end: float, demand: Mapping[str, float]) -> None:
         """Take `demand` in `region` over [start, end)."""
         for resource, units in demand.items():
             self._held.setdefault((region, resource), []).append((start, end, units))
+            self._steps.pop((region, resource), None)
+
+    def release(self, region: str, start: float, end: float, demand: Mapping[str, float]) -> None:
+        """Give back exactly what one `hold` took."""
+        for resource, units in demand.items():
+            self._held[region, resource].remove((start, end, units))
+            self._steps.pop((region, resource), None)
 
     def bounded(self, region: str, demand: Mapping[str, float]) -> bool:
         """Whether any of `demand` has a bound there."""
@@ -34,24 +42,53 @@ class Occupancy:
             bound = self.regions[region].capacity.get(resource)
             if bound is None or units <= 0:
                 continue
-            fits &= self._peak(region, resource, starts, ends) + units <= bound + 1e-9
+            fits &= self.peak(region, resource, starts, ends) + units <= bound + 1e-9
         return fits
 
     def boundaries(self, region: str, demand: Mapping[str, float]) -> Floats:
         """Times at which something that `demand` competes with begins or ends."""
-        times = [t for r in demand for a, b, _ in self._held.get((region, r), ()) for t in (a, b)]
-        return np.asarray(times, dtype=np.float64)
+        times = [self._levels(region, resource)[0][1:] for resource in demand]
+        return np.concatenate(times) if times else np.zeros(0)
 
-    def _peak(self, region: str, resource: str, starts: Floats, ends: Floats) -> Floats:
-        """Most units held at once within each interval."""
-        held = self._held.get((region, resource))
-        if not held:
-            return np.zeros(len(starts))
-        a, b, u = (np.array(column) for column in zip(*held, strict=True))
-        # Use changes only at starts of holdings: its peak in an interval is at the interval's start or at one of them.
-        at = np.concatenate([[-np.inf], distinct(a)])
-        level = np.array([u[(a <= t) & (t < b)].sum() for t in at])
-        peak = np.array([u[(a <= s) & (s < b)].sum() for s in starts])
-        for t, use in zip(at, level, strict=True):
-            peak = np.where((starts < t) & (t < ends), np.maximum(peak, use), peak)
-        return peak
+    def copy(self) -> Occupancy:
+        return Occupancy(self.regions, {k: list(v) for k, v in self._held.items()}, dict(self._steps))
+
+    def overused(self, regions: Collection[str]) -> bool:
+        """Whether more is held in any of the regions, at any time, than there is."""
+        for region, resource in self._held:
+            bound = self.regions[region].capacity.get(resource) if region in regions else None
+            if bound is not None and self._levels(region, resource)[1].max() > bound + 1e-9:
+                return True
+        return False
+
+    def peak(self, region: str, resource: str, starts: Floats, ends: Floats) -> Floats:
+        """Most units held at once within each interval [starts, ends)."""
+        times, level = self._levels(region, resource)
+        first = np.searchsorted(times, starts, side="right") - 1
+        last = np.maximum(np.searchsorted(times, ends, side="left"), first + 1)
+        pairs = np.stack([first, last], axis=1).ravel()
+        return np.asarray(np.maximum.reduceat(np.append(level, 0.0), pairs)[::2])
+
+    def mean(self, region: str, resource: str, edges: Floats) -> Floats:
+        """Mean units held in each period between consecutive edges."""
+        times, level = self._levels(region, resource)
+        if len(times) == 1:
+            return np.zeros(len(edges) - 1)
+        area = np.concatenate([[0.0], np.cumsum(level[1:-1] * np.diff(times[1:]))])
+        return np.diff(np.interp(edges, times[1:], area)) / np.diff(edges)
+
+    def _levels(self, region: str, resource: str) -> tuple[Floats, Floats]:
+        """Units held as a step function: level[i] from times[i] on; the first time is minus infinity."""
+        key = (region, resource)
+        if key not in self._steps:
+            held = self._held.get(key, ())
+            a = np.array([h[0] for h in held])
+            b = np.array([h[1] for h in held])
+            u = np.array([h[2] for h in held])
+            times = np.concatenate([a, b])
+            order = np.argsort(times, kind="stable")
+            total = np.cumsum(np.concatenate([u, -u])[order])
+            last = np.append(times[order][1:] != times[order][:-1], True)[: len(times)]
+            level = np.maximum(0.0, np.round(total[last], 9))
+            self._steps[key] = (np.append(-np.inf, times[order][last]), np.append(0.0, level))
+        return self._steps[key]

@@ -15,7 +15,7 @@ O(T n R) for T slots, n slots of work, R regions, vectorised over k.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from windward.domain.series import Floats
 from windward.planning.occupancy import Occupancy
 from windward.planning.windows import Candidate, Place
 
+Surcharge = Callable[[str, Floats], Floats]
 _GRIDS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 MAX_SLOTS = 720
 _EVEN = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
@@ -52,6 +53,8 @@ def best_pauses(
     occupancy: Occupancy,
     *,
     pause_g: float = 0.0,
+    surcharge: Surcharge | None = None,
+    coarsest: int = 1,
 ) -> Candidate | None:
     """The cheapest set of segments in [earliest, latest_end]; None where the work does not fit on the grid.
 
@@ -60,7 +63,7 @@ def best_pauses(
     work go on for one more slot, for ever.
     """
     end = min(latest_end, max(float(p.series.edges[-1]) for p in places))
-    step = grid_step(end - earliest)
+    step = max(coarsest, grid_step(end - earliest))
     # The grid is absolute, so that replanning does not shift it; now lies in its first slot, which counts as whole:
     # a start there is a start now. (A grid that began at the next boundary would put every start off for ever.)
     first = np.floor(earliest / step) * step
@@ -70,6 +73,8 @@ def best_pauses(
         return None
     times = first + step * np.arange(slots + 1, dtype=np.float64)
     cost = np.array([_slot_cost(p, times, work, occupancy) for p in places])  # (R, T)
+    if surcharge is not None:
+        cost += np.array([surcharge(p.region.name, times) for p in places])
     overhead = int(np.ceil(work.overhead.total_seconds() / step - 1e-9))
     running = next((i for i, p in enumerate(places) if p.region.name == work.running_in), None)
     fresh = not work.started and running is None

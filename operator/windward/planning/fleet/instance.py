@@ -1,0 +1,214 @@
+"""A fleet as arrays: every job has lanes, every lane has starts, every start has its grams.
+
+A lane is one way to run one job without a break: a region, and with it a length, units held and the grams of each
+start. Several lanes of one job may lie in the same region, with other lengths and units: power levels, replicas.
+Whatever a start costs beside its energy (a move, a wait, a change of plan) is already in its grams, so that everything
+below compares one number. Regions and slots are indices; the caller knows their names and times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+EVEN = 1e-9  # units: what sums of fractions may exceed a capacity by, by rounding alone
+EJECT = 0.5  # share of the tries of search in which others make way for one job
+
+
+def runs(first: Ints, count: Ints) -> Ints:
+    """The numbers first[i], first[i] + 1, .. (count[i] of them) for each i, one after another."""
+    ends = np.cumsum(count)
+    return np.asarray(np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first - (ends - count), count))
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """Jobs, lanes and capacities; N jobs, L lanes, K starts, Q resources, R regions, T slots.
+
+    Attributes:
+        lanes: (N + 1,) lanes lanes[j] to lanes[j + 1] belong to job j; every job has at least one.
+        region: (L,) index of the region.
+        first: (L,) earliest slot to start in.
+        width: (L,) number of starts, at least 1.
+        slots: (L,) slots held from the start on; first + width - 1 + slots <= T.
+        units: (L, Q) units held in each of them.
+        cells: (L + 1,) starts of lane i have grams[cells[i] : cells[i + 1]].
+        grams: (K,) what each start costs.
+        cap: (Q, R, T) units there are; infinite where there is no bound.
+    """
+
+    lanes: Ints
+    region: Ints
+    first: Ints
+    width: Ints
+    slots: Ints
+    units: Floats
+    cells: Ints
+    grams: Floats
+    cap: Floats
+
+    @property
+    def size(self) -> int:
+        """Number of jobs."""
+        return len(self.lanes) - 1
+
+    @cached_property
+    def starts(self) -> Ints:
+        """(N + 1,) the first cell of each job."""
+        return self.cells[self.lanes]
+
+    @cached_property
+    def lane_of_cell(self) -> Ints:
+        """(K,)"""
+        return np.repeat(np.arange(len(self.region)), self.width)
+
+    @cached_property
+    def begins(self) -> Ints:
+        """(K,) where each start lies in a (R, T + 1) array of prefix sums, flattened."""
+        return runs(self.region * (self.cap.shape[2] + 1) + self.first, self.width)
+
+    @cached_property
+    def held(self) -> Floats:
+        """(N, Q) unit-slots that a job holds, in its first lane."""
+        lane = self.lanes[:-1]
+        return np.asarray(self.units[lane] * self.slots[lane, None])
+
+    @cached_property
+    def unit_g(self) -> Floats:
+        """(Q,) typical grams of one unit in one slot: the scale of prices and penalties."""
+        mean_g = np.add.reduceat(self.grams, self.starts[:-1]) / np.diff(self.starts)
+        held = self.held.sum(axis=0)
+        return np.where(held > 0, abs(float(mean_g.sum())) / np.maximum(held, 1e-300), 0.0)
+
+    @cached_property
+    def alike(self) -> list[bool]:
+        """(N,) whether all lanes of a job have one shape (first, width, slots, units), in ascending regions."""
+        same = np.ones(len(self.region), bool)
+        same[1:] = self.region[1:] > self.region[:-1]
+        for column in (self.first, self.width, self.slots, *self.units.T):
+            same[1:] &= column[1:] == column[:-1]
+        same[self.lanes[:-1]] = True
+        return [bool(x) for x in np.minimum.reduceat(same, self.lanes[:-1])]
+
+    @cached_property
+    def plain(self) -> tuple[list[int], list[int], list[int], list[int], list[int], list[int]]:
+        """lanes, region, first, width, slots, cells as lists: what loops in Python read fastest."""
+        columns = (self.lanes, self.region, self.first, self.width, self.slots, self.cells)
+        lanes, region, first, width, slots, cells = (c.tolist() for c in columns)
+        return lanes, region, first, width, slots, cells
+
+    def of(self, jobs: Ints, cap: Floats) -> Instance:
+        """Some of the jobs, with other capacities."""
+        count = np.diff(self.lanes)[jobs]
+        lane = runs(self.lanes[:-1][jobs], count)
+        width = self.width[lane]
+        return Instance(
+            lanes=np.concatenate([[0], np.cumsum(count)]),
+            region=self.region[lane],
+            first=self.first[lane],
+            width=width,
+            slots=self.slots[lane],
+            units=np.ascontiguousarray(self.units[lane]),
+            cells=np.concatenate([[0], np.cumsum(width)]),
+            grams=self.grams[runs(self.cells[:-1][lane], width)],
+            cap=cap,
+        )
+
+    def with_cap(self, cap: Floats) -> Instance:
+        return replace(self, cap=cap)
+
+    def use(self, lane: Ints, start: Ints) -> Floats:
+        """(Q, R, T) units held by the jobs that have a lane (>= 0)."""
+        placed = lane >= 0
+        lane, start = lane[placed], start[placed]
+        resources, regions, slots = self.cap.shape
+        out = np.empty(self.cap.shape)
+        at = self.region[lane] * (slots + 1) + start
+        for q in range(resources):
+            units = self.units[lane, q]
+            size = regions * (slots + 1)
+            change = np.bincount(at, units, size) - np.bincount(at + self.slots[lane], units, size)
+            out[q] = np.cumsum(change.reshape(regions, slots + 1), axis=1)[:, :-1]
+        return out
+
+    def grams_of(self, lane: Ints, start: Ints) -> Floats:
+        """(N,) grams of chosen starts; nan for jobs without one."""
+        out = np.full(self.size, np.nan)
+        placed = np.flatnonzero(lane >= 0)
+        at = lane[placed]
+        out[placed] = self.grams[self.cells[at] + start[placed] - self.first[at]]
+        return out
+
+
+def windows(
+    *,
+    earliest: Ints,
+    latest: Ints,
+    slots: Ints,
+    units: Floats,
+    energy_kwh: Floats,
+    allowed: npt.NDArray[np.bool_],
+    intensity_g_per_kwh: Floats,
+    cap: Floats,
+    home: Ints | None = None,
+    move_kwh: Floats | None = None,
+) -> Instance:
+    """The plain fleet of docs/planning.md: one lane for each allowed region, grams from prefix sums of the intensity.
+
+    Args:
+        earliest, latest, slots: (N,) slots.
+        units: (N,) of the only resource.
+        energy_kwh: (N,) energy in one slot.
+        allowed: (N, R).
+        intensity_g_per_kwh: (R, T), with PUE.
+        cap: (R, T).
+        home, move_kwh: (N,) data moved once, at the start's intensity, unless the job runs at home.
+    """
+    job, region = (x.astype(np.int64) for x in np.nonzero(allowed))
+    width = (latest - earliest + 1)[job]
+    lane_slots, first = slots[job], earliest[job]
+    cells = np.concatenate([[0], np.cumsum(width)])
+    total = np.zeros((cap.shape[0], cap.shape[1] + 1))
+    np.cumsum(intensity_g_per_kwh, axis=1, out=total[:, 1:])
+    begins = runs(region * total.shape[1] + first, width)
+    flat = total.ravel()
+    grams = flat[begins + np.repeat(lane_slots, width)] - flat[begins]
+    grams *= np.repeat(energy_kwh[job], width)
+    if home is not None and move_kwh is not None:
+        moved = np.where(region != home[job], move_kwh[job], 0.0)
+        at = runs(region * cap.shape[1] + first, width)
+        grams += np.repeat(moved, width) * intensity_g_per_kwh.ravel()[at]
+    return Instance(
+        lanes=np.concatenate([[0], np.cumsum(allowed.sum(axis=1))]).astype(np.int64),
+        region=region,
+        first=first.astype(np.int64),
+        width=width.astype(np.int64),
+        slots=lane_slots.astype(np.int64),
+        units=np.ascontiguousarray(units[job, None], dtype=np.float64),
+        cells=cells.astype(np.int64),
+        grams=grams,
+        cap=np.ascontiguousarray(cap[None], dtype=np.float64),
+    )
+
+
+def prefix(rows: Floats) -> Floats:
+    """(.., T + 1) sums of the slots before each."""
+    out = np.zeros((*rows.shape[:-1], rows.shape[-1] + 1))
+    np.cumsum(rows, axis=-1, out=out[..., 1:])
+    return out
+
+
+def scattered(count: int, want: int, seed: int) -> Ints:
+    """`want` of `count` jobs, drawn without return, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:want]).astype(np.int64)
+
+
+def joined(parts: Sequence[Ints]) -> Ints:
+    return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)

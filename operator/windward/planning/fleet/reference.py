@@ -1,0 +1,320 @@
+"""The inner loops in numpy: the meaning of `compiled`, which must give equal bytes.
+
+Every function below has a twin of the same name there. Sums run in the same order and ties go the same way in both: of
+equal costs the job's first lane, then the earliest start. Random numbers come in as arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from windward.planning.fleet.instance import EJECT, EVEN, Floats, Instance, Ints
+
+NAME = "numpy"
+
+
+def cheapest_options(fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Floats]:
+    """Each job's cheapest start with capacity at a price and no bound.
+
+    Args:
+        prices: (Q, R, T + 1) prefix sums of grams per unit-slot.
+
+    Returns:
+        lane, start, cost, each (N,).
+    """
+    begins = fleet.begins
+    ends = begins + fleet.slots[fleet.lane_of_cell]
+    cost = fleet.grams
+    for q in range(prices.shape[0]):
+        flat = prices[q].ravel()
+        cost = cost + np.repeat(fleet.units[:, q], fleet.width) * (flat[ends] - flat[begins])
+    least = np.minimum.reduceat(cost, fleet.starts[:-1])
+    hits = np.flatnonzero(cost == np.repeat(least, np.diff(fleet.starts)))
+    cell = hits[np.searchsorted(hits, fleet.starts[:-1])]
+    lane = fleet.lane_of_cell[cell]
+    return lane, fleet.first[lane] + cell - fleet.cells[lane], least
+
+
+def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Floats) -> tuple[int, int]:
+    """Job j's cheapest start, overuse at a penalty: (Q,) grams per unit-slot too many."""
+    best, lane, start = np.inf, -1, -1
+    for i, k, rows, a, n, width, grams in _blocks(fleet, j):
+        span = slice(a, a + width - 1 + n)
+        total = np.zeros((k, width + n))
+        price = total[:, 1:]
+        for q in range(used.shape[0]):
+            u = fleet.units[i, q]
+            over = used[q, rows, span] + u
+            over -= fleet.cap[q, rows, span]
+            np.maximum(over, 0.0, out=over)
+            over *= penalty[q]
+            over += u * mu[q, rows, span]
+            price += over
+        np.add.accumulate(price, axis=1, out=price)
+        cost = total[:, n:] - total[:, :width]
+        cost += grams
+        at = int(cost.argmin())
+        least = cost.item(at)
+        if least < best:
+            best, lane, start = least, i + at // width, a + at % width
+    return lane, start
+
+
+def cheapest_hard(fleet: Instance, j: int, used: Floats, prices: Floats, scale: float) -> tuple[int, int]:
+    """Job j's cheapest start that fits, with `scale` of the prices (prefix sums); (-1, -1) where nothing does."""
+    best, lane, start = np.inf, -1, -1
+    for i, k, rows, a, n, width, grams in _blocks(fleet, j):
+        span = slice(a, a + width - 1 + n)
+        full = np.zeros((k, width - 1 + n), dtype=bool)
+        cost = grams
+        for q in range(used.shape[0]):
+            u = fleet.units[i, q]
+            if u > 0.0:
+                full |= used[q, rows, span] + u > fleet.cap[q, rows, span] + EVEN
+                if scale > 0.0:
+                    price = prices[q, rows, a : a + width + n]
+                    cost = cost + scale * u * (price[:, n:] - price[:, :width])
+        count = np.zeros((k, width + n), dtype=np.int32)
+        np.add.accumulate(full, axis=1, dtype=np.int32, out=count[:, 1:])
+        cost = np.where(count[:, n:] == count[:, :width], cost, np.inf)
+        at = int(cost.argmin())
+        least = cost.item(at)
+        if least < best:
+            best, lane, start = least, i + at // width, a + at % width
+    return lane, start
+
+
+def _blocks(fleet: Instance, j: int) -> Iterator[tuple[int, int, slice | Ints, int, int, int, Floats]]:
+    """Job j's lanes, those of one shape together: first lane, lanes, their regions, shape, grams (lanes, starts)."""
+    lanes, region, first, width, slots, cells = fleet.plain
+    i, end = lanes[j], lanes[j + 1]
+    step = end - i if fleet.alike[j] else 1
+    for b in range(i, end, step):
+        e, w = b + step, width[b]
+        r = region[b]
+        rows = slice(r, r + step) if region[e - 1] - r == step - 1 else fleet.region[b:e]
+        yield b, step, rows, first[b], slots[b], w, fleet.grams[cells[b] : cells[e]].reshape(step, w)
+
+
+def hold(fleet: Instance, lane: int, start: int, used: Floats, sign: float) -> None:
+    """Take (+1) or give back (-1) what a lane holds from `start` on."""
+    _, region, _, _, slots, _ = fleet.plain
+    r, n = region[lane], slots[lane]
+    for q in range(used.shape[0]):
+        used[q, r, start : start + n] += sign * fleet.units[lane, q]
+
+
+def overfull(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
+    """Whether the lane, placed at `start`, shares a slot that is used too much in a resource that it holds."""
+    _, region, _, _, slots, _ = fleet.plain
+    r, n = region[lane], slots[lane]
+    for q in range(used.shape[0]):
+        if fleet.units[lane, q] > 0.0:
+            span = slice(start, start + n)
+            if (used[q, r, span] > fleet.cap[q, r, span] + EVEN).any():
+                return True
+    return False
+
+
+def route(
+    fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, mu: Floats, penalty: Floats, rip: bool
+) -> None:
+    """One pass of soft placement over `order`, in place; with `rip` only jobs that touch an overfull slot move."""
+    for j in order.tolist():
+        if lane[j] >= 0:
+            if rip and not overfull(fleet, int(lane[j]), int(start[j]), used):
+                continue
+            hold(fleet, int(lane[j]), int(start[j]), used, -1.0)
+        i, s = cheapest_soft(fleet, j, used, mu, penalty)
+        lane[j], start[j] = i, s
+        hold(fleet, i, s, used, 1.0)
+
+
+def polish(fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, prices: Floats, scale: float) -> int:
+    """Take each job out and put it back where it costs least and fits, in place.
+
+    Returns:
+        How many moved. Jobs without a lane are put in where they fit.
+    """
+    moved = 0
+    for j in order.tolist():
+        if lane[j] >= 0:
+            hold(fleet, int(lane[j]), int(start[j]), used, -1.0)
+        i, s = cheapest_hard(fleet, j, used, prices, scale)
+        if i < 0:
+            i, s = int(lane[j]), int(start[j])
+        if i >= 0:
+            hold(fleet, i, s, used, 1.0)
+        moved += int(i != lane[j] or s != start[j])
+        lane[j], start[j] = i, s
+    return moved
+
+
+def ruin(
+    fleet: Instance,
+    order: Ints,
+    rank: Ints,
+    lane: Ints,
+    start: Ints,
+    used: Floats,
+    prices: Floats,
+    draws: Floats,
+    hot: float,
+    cool: float,
+    miss_g: float,
+    best_lane: Ints,
+    best_start: Ints,
+) -> None:
+    """Ruin and recreate, one try a row of `draws`, in place; the best placement goes to `best_lane`, `best_start`.
+
+    Args:
+        order, rank: jobs by time, and each job's place there.
+        draws: (tries, 6 + 2 most) uniform in [0, 1).
+        hot, cool: grams that a try may cost at the first and the last row.
+        miss_g: what a job without a place costs.
+    """
+    behind = _cost(fleet, lane, start, miss_g) - _cost(fleet, best_lane, best_start, miss_g)
+    for row in range(draws.shape[0]):
+        d = draws[row]
+        goal = _goal(fleet, d) if d[1] < EJECT else -1
+        out = _victims(fleet, order, rank, lane, start, d, goal)
+        old = [(int(lane[j]), int(start[j])) for j in out]
+        before = 0.0
+        for j, (i, s) in zip(out, old, strict=True):
+            if i >= 0:
+                hold(fleet, i, s, used, -1.0)
+                before += fleet.grams[fleet.cells[i] + s - fleet.first[i]]
+            else:
+                before += miss_g
+        scale = 0.0 if d[5] < 0.5 else 2.0 * (d[5] - 0.5)
+        after = 0.0
+        for j in _returning(fleet, out, d):
+            i, s = _forced(fleet, j, goal, used) if j == out[0] and goal >= 0 and d[3] >= 0.5 else (-1, -1)
+            if i < 0:
+                i, s = cheapest_hard(fleet, j, used, prices, scale)
+            lane[j], start[j] = i, s
+            if i >= 0:
+                hold(fleet, i, s, used, 1.0)
+                after += fleet.grams[fleet.cells[i] + s - fleet.first[i]]
+            else:
+                after += miss_g
+        heat = hot + (cool - hot) * (row / draws.shape[0])
+        if after - before <= heat * d[4]:
+            behind += after - before
+            if behind < -1e-9:
+                best_lane[:], best_start[:] = lane, start
+                behind = 0.0
+            continue
+        for j, (i, s) in zip(out, old, strict=True):
+            if lane[j] >= 0:
+                hold(fleet, int(lane[j]), int(start[j]), used, -1.0)
+            lane[j], start[j] = i, s
+        for i, s in old:
+            if i >= 0:
+                hold(fleet, i, s, used, 1.0)
+
+
+def _cost(fleet: Instance, lane: Ints, start: Ints, miss_g: float) -> float:
+    total = 0.0
+    for j in range(fleet.size):
+        i = int(lane[j])
+        total += miss_g if i < 0 else fleet.grams[fleet.cells[i] + start[j] - fleet.first[i]]
+    return total
+
+
+def _goal(fleet: Instance, d: Floats) -> int:
+    """A start of a drawn job for which others are to make way: the cheapest of a few draws."""
+    seed = int(d[0] * fleet.size)
+    first, cells = int(fleet.starts[seed]), int(fleet.starts[seed + 1] - fleet.starts[seed])
+    best = first + int(d[6] * cells)
+    for n in range(int(d[2] * 4.0)):
+        cell = first + int(d[7 + n] * cells)
+        if fleet.grams[cell] < fleet.grams[best]:
+            best = cell
+    return best
+
+
+def _forced(fleet: Instance, j: int, goal: int, used: Floats) -> tuple[int, int]:
+    """Job j at exactly that start, if it fits."""
+    i = int(fleet.lanes[j])
+    while fleet.cells[i + 1] <= goal:
+        i += 1
+    start = int(fleet.first[i] + goal - fleet.cells[i])
+    span = slice(start, start + int(fleet.slots[i]))
+    for q in range(used.shape[0]):
+        u, r = fleet.units[i, q], int(fleet.region[i])
+        if u > 0.0 and (used[q, r, span] + u > fleet.cap[q, r, span] + EVEN).any():
+            return -1, -1
+    return i, start
+
+
+def _victims(
+    fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, d: Floats, goal: int
+) -> list[int]:
+    """A job, and who stands in its way: in the goal drawn for it, or near it in time."""
+    most = (len(d) - 6) // 2
+    seed = int(d[0] * fleet.size)
+    if goal >= 0:
+        return _in_the_way(fleet, seed, goal, lane, start, d, most)
+    if d[1] > 0.9:  # one that has no place, if there is any
+        for step in range(fleet.size):
+            j = (seed + step) % fleet.size
+            if lane[j] < 0:
+                seed = j
+                break
+    k = 2 + int(d[2] * d[2] * (most - 1))
+    reach = 6 * k + 6
+    lanes, end = range(int(fleet.lanes[seed]), int(fleet.lanes[seed + 1])), 0
+    for i in lanes:
+        end = max(end, int(fleet.first[i] + fleet.width[i] - 1 + fleet.slots[i]))
+    begin = int(fleet.first[lanes[0]])
+    out = [seed]
+    for n in range(2 * most):
+        if len(out) >= k:
+            break
+        at = int(rank[seed]) + int((d[6 + n] - 0.5) * 2.0 * reach)
+        if at < 0 or at >= fleet.size:
+            continue
+        j = int(order[at])
+        i = int(lane[j])
+        if i < 0 or j in out or start[j] >= end or start[j] + fleet.slots[i] <= begin:
+            continue
+        if any(fleet.region[b] == fleet.region[i] for b in lanes):
+            out.append(j)
+    return out
+
+
+def _in_the_way(
+    fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, d: Floats, most: int
+) -> list[int]:
+    """The job, and those that run where that start of it would; `most` at most."""
+    i = int(fleet.lanes[seed])
+    while fleet.cells[i + 1] <= best:
+        i += 1
+    begin = int(fleet.first[i] + best - fleet.cells[i])
+    end, region = begin + int(fleet.slots[i]), int(fleet.region[i])
+    out = [seed]
+    offset = int(d[11] * fleet.size)
+    for n in range(fleet.size):
+        if len(out) >= most:
+            break
+        j = (n + offset) % fleet.size
+        b = int(lane[j])
+        if b < 0 or j == seed or fleet.region[b] != region:
+            continue
+        if start[j] < end and start[j] + fleet.slots[b] > begin:
+            out.append(j)
+    return out
+
+
+def _returning(fleet: Instance, out: list[int], d: Floats) -> list[int]:
+    """The order of putting back: largest first, or at random; a job for which others made way before them."""
+    if d[3] < 0.4:
+        keys = [-float(fleet.units[fleet.lanes[j], 0]) * int(fleet.slots[fleet.lanes[j]]) for j in out]
+    else:
+        keys = [float(d[len(d) - 1 - n]) for n in range(len(out))]
+    if d[1] < EJECT:
+        keys[0] = -np.inf
+    return [out[n] for n in sorted(range(len(out)), key=lambda n: (keys[n], n))]

@@ -1,0 +1,132 @@
+"""The plan of a fleet that competes for capacity: prices, placement, polish, and what proves it good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from windward.planning.fleet import kernels as choice
+from windward.planning.fleet import search
+from windward.planning.fleet.instance import Floats, Instance, Ints
+from windward.planning.fleet.kernels import Kernels
+from windward.planning.fleet.placement import Placement, evict, settle, tidy
+from windward.planning.fleet.prices import Prices, ascend, climb
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How hard to try, counted in rounds and tries, never in seconds: equal input gives an equal plan.
+
+    Attributes:
+        iterations: rounds of prices from nothing.
+        warm_iterations: rounds of prices from an earlier plan's.
+        theta: step of those.
+        penalty: on overuse in the first pass of placement, in typical grams of a unit-slot.
+        passes: of placement, each attempt.
+        attempts: with ever larger penalties, while capacities are overused.
+        polish: passes of polish.
+        tries: of search, for small fleets; none: prices and placement alone.
+        restarts: before the search.
+        seed: of every draw.
+    """
+
+    iterations: int = 60
+    warm_iterations: int = 5
+    theta: float = 0.2
+    penalty: float = 0.03
+    passes: int = 60
+    attempts: int = 3
+    polish: int = 2
+    tries: int = 0
+    restarts: int = 10
+    seed: int = 0
+
+
+ROLLING = Budget(warm_iterations=20, theta=0.4, passes=25, polish=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Where every job goes, and how good that is.
+
+    Attributes:
+        lane, start: (N,) lane -1: no place inside its window.
+        grams: (N,) nan where there is none.
+        bound_g: no plan of all jobs that keeps the capacities has fewer grams.
+        mu: (Q, R, T) prices of capacity, grams per unit and slot.
+        late: jobs without a place.
+    """
+
+    lane: Ints
+    start: Ints
+    grams: Floats
+    bound_g: float
+    mu: Floats
+    late: Ints
+
+    @property
+    def total_g(self) -> float:
+        return float(np.nansum(self.grams))
+
+    @property
+    def gap(self) -> float:
+        """How far the plan may be from the best one, as a share of the bound."""
+        return self.total_g / self.bound_g - 1.0 if self.bound_g > 0 else 0.0
+
+
+def solve(
+    fleet: Instance,
+    budget: Budget | None = None,
+    *,
+    warm: Floats | None = None,
+    begin: Placement | None = None,
+    compiled: bool | None = None,
+) -> Solution:
+    """Plan a fleet.
+
+    Args:
+        warm: (Q, R, T) prices of an earlier plan, shifted to this one's first slot.
+        begin: places of an earlier plan; only jobs that the prices moved or that lack room are placed anew.
+        compiled: see `kernels.pick`; the answer is the same.
+    """
+    budget = budget or Budget()
+    kernels = choice.pick(fleet, compiled)
+    prices = price(fleet, kernels, budget, warm)
+    if budget.tries and search.is_small(fleet):
+        at = search.restarts(fleet, kernels, prices.mu, budget.restarts, budget.seed)
+        at = search.improve(fleet, kernels, at, prices.mu, budget.tries, budget.seed)
+    else:
+        at = place(fleet, kernels, prices.mu, budget, begin)
+        evict(fleet, kernels, at)
+    tidy(fleet, kernels, at, budget.polish)
+    late = np.flatnonzero(at.lane < 0)
+    return Solution(at.lane, at.start, fleet.grams_of(at.lane, at.start), prices.bound_g, prices.mu, late)
+
+
+def price(fleet: Instance, kernels: Kernels, budget: Budget, warm: Floats | None) -> Prices:
+    """Prices from an earlier plan's, or from nothing."""
+    if warm is None:
+        return climb(fleet, kernels, budget.iterations, seed=budget.seed)
+    return ascend(fleet, kernels, budget.warm_iterations, theta=budget.theta, warm=warm)
+
+
+def place(
+    fleet: Instance, kernels: Kernels, mu: Floats, budget: Budget, begin: Placement | None = None
+) -> Placement:
+    """Placement within capacity if it can be found, else the one that overuses least."""
+    best: tuple[float, Placement] | None = None
+    penalty = budget.penalty
+    for attempt in range(budget.attempts):
+        at = settle(
+            fleet, kernels, mu, first_penalty=penalty, passes=budget.passes, seed=budget.seed + attempt,
+            mixed=attempt > 0, begin=begin if attempt == 0 else None,
+        )  # fmt: skip
+        over = at.over(fleet)
+        if best is None or over < best[0]:
+            best = (over, at)
+        if over == 0.0:
+            break
+        penalty *= 3.0
+    assert best is not None
+    return best[1]

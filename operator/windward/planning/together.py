@@ -1,0 +1,271 @@
+"""All work that is free to choose, placed together where room is contended (docs/planning.md 6).
+
+1. Arrays: every job, region and start on a grid, with its exact grams.
+2. Prices, placement and, for few jobs, search (`windward.planning.fleet`).
+3. Work that may pause is placed anew, exactly, at power x intensity + prices.
+4. Few jobs: each is taken out once more and put back by the exact search of single jobs, off the grid.
+5. The prices prove a bound; what each job's room is worth to the others goes into its plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import numpy as np
+
+from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan
+from windward.domain.series import Floats, Series
+from windward.planning.fleet.domain import Grid, Lanes, Option, bound_of, grid_of, lanes_of, resampled, step_of
+from windward.planning.fleet.instance import EVEN, prefix
+from windward.planning.fleet.solve import Budget, Solution, solve
+from windward.planning.occupancy import Occupancy
+from windward.planning.pauses import Surcharge
+from windward.planning.placing import Placing
+from windward.planning.windows import Candidate
+
+EXACT = 200  # jobs up to which every one is placed once more by exact search, off the grid
+CHANGE_WORTH = 0.01  # share of a job's grams that another window than the planned one must save
+_TRIES = 1_000  # of search, for small fleets: half a second in numpy
+_FIRST = Budget(iterations=60, tries=_TRIES, restarts=4)
+_AGAIN = Budget(warm_iterations=20, theta=0.4, passes=25, polish=1, tries=_TRIES, restarts=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """The plans of all free work, and what proves them."""
+
+    jobs: Mapping[str, JobPlan]
+    prices: CapacityPrices
+    certificate: Certificate
+
+
+def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, previous: Plan | None) -> Joint:
+    """Plans for all of `free` on what `held` leaves; afterwards `held` holds them too.
+
+    Work without any start in its window before its forecast ends is planned alone, as fallbacks say.
+    """
+    able = [p for p in sorted(free, key=lambda p: p.work.key) if _options_of(0, p, {}, None)]
+    rest = [p for p in free if p not in able]
+    jobs: dict[str, JobPlan] = {}
+    for placing in rest:
+        jobs[placing.work.key] = made = placing.plan()
+        _take(held, placing, [(w.region, w.start.timestamp(), w.end.timestamp()) for w in made.windows])
+    joint = _Joint(able, held, now, previous)
+    joint.solve()
+    joint.pause()
+    if len(able) <= EXACT:
+        joint.refine()
+    return Joint(jobs | joint.plans(), joint.prices(), joint.certificate())
+
+
+def _take(held: Occupancy, placing: Placing, segments: Sequence[tuple[str, float, float]]) -> None:
+    for region, start, end in segments:
+        held.hold(region, start, end, placing.work.demand)
+
+
+def _options_of(job: int, p: Placing, regions: Mapping[str, int], previous: Plan | None) -> list[Option]:
+    """Where and when a job may run without a break; the planned start that still lies ahead is kept in mind."""
+    before = previous.jobs.get(p.work.key) if previous is not None else None
+    first = before.windows[0] if before is not None and len(before.windows) == 1 else None
+    out = []
+    for place in p.places:
+        name, length = place.region.name, p.length_s(place.region.name)
+        earliest = max(p.earliest, float(place.series.edges[0]))
+        latest = min(p.latest_end, float(place.series.edges[-1])) - length
+        if latest < earliest:
+            continue
+        planned = first.start.timestamp() if first is not None and first.region == name else None
+        kept = planned if planned is not None and earliest <= planned <= latest else None
+        out.append(Option(job, regions.get(name, 0), earliest, latest, length, place.power_kw, kept))
+    return sorted(out, key=lambda o: o.region)
+
+
+class _Joint:
+    """One joint placement; its steps are called in order."""
+
+    def __init__(self, able: Sequence[Placing], held: Occupancy, now: datetime, previous: Plan | None) -> None:
+        self.able, self.held, self.now, self.previous = able, held, now, previous
+        series = {q.region.name: q.series for p in able for q in p.places}
+        names = sorted(series)
+        index = {name: i for i, name in enumerate(names)}
+        self.series: list[Series] = [series[name] for name in names]
+        self.options = [o for j, p in enumerate(able) for o in _options_of(j, p, index, previous)]
+        wanted = sorted({r for p in able for r, u in p.work.demand.items() if u > 0})
+        bounded = [r for r in wanted if any(r in held.regions[n].capacity for n in names)]
+        step = step_of(len(able))
+        self.grid: Grid = grid_of(self.options, names, bounded, now.timestamp(), step)
+        self.units = np.array([[p.work.demand.get(r, 0.0) for r in bounded] for p in able]).reshape(-1, len(bounded))
+        self.room = self.grid.room(held.regions, held)
+        self.mean_room = self._mean_room()
+        self.chosen: list[Candidate | None] = [None] * len(able)
+        self.others: list[list[Candidate]] = [[] for _ in able]
+        self.full: list[list[str]] = [[] for _ in able]
+        self.mu: Floats = np.zeros(self.room.shape)
+        self.paid: Floats = prefix(self.mu)
+
+    def _mean_room(self) -> Floats:
+        out = np.full(self.room.shape, np.inf)
+        for q, resource in enumerate(self.grid.resources):
+            for r, region in enumerate(self.grid.regions):
+                cap = self.held.regions[region].capacity.get(resource)
+                if cap is not None:
+                    out[q, r] = np.maximum(0.0, cap - self.held.mean(region, resource, self.grid.edges))
+        return np.asarray(np.maximum(out, self.room))
+
+    def solve(self) -> None:
+        """Prices and a first placement, without breaks."""
+        worth = np.zeros(len(self.able))
+        for o in self.options:
+            mean = float(self.series[o.region].intensity_g_per_kwh.mean())
+            worth[o.job] = max(worth[o.job], CHANGE_WORTH * o.power_kw * mean * o.length / 3600.0)
+        lanes = lanes_of(self.options, self.units, self.series, self.grid, self.room, worth)
+        warm = None
+        if self.previous is not None and self.previous.prices is not None:
+            p = self.previous.prices
+            warm = resampled(p.rows, p.start.timestamp(), p.step.total_seconds(), self.grid)
+        solution = solve(lanes.instance, _FIRST if warm is None else _AGAIN, warm=warm)
+        self.mu, self.paid = solution.mu, prefix(solution.mu)
+        self._adopt(lanes, solution)
+
+    def _adopt(self, lanes: Lanes, solution: Solution) -> None:
+        x = lanes.instance
+        for j, p in enumerate(self.able):
+            lane = int(solution.lane[j])
+            if lane >= 0:
+                cell = int(x.cells[lane] + solution.start[j] - x.first[lane])
+                self.chosen[j] = self._candidate(lanes, cell, lane)
+                _take(self.held, p, self.chosen[j].segments)  # type: ignore[union-attr]
+        self._weigh(lanes)
+
+    def _candidate(self, lanes: Lanes, cell: int, lane: int) -> Candidate:
+        o = self.options[int(lanes.option[lane])]
+        at = float(lanes.at[cell])
+        return Candidate(((self.grid.regions[o.region], at, at + o.length),), float(lanes.true_g[cell]))
+
+    def _weigh(self, lanes: Lanes) -> None:
+        """The best start of each job and region at the prices: what else there was."""
+        x = lanes.instance
+        lane = x.lane_of_cell
+        cost = lanes.true_g.copy()
+        ends = x.begins + x.slots[lane]
+        for q in range(self.paid.shape[0]):
+            flat = self.paid[q].ravel()
+            cost += x.units[lane, q] * (flat[ends] - flat[x.begins])
+        option = lanes.option[lane]
+        heads = np.flatnonzero(np.append(True, option[1:] != option[:-1]))
+        least = np.minimum.reduceat(cost, heads)
+        hits = np.flatnonzero(cost == np.repeat(least, np.diff(np.append(heads, len(cost)))))
+        for cell in hits[np.searchsorted(hits, heads)].tolist():
+            self.others[self.options[int(option[cell])].job].append(self._candidate(lanes, cell, int(lane[cell])))
+
+    def _surcharge(self, j: int) -> Surcharge:
+        def of(region: str, times: Floats) -> Floats:
+            r = self.grid.regions.index(region)
+            total = np.zeros(len(times) - 1)
+            for q in range(self.paid.shape[0]):
+                total += self.units[j, q] * np.diff(np.interp(times, self.grid.edges, self.paid[q, r]))
+            return total
+
+        return of
+
+    def paid_g(self, j: int, c: Candidate) -> float:
+        """What the room that a candidate holds is worth to others."""
+        of = self._surcharge(j)
+        return sum(float(of(region, np.array([a, b]))[0]) for region, a, b in c.segments)
+
+    def pause(self) -> None:
+        """Work that may pause, one after another, at the prices first and then on what is left."""
+        jobs = [j for j, p in enumerate(self.able) if p.work.interruptible]
+        jobs.sort(key=lambda j: (self.able[j].latest_start, self.able[j].work.key))
+        for priced in (True, False):
+            for j in jobs:
+                self._replace(j, [self.able[j].pauses(self._surcharge(j) if priced else None, step_of(len(self.able)))]
+                              if self._lift(j) else [], priced)  # fmt: skip
+
+    def refine(self) -> None:
+        """Each job once more by exact search on what the others leave; and which regions have no room for it."""
+        for j, p in enumerate(self.able):
+            self._lift(j)
+            found = p.windows_of(p.places)
+            self.full[j] = [q.region.name for q, c in zip(p.places, found, strict=True) if c is None]
+            more = [p.pauses(coarsest=step_of(len(self.able)))] if p.work.interruptible else []
+            old = self.chosen[j]
+            self._replace(j, [*found, *more], priced=False)
+            self.others[j] = [c for c in (*found, *more, old) if c is not None]
+
+    def _lift(self, j: int) -> bool:
+        """Take a job's holdings out."""
+        c = self.chosen[j]
+        for region, a, b in c.segments if c is not None else ():
+            self.held.release(region, a, b, self.able[j].work.demand)
+        return True
+
+    def _replace(self, j: int, found: Sequence[Candidate | None], priced: bool) -> None:
+        """Put a lifted job back: where it was, or at the cheapest of what was found if that fits and is cheaper."""
+        p, best = self.able[j], self.chosen[j]
+        for c in found:
+            if c is None or not self._fits(p, c) or c.segments[-1][2] > p.latest_end + 1e-6:
+                continue
+            if best is None or self._cost(j, c, priced) < self._cost(j, best, priced) * (1 - EVEN) - EVEN:
+                best = c
+        self.chosen[j] = best
+        if best is not None:
+            _take(self.held, p, best.segments)
+
+    def _fits(self, p: Placing, c: Candidate) -> bool:
+        return all(
+            self.held.free(region, np.array([a]), np.array([b]), p.work.demand)[0] for region, a, b in c.segments
+        )
+
+    def _cost(self, j: int, c: Candidate, priced: bool) -> float:
+        """Grams, the price on pauses, the price on changing a plan, and on room if `priced`."""
+        p = self.able[j]
+        o = next((o for o in self._mine(j) if o.planned is not None), None)
+        change = 0.0
+        if o is not None and (self.grid.regions[o.region], o.planned) != c.segments[0][:2]:
+            mean = float(self.series[o.region].intensity_g_per_kwh.mean())
+            change = CHANGE_WORTH * o.power_kw * mean * o.length / 3600.0
+        return c.grams + p.price_g(c) + change + (self.paid_g(j, c) if priced else 0.0)
+
+    def _mine(self, j: int) -> list[Option]:
+        if not hasattr(self, "_by_job"):
+            self._by_job: dict[int, list[Option]] = {}
+            for o in self.options:
+                self._by_job.setdefault(o.job, []).append(o)
+        return self._by_job[j]
+
+    def plans(self) -> dict[str, JobPlan]:
+        """As `Placing` tells them; saving too little to wait for means now, where there is room."""
+        out = {}
+        for j, p in enumerate(self.able):
+            self._lift(j)
+            out[p.work.key] = made = p.adopt(self.chosen[j], self.others[j], self.full[j], partial(self.paid_g, j))
+            if not made.windows and self.chosen[j] is not None:  # no room to run at once: the plan stands
+                replaced = self.chosen[j]
+                assert replaced is not None
+                out[p.work.key] = made = p.stand(replaced, self.others[j])
+            _take(self.held, p, [(w.region, w.start.timestamp(), w.end.timestamp()) for w in made.windows])
+        return out
+
+    def prices(self) -> CapacityPrices:
+        rows = {
+            (region, resource): tuple(self.mu[q, r].tolist())
+            for q, resource in enumerate(self.grid.resources)
+            for r, region in enumerate(self.grid.regions)
+            if np.any(self.mu[q, r] > 0)
+        }
+        return CapacityPrices(datetime.fromtimestamp(self.grid.start, UTC), timedelta(seconds=self.grid.step), rows)
+
+    def certificate(self) -> Certificate:
+        """The grams of what was placed, and the bound of the same jobs."""
+        placed = {j for j, c in enumerate(self.chosen) if c is not None}
+        plan_g = sum(c.grams for c in self.chosen if c is not None)
+        pausing = {
+            j: p.work.remaining.total_seconds() for j, p in enumerate(self.able) if p.work.interruptible and j in placed
+        }
+        options = [o for o in self.options if o.job in placed]
+        bound = bound_of(options, pausing, self.units, self.series, self.grid, self.mu, self.mean_room)
+        return Certificate(plan_g, bound)

