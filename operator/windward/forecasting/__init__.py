@@ -1,6 +1,9 @@
-"""Thinkers about intensity: layers of knowledge in one series, and persistence where no forecast reaches. Pure."""
+"""Thinkers about intensity: our own forecast, its blend with a published one, several sources in one series. Pure."""
 
+from windward.forecasting.blend import blend, nowcast
+from windward.forecasting.extend import extend
+from windward.forecasting.model import Model, Own
 from windward.forecasting.overlay import overlay
-from windward.forecasting.tail import extend, same_hour_yesterday
+from windward.forecasting.tail import same_hour_yesterday
 
-__all__ = ["extend", "overlay", "same_hour_yesterday"]
+__all__ = ["Model", "Own", "blend", "extend", "nowcast", "overlay", "same_hour_yesterday"]

@@ -1,4 +1,4 @@
-"""Persistence: the same hour of the day before, where no forecast reaches.
+"""Persistence: the same hour of the day before, where neither a forecast nor our own model reaches.
 
 Skill, best 4 hours of the next 24, July to December 2021, share of the perfect-foresight saving that is kept (a real
 day-ahead forecast in brackets): Germany 54 % (93), California 97 % (98), Texas 47 % (70). So it is better than
@@ -21,7 +21,7 @@ from windward.forecasting.overlay import overlay
 _DAY_S = 86_400.0
 
 
-def extend(history: Series | None, issue: Series, until: datetime) -> Series:
+def repeated(history: Series | None, issue: Series, until: datetime) -> Series:
     """`issue`, and beyond its horizon the same hour of the day before, as far as `until`.
 
     The day before is read from the actuals in `history` where they reach, else from the issue itself, so that an issue

@@ -1,0 +1,144 @@
+"""The known past as whole hours on a log scale, and what may be read from it at any hour.
+
+Everything here is *trailing*: the entry at hour i is made of hours <= i alone. So a path issued at origin t, which
+reads no entry beyond t - 1, cannot know the future, however much of it the arrays hold (a test changes it).
+
+Hours are UTC and carry no clock time of any place: when local clocks jump nothing happens here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from windward.domain.series import Floats, Series
+
+Ints = npt.NDArray[np.int64]
+
+HOUR_S = 3600.0
+DAY, WEEK = 24, 168
+LEADS = 168  # hours ahead that are modelled
+FIRST_ORIGIN = 35 * DAY  # from here on every entry that a path reads is known
+
+_DOW_RATE = 0.2  # weight of the newest week in the profile of the days of the week
+
+
+def whole_hours(series: Series) -> tuple[int, Floats]:
+    """The full UTC hours in `series`: number of the first one since the epoch, and their means in g/kWh (n,)."""
+    first = int(np.ceil(series.edges[0] / HOUR_S))
+    last = int(np.floor(series.edges[-1] / HOUR_S))
+    if last <= first:
+        return first, np.empty(0)
+    edges = HOUR_S * np.arange(first, last + 1, dtype=np.float64)
+    if np.array_equal(edges, series.edges):
+        return first, series.intensity_g_per_kwh  # bit for bit, wherever the series begins
+    area = series.integral(edges)
+    return first, np.maximum(np.diff(area), 0.0)
+
+
+def offset_g_per_kwh(values_g_per_kwh: Floats) -> float:
+    """What is added before the logarithm: a tenth of the mean of the first four weeks, at least 1 g/kWh.
+
+    The logarithm makes a swing at a high level and one at a low level alike; the offset keeps hours near zero from
+    ruling the fit. It is taken from the first weeks so that more history does not change it.
+    """
+    return max(1.0, 0.1 * float(np.mean(values_g_per_kwh[: 4 * WEEK])))
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """Hourly values on the log scale, and their trailing summaries, each an array (n,); NaN where too early.
+
+    Attributes:
+        x: log(intensity + offset) of n consecutive hours.
+    """
+
+    x: Floats
+
+    @cached_property
+    def _sums(self) -> Floats:
+        return np.concatenate([[0.0], np.cumsum(self.x)])
+
+    def level(self, hours: int) -> Floats:
+        """Mean of the last `hours` hours."""
+        return _trailing(self._sums, hours)
+
+    def profile(self, days: int) -> Floats:
+        """Mean of the same hour of day over the last `days` days."""
+        out = self.x.copy()
+        for k in range(1, days):
+            out += _later(self.x, DAY * k)
+        return np.asarray(out / days, dtype=np.float64)
+
+    @cached_property
+    def l24(self) -> Floats:
+        return self.level(24)
+
+    @cached_property
+    def l72(self) -> Floats:
+        return self.level(72)
+
+    @cached_property
+    def l168(self) -> Floats:
+        """Mean of the last week: the level from which everything is measured."""
+        return self.level(WEEK)
+
+    @cached_property
+    def l336(self) -> Floats:
+        return self.level(2 * WEEK)
+
+    @cached_property
+    def m7(self) -> Floats:
+        return self.profile(7)
+
+    @cached_property
+    def m14(self) -> Floats:
+        return self.profile(14)
+
+    @cached_property
+    def m28(self) -> Floats:
+        return self.profile(28)
+
+    @cached_property
+    def anomaly(self) -> Floats:
+        """Distance from the same hour's mean over the seven days before."""
+        return np.asarray(self.x - _later(self.m7, DAY), dtype=np.float64)
+
+    def mean_anomaly(self, hours: int) -> Floats:
+        """Mean of `anomaly` over the last `hours` hours."""
+        return _trailing(np.concatenate([[0.0], np.cumsum(np.nan_to_num(self.anomaly))]), hours)
+
+    @cached_property
+    def weekday4(self) -> Floats:
+        """Distance of this hour of the week from its day-independent profile, mean of the last four weeks."""
+        gap = self.x - self.m7
+        return np.asarray(sum(_later(gap, WEEK * k) for k in range(4)) / 4.0, dtype=np.float64)
+
+    @cached_property
+    def weekday(self) -> Floats:
+        """The same, exponentially weighted over all weeks."""
+        gap = self.x - self.m7
+        out = np.full(len(gap), np.nan)
+        held = np.full(WEEK, np.nan)
+        for i in range(0, len(gap), WEEK):
+            now = gap[i : i + WEEK]
+            before = held[: len(now)]
+            held = np.where(np.isnan(before), now, before + _DOW_RATE * (now - before))
+            out[i : i + WEEK] = held
+        return out
+
+
+def _later(values: Floats, hours: int) -> Floats:
+    """Entry i is what `values` held `hours` earlier; NaN at the start."""
+    out = np.full(len(values), np.nan)
+    out[hours:] = values[: max(len(values) - hours, 0)]
+    return out
+
+
+def _trailing(sums: Floats, hours: int) -> Floats:
+    out = np.full(len(sums) - 1, np.nan)
+    out[hours - 1 :] = (sums[hours:] - sums[:-hours]) / hours
+    return out
