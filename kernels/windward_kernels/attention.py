@@ -19,16 +19,20 @@ from windward_kernels.registry import Cost, op
 class Causal:
     """A query sees the keys up to its own place; the last query stands at the last key (bottom-right aligned).
 
-    `first_key`, (B,): keys before it are padding and seen by nobody. A query that sees no key yields zero.
+    `first_key`, (B,): keys before it are padding and seen by nobody. `window`: a query sees at most this many keys, its
+    own included (sliding window: Beltagy et al. 2020, arXiv 2004.05150). A query that sees no key yields zero.
     """
 
     first_key: Tensor | None = None
+    window: int | None = None
 
     def visible(self, queries: int, keys: int, device: torch.device) -> Tensor:
         """Which query sees which key: bool, (Tq, Tk), or (B, 1, Tq, Tk) with padding."""
         place = torch.arange(keys, device=device)  # (Tk,)
         own = torch.arange(keys - queries, keys, device=device)  # (Tq,)
         seen = place[None, :] <= own[:, None]  # (Tq, Tk)
+        if self.window is not None:
+            seen &= place[None, :] > own[:, None] - self.window
         if self.first_key is None:
             return seen
         real = place[None, :] >= self.first_key[:, None]  # (B, Tk)
@@ -82,7 +86,8 @@ def attention_sdpa(
     mask = mask or Causal()
     grouped = q.shape[1] != k.shape[1]
     square = q.shape[2] == k.shape[2]
-    if mask.first_key is None and (square or q.shape[2] == 1):
+    narrow = mask.window is not None and mask.window < k.shape[2]
+    if mask.first_key is None and not narrow and (square or q.shape[2] == 1):
         return F.scaled_dot_product_attention(q, k, v, is_causal=square, scale=scale, enable_gqa=grouped)
     seen = mask.visible(q.shape[2], k.shape[2], q.device)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)

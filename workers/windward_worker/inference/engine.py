@@ -1,89 +1,263 @@
-"""A batch of prompts, answered together with a shared KV cache."""
+"""The engine: requests in, tokens out, a step at a time, with what each has cost.
+
+    engine = Engine(CpuRunner(PackedModel(open_model(path)), blocks=512))
+    answers = engine.generate([Request(prompt=(1, 2, 3))])
+
+A server calls `add`, `abort` and `step` itself: `step` is the only long call and wants one thread; `add` and `abort`
+may come from others. Steps: 1 expire, 2 plan, 3 compute, 4 choose tokens, 5 share out the energy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import threading
+import time
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+from windward_api.contract import Method
+from windward_worker.energy import EnergyRecorder, choose_meter
+from windward_worker.inference.blocks import PAGE, Blocks
+from windward_worker.inference.joules import EnergySplit
+from windward_worker.inference.pace import Pace
+from windward_worker.inference.runner import Rows, Runner
+from windward_worker.inference.sampling import draw
+from windward_worker.inference.scheduler import Limits, Piece, Scheduler
+from windward_worker.inference.sequence import Ended, Request, Sequence
 
-from windward_kernels import sample
-from windward_worker.model import Decoder, KVCache
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """The tokens made for one prompt so far, without an end token; `done` once there will be no more."""
+    """What became of a request. Seconds count from its arrival; grams only where an intensity is known."""
 
-    tokens: list[int] = field(default_factory=list)
-    done: bool = False
+    id: int
+    tokens: tuple[int, ...]
+    ended: Ended
+    prompt_tokens: int
+    reused_tokens: int  # of the prompt, from the prefix cache
+    joules: float
+    method: Method
+    grams: float | None
+    first_token_s: float | None
+    total_s: float
+    preemptions: int
 
 
-class Batch:
-    """Prompts that are continued together, one token each per `step`.
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A token of a sequence, or its end (then with the answer); the last token and the end are two events."""
 
-    Shorter prompts are padded on the left and the padding is hidden, so a row's answer is what it would be alone (up
-    to the rounding of other matrix shapes). Rows that are done leave the cache and cost nothing more.
-    """
+    id: int
+    token: int | None = None
+    answer: Answer | None = None
+
+
+class Engine:
+    """Continuous batching over one runner."""
 
     def __init__(
         self,
-        decoder: Decoder,
-        prompts: Sequence[Sequence[int]],
+        runner: Runner,
         *,
-        max_tokens: int,
-        temperature: float = 0.0,
-        seeds: Sequence[int] = (),
+        limits: Limits | None = None,
+        pace: Pace | None = None,
+        prefix_cache: bool = True,
+        recorder: EnergyRecorder | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prompts are token ids, none empty, each shorter than the context. `seeds`: one per prompt, if sampling."""
-        context = decoder.config.context
-        lengths = [len(p) for p in prompts]
-        assert min(lengths) > 0 and max(lengths) < context, "the caller sorts out prompts that do not fit"
-        self.answers = [Answer() for _ in prompts]
-        self._decoder = decoder
-        self._limits = [min(max_tokens, context - n) for n in lengths]
-        self._temperature = temperature
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._rows = list(range(len(prompts)))  # of the cache -> of the answers
-        weight = decoder.embed_tokens.weight
-        longest = max(lengths)
-        padded = [[0] * (longest - len(p)) + list(p) for p in prompts]
-        self._next: Tensor = torch.tensor(padded, device=weight.device)  # (B, T): what the decoder has not seen yet
-        ragged = min(lengths) < longest
-        first_key = torch.tensor([longest - n for n in lengths], device=weight.device) if ragged else None
-        self._cache = KVCache(
-            decoder.config,
-            len(prompts),
-            longest + max(self._limits),
-            dtype=weight.dtype,
-            device=weight.device,
-            first_key=first_key,
-        )
+        """`recorder`: the run's meters, already started; without one the engine meters itself."""
+        self.runner = runner
+        self.limits = limits or Limits()
+        self.pace = pace or Pace()
+        self.blocks = Blocks(runner.blocks, reuse=prefix_cache)
+        self.scheduler = Scheduler(self.blocks, self.limits, window=runner.config.window)
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._own = None if recorder is not None else EnergyRecorder(choose_meter().meters, period_s=60.0).start()
+        self.energy = EnergySplit(recorder or self._own or EnergyRecorder([]), monotonic=monotonic)
+        self._lock = threading.Lock()
+        self._arrived: list[Sequence] = []
+        self._aborted: set[int] = set()
+        self._next_id = 0
+        self._draining = False
+        self.steps = 0
+        self.tokens = 0  # computed, prompts included
+        self.made = 0  # answered
+        config = runner.config
+        self._flops = 2.0 * config.parameters
+        self._flops_by_context = 4.0 * config.layers * config.heads * config.head_dim
+
+    def add(self, request: Request) -> int:
+        """Take a request; returns its id. Raises ValueError where it can never be answered here."""
+        config = self.runner.config
+        if len(request.prompt) + len(request.made) >= config.context:
+            raise ValueError(f"prompt of {len(request.prompt)} tokens; this model takes 1 to {config.context - 1}")
+        if min(request.prompt) < 0 or max(request.prompt) >= config.vocabulary:
+            raise ValueError(f"a token of the prompt is outside the vocabulary of {config.vocabulary}")
+        limit = min(config.context, len(request.prompt) + request.max_tokens)
+        with self._lock:
+            if self._draining:
+                raise ValueError("the engine is draining: it takes no more requests")
+            made = Sequence(self._next_id, request, limit, [*request.prompt, *request.made], self._monotonic())
+            if self.scheduler.most_blocks(limit) > self.blocks.count:
+                raise ValueError(f"{limit} tokens do not fit {self.blocks.count} KV blocks of {PAGE}; give it more")
+            self._next_id += 1
+            self._arrived.append(made)
+        return made.id
+
+    def abort(self, identity: int) -> None:
+        """End a request at the next step; what it has so far is its answer. Unknown ids are ignored."""
+        with self._lock:
+            self._aborted.add(identity)
 
     @property
-    def done(self) -> bool:
-        return not self._rows
+    def busy(self) -> bool:
+        """Whether a step would find anything."""
+        return bool(self._arrived or self.scheduler.waiting or self.scheduler.running)
 
-    @torch.inference_mode()
-    def step(self) -> None:
-        """One more token for every row that is not done."""
-        logits = self._decoder(self._next, self._cache, last_only=True)[:, -1].float()  # (B, V)
-        generators = [self._generators[row] for row in self._rows] if self._temperature > 0 else []
-        chosen = sample(logits, self._temperature, generators)  # (B,)
-        kept = []
-        for place, (row, token) in enumerate(zip(self._rows, chosen.tolist(), strict=True)):
-            answer = self.answers[row]
-            if token == self._decoder.config.eos:
-                answer.done = True
-                continue
-            answer.tokens.append(token)
-            answer.done = len(answer.tokens) >= self._limits[row]
-            if not answer.done:
-                kept.append(place)
-        if len(kept) < len(self._rows):
-            places = torch.tensor(kept, dtype=torch.int64, device=chosen.device)
-            self._rows = [self._rows[place] for place in kept]
-            self._cache.keep(places)
-            chosen = chosen[places]
-        self._next = chosen[:, None]
+    def close(self) -> None:
+        """Let go of the meters, if they are the engine's own; a second call does nothing."""
+        if self._own is not None:
+            self._own.stop()
+
+    def drain(self) -> None:
+        """Take no more requests; those that are here are answered."""
+        with self._lock:
+            self._draining = True
+
+    def _everyone(self) -> list[Sequence]:
+        with self._lock:
+            everyone = [*self._arrived, *self.scheduler.waiting, *self.scheduler.running]
+        return sorted(everyone, key=lambda s: s.id)
+
+    def unfinished(self) -> dict[int, tuple[int, ...]]:
+        """Tokens made so far for each id that is not answered."""
+        return {s.id: tuple(s.answer) for s in self._everyone()}
+
+    def snapshot(self) -> list[Request]:
+        """What is unfinished, by arrival, with the tokens made so far: `add` them again and they continue."""
+        return [replace(s.request, made=tuple(s.answer)) for s in self._everyone()]
+
+    def held(self) -> bool:
+        """Whether the pace asks to wait for company; `step` then does nothing."""
+        queue = self.scheduler.waiting or self._arrived
+        if not queue or self._draining:
+            return False
+        oldest_s = self._monotonic() - min(s.arrival_s for s in queue)
+        waiting = len(self.scheduler.waiting) + len(self._arrived)
+        return self.pace.holds(waiting, len(self.scheduler.running), oldest_s)
+
+    def step(self) -> list[Event]:
+        """Compute one batch; the tokens and ends that it brought."""
+        begun_s = self._monotonic()
+        events = self._take_in(begun_s)
+        if self.held():
+            return events
+        self.scheduler.limits = self._limits()
+        pieces = self.scheduler.plan()
+        if not pieces:
+            return events
+        rows = [self._rows(piece) for piece in pieces]
+        logits = self.runner.step(rows)  # (outputs, V)
+        place = 0
+        now_s = self._monotonic()
+        ended: list[Sequence] = []
+        for piece, row in zip(pieces, rows, strict=True):
+            self.scheduler.done(piece)
+            sequence = piece.sequence
+            sequence.flops += piece.count * (self._flops + self._flops_by_context * sequence.computed)
+            if row.outputs:
+                token = draw(logits[place], sequence.request, len(sequence.tokens) - sequence.prompt_length)
+                place += 1
+                self._accept(sequence, token, now_s, events)
+            if sequence.ended is not None:
+                self.scheduler.remove(sequence)
+                ended.append(sequence)
+        self.steps += 1
+        self.tokens += sum(p.count for p in pieces)
+        self.energy.step(self._monotonic() - begun_s, (p.sequence for p in pieces))
+        events += [Event(s.id, answer=self._answer(s)) for s in ended]
+        if pause_s := self.pace.pause_s(self._monotonic() - begun_s, self.energy.step_w):
+            self._sleep(pause_s)
+        return events
+
+    def _limits(self) -> Limits:
+        if self.pace.batch is None:
+            return self.limits
+        return Limits(self.limits.tokens, max(1, min(self.pace.batch, self.limits.sequences)))
+
+    def _take_in(self, now_s: float) -> list[Event]:
+        """New requests to the queue; aborted and overdue ones out of it."""
+        with self._lock:
+            arrived, self._arrived = self._arrived, []
+            aborted, self._aborted = self._aborted, set()
+        for sequence in arrived:
+            self.scheduler.add(sequence)
+        events = []
+        for sequence in [*self.scheduler.waiting, *self.scheduler.running]:
+            late = sequence.request.deadline_s is not None and now_s >= sequence.request.deadline_s
+            if sequence.id in aborted or late:
+                sequence.ended = Ended.ABORTED if sequence.id in aborted else Ended.DEADLINE
+                sequence.last_s = now_s
+                self.scheduler.remove(sequence)
+                if sequence.flops:
+                    self.energy.settle()
+                events.append(Event(sequence.id, answer=self._answer(sequence)))
+        return events
+
+    def _rows(self, piece: Piece) -> Rows:
+        sequence, end = piece.sequence, piece.sequence.computed + piece.count
+        tokens = sequence.tokens[sequence.computed : end]
+        return Rows(tokens, sequence.computed, sequence.table, outputs=int(end == len(sequence.tokens)))
+
+    def _accept(self, sequence: Sequence, token: int, now_s: float, events: list[Event]) -> None:
+        """A token was chosen: it may end the sequence, or be its next, or be its last."""
+        request = sequence.request
+        if sequence.first_token_s is None:
+            sequence.first_token_s = now_s
+        sequence.last_s = now_s
+        if token in request.stop or (token == self.runner.config.eos and not request.ignore_eos):
+            sequence.ended = Ended.STOP
+            return
+        sequence.tokens.append(token)
+        self.made += 1
+        events.append(Event(sequence.id, token=token))
+        if len(sequence.tokens) >= sequence.limit:
+            sequence.ended = Ended.LENGTH
+
+    def _answer(self, sequence: Sequence) -> Answer:
+        assert sequence.ended is not None
+        intensity = self.pace.intensity_g_per_kwh
+        return Answer(
+            id=sequence.id,
+            tokens=tuple(sequence.answer),
+            ended=sequence.ended,
+            prompt_tokens=sequence.prompt_length,
+            reused_tokens=sequence.reused,
+            joules=sequence.joules,
+            method=self.energy.method,
+            grams=None if intensity is None else sequence.joules / 3.6e6 * intensity,
+            first_token_s=None if sequence.first_token_s is None else sequence.first_token_s - sequence.arrival_s,
+            total_s=sequence.last_s - sequence.arrival_s,
+            preemptions=sequence.preemptions,
+        )
+
+    def generate(self, requests: Iterable[Request]) -> list[Answer]:
+        """Answer all requests, in their order. Raises ValueError where one can never be answered."""
+        wanted = [self.add(request) for request in requests]
+        found: dict[int, Answer] = {}
+        while self.busy:
+            if self.held():
+                self._sleep(0.001)
+            for event in self.step():
+                if event.answer is not None:
+                    found[event.id] = event.answer
+        return [found[identity] for identity in wanted]
+
+    def waste(self) -> float:
+        """Share of the owned KV blocks' room that holds no token now."""
+        tables: Seq[list[int]] = [s.table for s in self.scheduler.running]
+        owned = len({b for table in tables for b in table if b >= 0})
+        empty = sum(len(s.table) * PAGE - s.computed for s in self.scheduler.running)
+        return empty / (owned * PAGE) if owned else 0.0

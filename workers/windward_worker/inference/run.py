@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from windward_api.workload import InferSpec, ModelSource
-from windward_worker.checkpoint import Claims
-from windward_worker.control import PauseAsked, PauseRequest, Refused, RunEnv
+from windward_worker.checkpoint.claims import Claims
+from windward_worker.control import PauseRequest, Refused, RunEnv, write_atomic
 from windward_worker.control.run import Run, carry_out
-from windward_worker.energy import Energy
-from windward_worker.inference.engine import Answer, Batch
+from windward_worker.inference.engine import Answer, Engine
 from windward_worker.inference.lines import Answers, read_prompts
-from windward_worker.model import LoadedModel, load_path, package_file
+from windward_worker.inference.open import Opened, blocks_for, open_runner
+from windward_worker.inference.scheduler import Limits
+from windward_worker.inference.sequence import Request
+from windward_worker.model.stored import open_model, package_file
 
 log = logging.getLogger("windward.infer")
+STEP_TOKENS = 512
+KV_BYTES = 1 << 30  # most that the KV cache takes, unless one sequence needs more
 
 
 def infer(spec: InferSpec, env: RunEnv, pause: PauseRequest) -> int:
     """Answer the prompts that have no answer yet; returns the exit code. Always leaves a report."""
-    torch.set_num_threads(spec.threads or 1)
     return carry_out(Run(env, pause, "prompt"), lambda run: _Inference(spec, run).go())
 
 
@@ -47,36 +49,96 @@ def line_seed(seed: int, index: int) -> int:
 
 
 class _Inference:
-    """The run of an InferSpec: open, batches, lines."""
+    """The run of an InferSpec: open, feed the engine, write lines in order."""
 
     def __init__(self, spec: InferSpec, run: Run) -> None:
         self._spec = spec
         self._run = run
-        self._claims = Claims(run.env.need_checkpoint_dir() / "claims")
+        folder = run.env.need_checkpoint_dir()
+        self._claims = Claims(folder / "claims")
         self._claim = self._claims.take(run.env.run)
         self._prompts = read_prompts(spec, run.env)
         output = run.env.inside_storage(spec.output or f"outputs/{run.env.job_name}.jsonl")
         self._answers = Answers(output, self._prompts)
-        self._seconds = 0.0  # in batches of this run
+        self._unfinished = Unfinished(folder / "sequences.json", spec)
+        self._seconds = 0.0  # of steps in this run
         self._tokens = 0  # made in this run
 
     def go(self) -> None:
         """Raises PauseAsked with all finished lines written, ClaimLost, Refused, OSError."""
-        total, answers = len(self._prompts), self._answers
         self._tell()
-        if answers.count < total:
-            model = load_path(model_path(self._spec.model, self._run.env))
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            model.decoder.to(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-            log.info("%s parameters, prompt %d of %d", f"{model.decoder.config.parameters:,}", answers.count, total)
-        while answers.count < total:
-            self._run.pause.check()
-            self._batch(model)
-            self._tell()
-            rate = self._run.joules_per_unit() or 0.0
-            log.info("prompt %d/%d  %.1f tok/s  %.2f J/prompt", answers.count, total, self._speed(), rate)
-        answers.close()
-        log.info("answers in %s", answers.path)
+        if self._answers.count < len(self._prompts):
+            opened = self._open()
+            self._serve(opened)
+        self._answers.close()
+        log.info("answers in %s", self._answers.path)
+
+    def _open(self) -> Opened:
+        spec, path = self._spec, model_path(self._spec.model, self._run.env)
+        config = open_model(path).config
+        longest = min(config.context, max(len(p.encode()) for p in self._prompts) + 1 + spec.max_tokens)
+        token_bytes = 4 * config.layers * config.kv_heads * config.head_dim  # keys and values in float16
+        sequences = max(1, min(spec.batch_size, KV_BYTES // (token_bytes * longest)))
+        blocks = blocks_for(sequences, longest)
+        opened = open_runner(path, blocks=blocks, threads=spec.threads or 1, context=longest)
+        log.info("%s parameters, prompt %d of %d", f"{config.parameters:,}", self._answers.count, len(self._prompts))
+        return opened
+
+    def _serve(self, opened: Opened) -> None:
+        """Keep the engine fed with the next prompts; write each answer once all before it are written."""
+        spec, total = self._spec, len(self._prompts)
+        limits = Limits(max(STEP_TOKENS, spec.batch_size), spec.batch_size)
+        engine = Engine(opened.runner, limits=limits, recorder=self._run.energy)
+        lines: dict[int, dict[str, Any]] = {}
+        index_of: dict[int, int] = {}
+        fed = self._answers.count
+        while self._answers.count < total:
+            while fed < total and len(index_of) < 2 * spec.batch_size and len(lines) < 8 * spec.batch_size:
+                self._feed(engine, opened, fed, index_of, lines)
+                fed += 1
+            begun_s = time.monotonic()
+            for event in engine.step() if engine.busy else ():
+                if event.answer is not None:
+                    index = index_of.pop(event.id)
+                    lines[index] = self._line(opened, index, event.answer)
+            self._seconds += time.monotonic() - begun_s
+            self._write(lines)
+            if self._run.pause.asked:
+                self._unfinished.save({index_of[i]: made for i, made in engine.unfinished().items()})
+                self._run.pause.check()
+
+    def _feed(
+        self, engine: Engine, opened: Opened, index: int, index_of: dict[int, int], lines: dict[int, dict[str, Any]]
+    ) -> None:
+        """Give the engine a prompt, or write down why it cannot be answered."""
+        ids, config, spec = self._encode(opened, self._prompts[index]), opened.runner.config, self._spec
+        if not 0 < len(ids) < config.context:
+            error = f"prompt of {len(ids)} tokens; this model takes 1 to {opened.file.config.context - 1}"
+            lines[index] = {**self._blank(index), "error": error}
+            return
+        request = Request(
+            prompt=tuple(ids),
+            max_tokens=spec.max_tokens,
+            temperature=spec.temperature_milli / 1000,
+            seed=line_seed(spec.seed, index),
+            made=self._unfinished.made(index, self._prompts[index]),
+        )
+        index_of[engine.add(request)] = index
+
+    def _write(self, lines: dict[int, dict[str, Any]]) -> None:
+        """Append the answers that are next in line."""
+        ready: list[dict[str, Any]] = []
+        while self._answers.count + len(ready) in lines:
+            ready.append(lines.pop(self._answers.count + len(ready)))
+        if not ready:
+            return
+        self._claims.check(self._claim)
+        self._answers.append(ready)
+        self._tokens += sum(line["tokens"] for line in ready)
+        self._run.run_units += len(ready)
+        self._tell()
+        rate, done = self._run.joules_per_unit() or 0.0, self._answers.count
+        log.info("prompt %d/%d  %.1f tok/s  %.2f J/prompt", done, len(self._prompts), self._speed(), rate)
 
     def _speed(self) -> float:
         return self._tokens / self._seconds if self._seconds else 0.0
@@ -90,60 +152,53 @@ class _Inference:
             metrics["joules_per_token"] = self._run.energy.total_j / self._tokens
         self._run.tell(done / total if total else 1.0, float(done), metrics)
 
-    def _batch(self, model: LoadedModel) -> None:
-        """Answer the next prompts and append them; on a pause, those at the front that are done."""
-        spec, begin = self._spec, self._answers.count
-        texts = self._prompts[begin : begin + spec.batch_size]
-        coded = [self._encode(model, text) for text in texts]
-        fits = [i for i, ids in enumerate(coded) if 0 < len(ids) < model.decoder.config.context]
-        begun_s = time.monotonic()
-        answers = {i: Answer(done=True) for i in range(len(texts))}
-        with self._run.energy.window("batch") as window:
-            if fits:
-                batch = Batch(
-                    model.decoder,
-                    [coded[i] for i in fits],
-                    max_tokens=spec.max_tokens,
-                    temperature=spec.temperature_milli / 1000,
-                    seeds=[line_seed(spec.seed, begin + i) for i in fits],
-                )
-                answers.update(zip(fits, batch.answers, strict=True))
-                while not batch.done and not self._run.pause.asked:
-                    batch.step()
-        lines = self._lines(model, begin, coded, answers, window.energy)
-        self._claims.check(self._claim)
-        self._answers.append(lines)
-        self._seconds += time.monotonic() - begun_s
-        self._tokens += sum(line["tokens"] for line in lines)
-        self._run.run_units += len(lines)
-        if len(lines) < len(texts):
-            self._tell()
-            raise PauseAsked
-
-    def _encode(self, model: LoadedModel, text: str) -> list[int]:
+    def _encode(self, opened: Opened, text: str) -> list[int]:
         """Token ids; an empty prompt begins with the model's begin token, if it has one."""
-        ids: list[int] = model.tokenizer.encode(text).ids
-        bos = model.decoder.config.bos
+        ids: list[int] = opened.tokenizer.encode(text).ids
+        bos = opened.runner.config.bos
         return ids if ids or bos is None else [bos]
 
-    def _lines(
-        self, model: LoadedModel, begin: int, coded: list[list[int]], answers: dict[int, Answer], energy: Energy
-    ) -> list[dict[str, Any]]:
-        """Lines of the answers that are done, up to the first that is not; joules by tokens seen and made."""
-        weights = [len(ids) + len(answers[i].tokens) for i, ids in enumerate(coded)]
-        lines = []
-        for i, ids in enumerate(coded):
-            if not answers[i].done:
-                break
-            line: dict[str, Any] = {
-                "index": begin + i,
-                "prompt": self._prompts[begin + i],
-                "text": model.tokenizer.decode(answers[i].tokens),
-                "tokens": len(answers[i].tokens),
-                "joules": round(energy.joules * weights[i] / max(1, sum(weights)), 6),
-                "method": energy.method.value,
-            }
-            if not 0 < len(ids) < model.decoder.config.context:
-                line["error"] = f"prompt of {len(ids)} tokens; this model takes 1 to {model.decoder.config.context - 1}"
-            lines.append(line)
-        return lines
+    def _blank(self, index: int) -> dict[str, Any]:
+        method = self._run.energy.method.value
+        prompt = self._prompts[index]
+        return {"index": index, "prompt": prompt, "text": "", "tokens": 0, "joules": 0.0, "method": method}
+
+    def _line(self, opened: Opened, index: int, answer: Answer) -> dict[str, Any]:
+        return {
+            **self._blank(index),
+            "text": opened.tokenizer.decode(list(answer.tokens)),
+            "tokens": len(answer.tokens),
+            "joules": round(answer.joules, 6),
+            "method": answer.method.value,
+        }
+
+
+class Unfinished:
+    """Tokens of answers that a pause cut short: the next run computes them again in one pass, not one by one.
+
+    Only a help: where the file is missing, damaged or of another spec, answers begin anew. As a token depends on what
+    stands before it and on the seed alone, they come out the same.
+    """
+
+    def __init__(self, path: Path, spec: InferSpec) -> None:
+        self._path = path
+        self._spec = spec.model_dump_json(exclude={"batch_size", "threads"})
+        self._made: dict[str, Any] = {}
+        try:
+            found = json.loads(path.read_bytes())
+            if found["spec"] == self._spec:
+                self._made = dict(found["made"])
+        except (OSError, ValueError, KeyError, TypeError):
+            self._made = {}
+
+    def made(self, index: int, prompt: str) -> tuple[int, ...]:
+        """Tokens made for this prompt; none where nothing fits."""
+        found = self._made.get(str(index), [])
+        if not isinstance(found, list) or not all(isinstance(t, int) and t >= 0 for t in found):
+            return ()
+        return tuple(found) if len(found) < json.loads(self._spec)["max_tokens"] else ()
+
+    def save(self, made: dict[int, tuple[int, ...]]) -> None:
+        """Keep what is unfinished. Raises OSError."""
+        document = {"spec": self._spec, "made": {str(i): list(t) for i, t in made.items() if t}}
+        write_atomic(self._path, json.dumps(document).encode())

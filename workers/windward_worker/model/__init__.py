@@ -1,21 +1,64 @@
-"""Llama-style decoders: their shape, weights and tokens, from and to the formats that others read."""
+"""Llama-style decoders: their shape, weights and tokens, from and to the formats that others read.
 
-from windward_worker.model.config import ModelConfig, shape
-from windward_worker.model.decoder import Decoder, KVCache
-from windward_worker.model.load import LoadedModel, load_gguf, load_path, package_file, save_folder
-from windward_worker.model.tokenizer import END_OF_TEXT, learn_bpe, token_bytes
+Names are imported when first used: opening and packing a model needs no torch, and must not wait for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from windward_worker.model.chat import ChatTemplate
+    from windward_worker.model.config import ModelConfig, shape
+    from windward_worker.model.decoder import Decoder, KVCache
+    from windward_worker.model.load import LoadedModel, load_gguf, load_path, save_folder
+    from windward_worker.model.packed import PackedModel
+    from windward_worker.model.stored import ModelFile, open_model, package_file
+    from windward_worker.model.tokenizer import END_OF_TEXT, learn_bpe, token_bytes
+
+_HOMES = {
+    "ChatTemplate": "chat",
+    "ModelConfig": "config",
+    "shape": "config",
+    "Decoder": "decoder",
+    "KVCache": "decoder",
+    "LoadedModel": "load",
+    "load_gguf": "load",
+    "load_path": "load",
+    "save_folder": "load",
+    "PackedModel": "packed",
+    "ModelFile": "stored",
+    "open_model": "stored",
+    "package_file": "stored",
+    "END_OF_TEXT": "tokenizer",
+    "learn_bpe": "tokenizer",
+    "token_bytes": "tokenizer",
+}
 
 __all__ = [
     "END_OF_TEXT",
+    "ChatTemplate",
     "Decoder",
     "KVCache",
     "LoadedModel",
     "ModelConfig",
+    "ModelFile",
+    "PackedModel",
     "learn_bpe",
     "load_gguf",
     "load_path",
+    "open_model",
     "package_file",
     "save_folder",
     "shape",
     "token_bytes",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found

@@ -9,6 +9,8 @@ from typing import Any
 
 from windward_worker.control import Refused
 
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -27,6 +29,9 @@ class ModelConfig:
     tied: bool = True  # output matrix = embedding
     bos: int | None = None
     eos: int | None = None
+    window: int | None = None  # a token sees this many, itself included; None: all before it
+    qkv_bias: bool = False
+    qk_norm: bool = False  # RMSNorm of each query and key head
 
     def __post_init__(self) -> None:
         sizes = (self.vocabulary, self.width, self.layers, self.heads, self.kv_heads, self.head_dim, self.hidden)
@@ -34,19 +39,33 @@ class ModelConfig:
             raise Refused(f"model shape {self} has a size out of range; the file is damaged or no decoder")
         if self.heads % self.kv_heads or self.head_dim % 2:
             raise Refused(f"{self.heads} heads cannot share {self.kv_heads} key-value heads, or head size is odd")
+        if self.window is not None and self.window < 1:
+            raise Refused(f"sliding window of {self.window} tokens; give 1 or more, or none")
+        if (self.window is not None) + self.qkv_bias + self.qk_norm > 1:
+            raise Refused("sliding window, bias of q, k, v and norm of q, k do not go together in a known family")
+
+    @property
+    def family(self) -> str:
+        """transformers' `model_type`."""
+        if self.qk_norm:
+            return "qwen3"
+        if self.qkv_bias:
+            return "qwen2"
+        return "llama" if self.window is None else "mistral"
 
     @property
     def parameters(self) -> int:
         """Number of weights."""
         attention = 2 * self.width * self.head_dim * (self.heads + self.kv_heads)
         block = attention + 3 * self.width * self.hidden + 2 * self.width
+        block += self.head_dim * (2 * self.qk_norm + (self.heads + 2 * self.kv_heads) * self.qkv_bias)
         return self.layers * block + self.width + self.vocabulary * self.width * (1 if self.tied else 2)
 
     def to_hf(self) -> dict[str, Any]:
-        """`config.json` of transformers' LlamaForCausalLM (5.x words; 4.x reads `rope_theta`, kept beside)."""
+        """`config.json` of transformers' model of this family (5.x words; 4.x reads `rope_theta`, kept beside)."""
         return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
+            "architectures": [f"{self.family.title()}ForCausalLM"],
+            "model_type": self.family,
             "vocab_size": self.vocabulary,
             "hidden_size": self.width,
             "num_hidden_layers": self.layers,
@@ -65,6 +84,7 @@ class ModelConfig:
             "attention_bias": False,
             "mlp_bias": False,
             "dtype": "float32",
+            **({"sliding_window": self.window} if self.window is not None else {}),
         }
 
 
@@ -90,8 +110,8 @@ def shape(layers: int, width: int, vocabulary: int, context: int, eos: int) -> M
 def from_hf(document: Mapping[str, Any]) -> ModelConfig:
     """Read a `config.json`. Raises Refused where it asks for something that this decoder does not compute."""
     kind = document.get("model_type")
-    if kind not in ("llama", "mistral"):
-        raise Refused(f"model_type {kind!r} is not supported; give a Llama-style model (model_type llama)")
+    if kind not in FAMILIES:
+        raise Refused(f"model_type {kind!r} is not supported; give a model of type {', '.join(FAMILIES)}")
     rope = document.get("rope_parameters") or document.get("rope_scaling") or {}
     unsupported = [
         name
@@ -100,7 +120,12 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
     ]
     if rope.get("rope_type", rope.get("type", "default")) != "default":
         unsupported.append("rope scaling")
-    if document.get("sliding_window") is not None:
+    window = document.get("sliding_window")
+    if kind.startswith("qwen"):
+        if document.get("use_sliding_window"):
+            unsupported.append("use_sliding_window in part of the layers")
+        window = None  # named in the file, but switched off
+    elif window is not None and kind != "mistral":
         unsupported.append("sliding_window")
     if unsupported:
         raise Refused(
@@ -123,6 +148,9 @@ def from_hf(document: Mapping[str, Any]) -> ModelConfig:
             tied=bool(document.get("tie_word_embeddings", False)),
             bos=document.get("bos_token_id"),
             eos=eos[0] if isinstance(eos, list) else eos,
+            window=None if window is None else int(window),
+            qkv_bias=kind == "qwen2",
+            qk_norm=kind == "qwen3",
         )
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise Refused(f"config.json lacks or garbles {error}; export the model again") from error

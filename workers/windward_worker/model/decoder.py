@@ -54,9 +54,14 @@ class KVCache:
 class Matrix(nn.Module):
     """A weight (rows, columns), not yet filled: `nn.Linear` would draw numbers that a loaded model throws away."""
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, rows: int, columns: int, *, bias: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(rows, columns))
+        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = linear(x, self.weight)
+        return out if self.bias is None else out + self.bias
 
 
 class RMSNorm(nn.Module):
@@ -77,25 +82,34 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self._head_dim = config.head_dim
+        self._window = config.window
         inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.q_proj = Matrix(inner, config.width)
-        self.k_proj = Matrix(shared, config.width)
-        self.v_proj = Matrix(shared, config.width)
+        self.q_proj = Matrix(inner, config.width, bias=config.qkv_bias)
+        self.k_proj = Matrix(shared, config.width, bias=config.qkv_bias)
+        self.v_proj = Matrix(shared, config.width, bias=config.qkv_bias)
         self.o_proj = Matrix(config.width, inner)
+        self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self._head_dim).transpose(1, 2)  # (B, H, T, D)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, layer: int) -> Tensor:
-        q = rope(self._heads(linear(x, self.q_proj.weight)), cos, sin)  # (B, Hq, T, D)
-        k = rope(self._heads(linear(x, self.k_proj.weight)), cos, sin)  # (B, Hkv, T, D)
-        v = self._heads(linear(x, self.v_proj.weight))  # (B, Hkv, T, D)
-        mask = None
+        q, k, v = self.project(x, cos, sin)
+        first_key = None
         if cache is not None:
             k, v = cache.append(layer, k, v)
-            mask = Causal(cache.first_key)
-        out = attention(q, k, v, mask=mask)  # (B, Hq, T, D)
-        return linear(out.transpose(1, 2).flatten(2), self.o_proj.weight)
+            first_key = cache.first_key
+        out = attention(q, k, v, mask=Causal(first_key, self._window))  # (B, Hq, T, D)
+        mixed: Tensor = self.o_proj(out.transpose(1, 2).flatten(2))
+        return mixed
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, Hq, T, D), keys and values (B, Hkv, T, D) of x (B, T, C), rotated."""
+        q, k = self._heads(self.q_proj(x)), self._heads(self.k_proj(x))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return rope(q, cos, sin), rope(k, cos, sin), self._heads(self.v_proj(x))
 
 
 class FeedForward(nn.Module):
@@ -108,8 +122,9 @@ class FeedForward(nn.Module):
         self.down_proj = Matrix(config.width, config.hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        gated: Tensor = swiglu(linear(x, self.gate_proj.weight), linear(x, self.up_proj.weight))  # (B, T, F)
-        return linear(gated, self.down_proj.weight)
+        gated: Tensor = swiglu(self.gate_proj(x), self.up_proj(x))  # (B, T, F)
+        out: Tensor = self.down_proj(gated)
+        return out
 
 
 class Block(nn.Module):
@@ -146,7 +161,7 @@ class Decoder(nn.Module):
         with torch.no_grad():
             for name, weight in self.named_parameters():
                 if weight.dim() == 1:
-                    weight.fill_(1.0)
+                    weight.fill_(0.0 if name.endswith("bias") else 1.0)
                     continue
                 residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 deviation = 0.02 / math.sqrt(2 * self.config.layers) if residual else 0.02

@@ -24,6 +24,7 @@ Bytes = npt.NDArray[np.uint8]
 SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 STRING, ARRAY = 8, 9
 COUNT_LIMIT = 1 << 24
+LENGTH = struct.Struct("<Q")
 
 
 def _scale(blocks: Bytes, at: int) -> Floats:
@@ -61,6 +62,38 @@ def _q4_1(blocks: Bytes) -> Floats:
     return _scale(blocks, 0) * _nibbles(blocks[:, 4:]) + _scale(blocks, 2)
 
 
+def _six_bits(blocks: Bytes) -> tuple[Bytes, Bytes]:
+    """Scales and minima of the eight groups of Q4_K blocks, (N, 8) each, in 0..63, from 12 packed bytes."""
+    part = blocks[:, 4:16]
+    low, high, both = part[:, :4], part[:, 4:8], part[:, 8:]
+    scale = np.concatenate((low & 63, both & 15 | low >> 6 << 4), axis=1)
+    minimum = np.concatenate((high & 63, both >> 4 | high >> 6 << 4), axis=1)
+    return scale, minimum
+
+
+def _q4_k(blocks: Bytes) -> Floats:
+    """x = d s q - e m; block of 256: float16 d, e, 12 bytes of 6-bit s and m for groups of 32, 128 bytes of nibbles."""
+    scale, minimum = _six_bits(blocks)
+    pairs = blocks[:, 16:].reshape(-1, 4, 32)  # low nibbles: group 2i, high: group 2i + 1
+    codes = np.stack((pairs & 15, pairs >> 4), axis=2).reshape(-1, 8, 32).astype(np.float32)
+    values: Floats = (_scale(blocks, 0) * scale)[..., None] * codes - (_scale(blocks, 2) * minimum)[..., None]
+    return values
+
+
+def q4_k_as_q4_1(raw: Bytes) -> Bytes:
+    """The bytes of Q4_K as Q4_1: the same codes; the products d s and e m rounded to float16 (2^-11 of themselves)."""
+    blocks = raw.reshape(-1, 144)
+    scale, minimum = _six_bits(blocks)
+    pairs = blocks[:, 16:].reshape(-1, 4, 32)
+    codes = np.stack((pairs & 15, pairs >> 4), axis=2).reshape(-1, 32)  # (8 N, 32)
+    halves = [
+        np.ascontiguousarray((_scale(blocks, at) * six * sign).reshape(-1, 1).astype("<f2")).view(np.uint8)
+        for at, six, sign in ((0, scale, 1.0), (2, minimum, -1.0))
+    ]
+    made: Bytes = np.concatenate((*halves, codes[:, :16] | codes[:, 16:] << 4), axis=1).reshape(-1)
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How values are stored: values and bytes of a block, and the way back."""
@@ -77,6 +110,7 @@ ENCODINGS = {
     2: Encoding("Q4_0", 32, 18, _q4_0),
     3: Encoding("Q4_1", 32, 20, _q4_1),
     8: Encoding("Q8_0", 32, 34, _q8_0),
+    12: Encoding("Q4_K", 256, 144, _q4_k),
 }
 
 
@@ -138,6 +172,21 @@ class GgufFile:
     def _string(self) -> str:
         return bytes(self._take(self._number("<Q"))).decode()
 
+    def _strings(self, count: int) -> list[str]:
+        """A vocabulary has a hundred thousand: read without an array for each."""
+        view, place, size = memoryview(self._data.data), self._place, len(self._data)
+        made = []
+        for _ in range(count):
+            if place + 8 > size:
+                raise ValueError(f"a string is cut at {place} of {size}")
+            begin = place + 8
+            place = begin + LENGTH.unpack_from(view, place)[0]
+            if place > size:
+                raise ValueError(f"a string at {begin} is longer than the file")
+            made.append(str(view[begin:place], "utf-8"))
+        self._place = place
+        return made
+
     def _value(self, kind: int) -> Any:
         if kind == STRING:
             return self._string()
@@ -148,7 +197,9 @@ class GgufFile:
             if inner in SCALARS:
                 raw = self._take(count * struct.calcsize(SCALARS[inner]))
                 return np.frombuffer(raw.tobytes(), dtype=np.dtype(SCALARS[inner])).tolist()
-            return [self._value(inner) for _ in range(count)]
+            if inner == STRING:
+                return self._strings(count)
+            raise ValueError(f"an array of values of unknown type {inner}")
         if kind not in SCALARS:
             raise ValueError(f"a value of unknown type {kind}")
         return self._number(SCALARS[kind])
@@ -164,10 +215,14 @@ class GgufFile:
             raise ValueError(f"tensor {name} is stored as type {kind}; known are {known}")
         return name, shape, ENCODINGS[kind], offset
 
-    def tensor(self, name: str) -> Floats:
-        """A tensor as float32. Raises Refused where there is none of this name."""
+    def raw(self, name: str) -> tuple[TensorInfo, Bytes]:
+        """A tensor's place and its bytes as they lie. Raises Refused where there is none of this name."""
         info = self.tensors.get(name)
         if info is None:
             raise Refused(f"{self.name} holds no tensor {name}; it is not a Llama-style model")
-        raw = np.asarray(self._data[info.offset : info.offset + info.size])
+        return info, np.asarray(self._data[info.offset : info.offset + info.size])
+
+    def tensor(self, name: str) -> Floats:
+        """A tensor as float32. Raises Refused where there is none of this name."""
+        info, raw = self.raw(name)
         return info.encoding.decode(raw.reshape(-1, info.encoding.bytes)).reshape(info.shape)

@@ -1,0 +1,303 @@
+"""The compiled extension against its definitions: 200 random shapes an operation, odd and empty ones among them."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import windward_kernels as kernels
+from windward_kernels import cpp
+from windward_kernels.cpp import PagePool, Rows, Step, pack, quantise_int4, quantise_int8
+from windward_kernels.cpp.build import Unavailable
+from windward_kernels.cpp.library import library
+
+SHAPES = 200
+needs = pytest.mark.skipif(not cpp.available(), reason=f"no extension: {cpp.why_not()}")
+ISAS = ["", "plain"]  # the best of this processor, and the portable one
+
+
+def error(got, expected):
+    top = float(np.abs(expected).max()) if expected.size else 0.0
+    return float(np.abs(got - expected).max()) / max(top, 1e-30) if expected.size else 0.0
+
+
+def encoded(kind, weight):
+    """A matrix in an encoding: its name and bytes."""
+    if kind == "Q4_0":
+        groups = weight.reshape(-1, 32)
+        scale = (np.abs(groups).max(1, keepdims=True) / 7).astype("<f2")
+        codes = np.clip(np.rint(groups / scale.astype(np.float32)), -8, 7).astype(np.int64) + 8
+        packed = (codes[:, :16] | codes[:, 16:] << 4).astype(np.uint8)
+        return np.concatenate((scale.view(np.uint8), packed), axis=1)
+    if kind == "BF16":
+        return (np.ascontiguousarray(weight).view(np.uint32) >> 16).astype(np.uint16)
+    by_name = {"F32": lambda w: w, "F16": lambda w: w.astype(np.float16), "Q4_1": quantise_int4, "Q8_0": quantise_int8}
+    return by_name[kind](weight)
+
+
+@needs
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"])
+def test_products(kind, threads):
+    dice = np.random.default_rng(len(kind) + threads)
+    cpp.set_threads(threads)
+    worst = 0.0
+    for i in range(SHAPES):
+        step = 32 if kind.startswith("Q") else 1
+        rows, cols, m = int(dice.integers(1, 90)), int(dice.integers(1, 7)) * step, int(dice.integers(0, 27))
+        if kind[0] != "Q":
+            cols = int(dice.integers(1, 150))
+        weight = dice.standard_normal((rows, cols), np.float32) * 10 ** dice.uniform(-2, 1)
+        bias = dice.standard_normal(rows, np.float32) if i % 3 == 0 else None
+        order = dice.permutation(rows) if i % 4 == 0 else None
+        packed = pack(kind, encoded(kind, weight), rows, cols, order=order, bias=bias)
+        x = torch.from_numpy(dice.standard_normal((m, cols), np.float32))
+        if m > 2:
+            x[1] = 0  # a group without a scale
+        got = {p.name: p.run for p in kernels.packed_linear.fast_paths}["cpp"](x, packed)
+        expected = kernels.packed_linear.reference(x, packed)
+        assert got.shape == expected.shape == (m, rows)
+        worst = max(worst, error(got.numpy(), expected.numpy()))
+        plain = weight if order is None else weight[order]
+        coarse = {"F32": 1e-7, "F16": 1e-3, "BF16": 1e-2}.get(kind, 0.3)
+        assert error(packed.dense(), plain) < coarse
+        for row in {0, rows - 1, rows // 2}:
+            np.testing.assert_allclose(packed.row(row), packed.dense()[row], rtol=1e-6, atol=1e-6)
+    cpp.set_threads(1)
+    print(f"{kind}: worst relative error {worst:.1e}")
+    assert worst < kernels.packed_linear.tolerance[torch.float32]
+
+
+@needs
+@pytest.mark.parametrize("kind", ["F32", "Q4_1", "Q8_0"])
+def test_a_row_is_the_same_alone_and_in_company(kind):
+    dice = np.random.default_rng(5)
+    packed = pack(kind, encoded(kind, dice.standard_normal((50, 96), np.float32)), 50, 96)
+    x = torch.from_numpy(dice.standard_normal((23, 96), np.float32))
+    together = kernels.packed_linear(x, packed)
+    for m in range(23):
+        assert torch.equal(kernels.packed_linear(x[m : m + 1], packed)[0], together[m])
+
+
+def filled(dice, kind, heads, size, lengths, layers=2):
+    """A pool with sequences of these lengths in scattered blocks; their tables."""
+    need = [-(-max(n, 1) // 16) for n in lengths]
+    blocks = sum(need) + int(dice.integers(0, 4))
+    free = dice.permutation(blocks).tolist()
+    tables = [[free.pop() for _ in range(n)] for n in need]
+    pool = PagePool(kind, layers=layers, blocks=blocks, kv_heads=heads, head_dim=size)
+    rows = [Rows([0] * n, 0, t) for n, t in zip(lengths, tables, strict=True)]
+    step = Step.of(rows)
+    k, v = (dice.standard_normal((sum(lengths), heads, size), np.float32) for _ in range(2))
+    pool.append(layers - 1, step, k, v)
+    return pool, tables, k, v
+
+
+@needs
+@pytest.mark.parametrize(("kind", "rounding"), [("float32", 0.0), ("float16", 1e-3), ("int8", 5e-3)])
+def test_attention_over_pages(kind, rounding):
+    dice = np.random.default_rng(7)
+    worst = stored = 0.0
+    for i in range(SHAPES):
+        heads, size = int(dice.integers(1, 4)), 16 * int(dice.integers(1, 5))
+        group = int(dice.choice([1, 2, 3, 4, 8]))
+        lengths = [
+            int(n) for n in dice.integers(0 if i % 5 == 0 else 1, 200 if i % 7 == 0 else 40, dice.integers(1, 5))
+        ]
+        pool, tables, k, v = filled(dice, kind, heads, size, lengths)
+        window = int(dice.integers(1, 60)) if i % 2 else None
+        asked = [int(dice.integers(0, n + 1)) for n in lengths]  # an empty sequence is a row of none
+        step = Step.of([Rows([0] * a, n - a, t) for a, n, t in zip(asked, lengths, tables, strict=True)])
+        q = torch.from_numpy(dice.standard_normal((sum(asked), heads * group, size), np.float32))
+        paths = {p.name: p.run for p in kernels.paged_attention.fast_paths}
+        got = paths["cpp"](q, pool, 1, step, window=window)
+        expected = kernels.paged_attention.reference(q, pool, 1, step, window=window)
+        worst = max(worst, error(got.numpy(), expected.numpy()))
+        begin = 0
+        for n, table in zip(lengths, tables, strict=True):
+            if n:
+                read = pool.read(1, table, 0, n)
+                stored = max(stored, error(read[0], k[begin : begin + n]), error(read[1], v[begin : begin + n]))
+            begin += n
+    print(f"{kind}: attention {worst:.1e}, rounding in the cache {stored:.1e}")
+    assert worst < kernels.paged_attention.tolerance[torch.float32] and stored <= rounding
+
+
+@needs
+def test_attention_of_a_token_is_the_same_in_prefill_and_in_decode():
+    dice = np.random.default_rng(3)
+    pool, (table,), _, _ = filled(dice, "float32", 2, 32, [300])
+    q = dice.standard_normal((300, 6, 32), np.float32)
+    for window in (None, 37):
+        whole = pool.attend(1, Step.of([Rows([0] * 300, 0, table)]), q, window=window, scale=0.2)
+        for place in (0, 1, 127, 128, 129, 255, 299):
+            one = pool.attend(1, Step.of([Rows([0], place, table)]), q[place : place + 1], window=window, scale=0.2)
+            assert np.array_equal(one[0], whole[place])
+
+
+@needs
+def test_pages_that_the_window_has_passed_are_never_touched():
+    dice = np.random.default_rng(4)
+    pool, (table,), _, _ = filled(dice, "float32", 1, 16, [90])
+    q = dice.standard_normal((1, 2, 16), np.float32)
+    whole = pool.attend(1, Step.of([Rows([0], 89, table)]), q, window=20, scale=1.0)
+    holes = [-1] * 4 + table[4:]
+    assert np.array_equal(pool.attend(1, Step.of([Rows([0], 89, holes)]), q, window=20, scale=1.0), whole)
+
+
+def small(name, dice, rows, cols):
+    x = dice.standard_normal((rows, cols), np.float32) * 4
+    return x, torch.from_numpy(x)
+
+
+@needs
+@pytest.mark.parametrize("name", ["rms_norm", "swiglu", "rope", "quantise"])
+def test_small_operations(name):
+    dice, entry, worst = np.random.default_rng(len(name)), library(), 0.0
+    for _ in range(SHAPES):
+        rows, cols = int(dice.integers(0, 6)), int(dice.integers(1, 200))
+        if name == "rope":
+            cols = 2 * cols
+        if name == "quantise":
+            cols = 32 * (1 + cols % 5)
+        x, given = small(name, dice, rows, cols)
+        out = np.empty_like(x)
+        if name == "rms_norm":
+            w = dice.standard_normal(cols, np.float32)
+            entry.ww_rms_norm(x.ctypes.data, w.ctypes.data, 1e-5, rows, cols, out.ctypes.data)
+            expected = kernels.rms_norm.reference(given.double(), torch.from_numpy(w).double(), 1e-5)
+        elif name == "swiglu":
+            up = dice.standard_normal((rows, cols), np.float32)
+            entry.ww_swiglu(x.ctypes.data, up.ctypes.data, x.size, out.ctypes.data)
+            expected = kernels.swiglu.reference(given.double(), torch.from_numpy(up).double())
+        elif name == "rope":
+            cos, sin = (t.contiguous() for t in kernels.rope_table(torch.arange(rows), cols, 1e4))
+            out[:] = x
+            entry.ww_rope(out.ctypes.data, cos.numpy().ctypes.data, sin.numpy().ctypes.data, rows, cols)
+            expected = kernels.rope.reference(given[None, None].double(), cos.double(), sin.double())[0, 0]
+        else:
+            codes, scale, sums = np.empty((rows, cols), "i1"), *(np.empty((rows, cols // 32), "f4") for _ in range(2))
+            entry.ww_quantise(x.ctypes.data, rows, cols, codes.ctypes.data, scale.ctypes.data, sums.ctypes.data)
+            theirs, by = kernels.quantise_rows(given)
+            assert np.abs(codes.astype(int) - theirs.numpy().astype(int)).max(initial=0) <= 1  # ties after one ulp
+            totals = codes.reshape(rows, cols // 32, 32).sum(-1, dtype=np.int64) * scale
+            np.testing.assert_allclose(sums, totals, rtol=1e-5, atol=1e-5)
+            out, expected = scale, by
+        worst = max(worst, error(out, expected.numpy()))
+    print(f"{name}: worst relative error {worst:.1e}")
+    assert worst < 2e-6
+
+
+@needs
+def test_swiglu_far_out():
+    gate = np.array([-200, -90, -1e-30, 0, 1e-30, 90, 200, -1e4], np.float32)
+    out, up = np.empty_like(gate), np.ones_like(gate)
+    library().ww_swiglu(gate.ctypes.data, up.ctypes.data, gate.size, out.ctypes.data)
+    np.testing.assert_allclose(out, [0, 0, -5e-31, 0, 5e-31, 90, 200, 0], rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "size", "rows", "cols"), [("F32", 7, 2, 4), ("Q4_1", 20, 1, 16), ("Q8_0", 34, 2, 32), ("F16", 0, 0, 4)]
+)
+def test_sizes_that_do_not_fit_are_named(encoding, size, rows, cols):
+    with pytest.raises(ValueError, match="are no matrix"):
+        pack(encoding, np.zeros(size, np.uint8), rows, cols)
+
+
+@needs
+def test_an_order_outside_the_matrix_is_refused():
+    with pytest.raises(ValueError, match="order must name rows"):
+        pack("F32", np.zeros((2, 4), np.float32), 2, 4, order=[0, 2])
+
+
+CHILD = """
+import sys
+from windward_kernels import cpp
+print(cpp.available(), cpp.why_not() or cpp.isa(), "torch" in sys.modules)
+"""
+
+
+def child(code=CHILD, **environ):
+    path = str(Path(__file__).parents[2] / "kernels")
+    env = {**os.environ, "PYTHONPATH": path, **environ}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@needs
+def test_it_loads_without_torch_and_takes_a_lesser_instruction_set():
+    assert child(WINDWARD_ISA="plain").split() == ["True", "plain", "False"]
+
+
+@needs
+def test_plain_kernels_agree_with_those_of_this_processor(tmp_path):
+    code = """
+import sys, numpy as np
+from windward_kernels.cpp import pack, quantise_int4, quantise_int8, linear, PagePool, Rows, Step
+dice = np.random.default_rng(0)
+made = []
+half = lambda w: w.astype("f2")
+for kind, f in (("Q4_1", quantise_int4), ("Q8_0", quantise_int8), ("F32", np.copy), ("F16", half)):
+    w = dice.standard_normal((77, 160), np.float32)
+    made.append(linear(dice.standard_normal((9, 160), np.float32), [pack(kind, f(w), 77, 160)]).ravel())
+for kind in ("float32", "float16", "int8"):
+    pool = PagePool(kind, layers=1, blocks=12, kv_heads=2, head_dim=48)
+    step = Step.of([Rows([0] * 180, 0, list(range(12)))])
+    k, v, q = (dice.standard_normal((180, n, 48), np.float32) for n in (2, 2, 6))
+    pool.append(0, step, k, v)
+    made.append(pool.attend(0, step, q, window=70, scale=0.2).ravel())
+np.save(sys.argv[1], np.concatenate(made))
+"""
+    found = []
+    for isa in ISAS:
+        file = tmp_path / f"{isa or 'best'}.npy"
+        child(code.replace("sys.argv[1]", repr(str(file))), WINDWARD_ISA=isa)
+        found.append(np.load(file))
+    assert error(found[0], found[1]) < 1e-5
+
+
+def test_without_a_compiler_it_says_so(tmp_path):
+    told = child(XDG_CACHE_HOME=str(tmp_path), PATH=str(tmp_path), CXX="", WINDWARD_KERNELS_DIR="")
+    assert told.startswith("False no C++ compiler found (g++, c++, clang++ or $CXX); install one")
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path):
+    (tmp_path / "g++").write_text(
+        "#!/bin/sh\ntest \"$1\" = -dumpfullversion || { echo 'no such header' >&2; exit 1; }\n"
+    )
+    (tmp_path / "g++").chmod(0o755)
+    told = child(XDG_CACHE_HOME=str(tmp_path), PATH=f"{tmp_path}:/bin", CXX="", WINDWARD_KERNELS_DIR="")
+    assert told.startswith("False the C++ compiler") and "no such header" in told
+    assert not list((tmp_path / "windward" / "kernels").iterdir()), "nothing half-made is left"
+
+
+def test_the_references_can_be_forced():
+    assert child(WINDWARD_KERNELS="reference").startswith("False WINDWARD_KERNELS=reference")
+
+
+def test_builders_side_by_side_leave_one_whole_library(tmp_path, monkeypatch):
+    """With a compiler that only copies: what counts is that nobody sees a part."""
+    from windward_kernels.cpp import build
+
+    def compile_slowly(command):
+        Path(command[-1]).write_bytes(b"whole")
+
+    monkeypatch.setattr(build, "_compile", compile_slowly)
+    monkeypatch.setattr(build, "compiler", lambda: "cc")
+    target, seen = tmp_path / "kept" / "a.so", []
+    threads = [threading.Thread(target=lambda: seen.append(build.build(target, ()).read_bytes())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [b"whole"] * 8 and [p.name for p in target.parent.iterdir()] == ["a.so"]
+
+
+def test_unavailable_is_an_error_that_callers_can_tell():
+    assert issubclass(Unavailable, RuntimeError)

@@ -1,0 +1,58 @@
+"""Vectors of texts from a decoder's states, each computed once: the cheapest token is the one not computed again."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence as Seq
+
+import numpy as np
+import numpy.typing as npt
+
+from windward_worker.inference.blocks import PAGE, Blocks
+from windward_worker.inference.runner import Rows, Runner
+
+Floats = npt.NDArray[np.float32]
+
+
+class Embedder:
+    """The mean of the last states over a text's tokens, scaled to length one. Keeps the `keep` used last.
+
+    A decoder's states are a serviceable measure of likeness, not a trained embedding's equal.
+    """
+
+    def __init__(self, runner: Runner, blocks: Blocks, *, keep: int = 4096) -> None:
+        self._runner = runner
+        self._blocks = blocks
+        self._keep = keep
+        self._kept: OrderedDict[bytes, Floats] = OrderedDict()
+        self.hits = 0
+        self.misses = 0
+
+    def embed(self, tokens: Seq[int]) -> Floats:
+        """(C,), read-only. Raises ValueError for no tokens, or more than the context or the free KV blocks hold."""
+        digest = hashlib.blake2b(array("q", tokens).tobytes(), digest_size=16).digest()
+        if digest in self._kept:
+            self.hits += 1
+            self._kept.move_to_end(digest)
+            return self._kept[digest]
+        if not 0 < len(tokens) <= self._runner.config.context:
+            raise ValueError(f"a text of {len(tokens)} tokens; this model takes 1 to {self._runner.config.context}")
+        table: list[int] = []
+        if not self._blocks.grow(table, len(tokens)):
+            raise ValueError(
+                f"a text of {len(tokens)} tokens needs {-(-len(tokens) // PAGE)} free KV blocks; try later"
+            )
+        try:
+            states = self._runner.hidden([Rows(tokens, 0, table, outputs=len(tokens))])  # (T, C)
+        finally:
+            self._blocks.release(table)
+        mean = states.mean(axis=0)
+        made: Floats = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        made.flags.writeable = False
+        self.misses += 1
+        self._kept[digest] = made
+        while len(self._kept) > self._keep:
+            self._kept.popitem(last=False)
+        return made

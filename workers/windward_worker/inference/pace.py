@@ -1,0 +1,47 @@
+"""How long requests may be held back to share a step, and how many share it: by carbon and by a cap on power.
+
+A batch reads the weights once for all, so joules per token fall with its size while each answer takes longer. Where
+electricity is dirty we wait longer and batch more; where it is clean we answer at once. The figures come from the
+control plane; without them the engine answers at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLEAN_G_PER_KWH, DIRTY_G_PER_KWH = 50.0, 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """`gather`: begin once so many wait or the oldest has waited `max_wait_s`; `batch`: sequences at once.
+
+    `cap_w`: mean draw to stay below, by pausing between steps. `intensity_g_per_kwh`, where known, turns joules into
+    grams on each answer.
+    """
+
+    gather: int = 1
+    max_wait_s: float = 0.0
+    batch: int | None = None
+    cap_w: float | None = None
+    intensity_g_per_kwh: float | None = None
+
+    def holds(self, waiting: int, running: int, oldest_s: float) -> bool:
+        """Whether to go on collecting. Nothing is held back while others run: joining them costs no extra pass."""
+        return running == 0 and 0 < waiting < self.gather and oldest_s < self.max_wait_s
+
+    def pause_s(self, step_s: float, step_w: float) -> float:
+        """Idle time after a step that drew `step_w`, so that the mean stays below the cap; at most a second."""
+        if self.cap_w is None or step_w <= self.cap_w:
+            return 0.0
+        return min(1.0, step_s * (step_w / self.cap_w - 1.0))
+
+
+def pace_for(*, intensity_g_per_kwh: float | None, cap_w: float | None, max_batch: int, max_wait_s: float) -> Pace:
+    """The pace for the present carbon intensity: from `answer at once` when clean to the full wait when dirty."""
+    if intensity_g_per_kwh is None:
+        return Pace(cap_w=cap_w)
+    dirt = (intensity_g_per_kwh - CLEAN_G_PER_KWH) / (DIRTY_G_PER_KWH - CLEAN_G_PER_KWH)
+    dirt = min(1.0, max(0.0, dirt))
+    gather = max(1, round(dirt * max_batch))
+    return Pace(gather, dirt * max_wait_s, max_batch, cap_w, intensity_g_per_kwh)

@@ -1,0 +1,70 @@
+"""What computes a step: the face that the engine sees, and the runner of the compiled extension."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence as Seq
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from windward_kernels.cpp import library, set_threads
+from windward_kernels.cpp.paged import CACHE_KINDS, PagePool, Rows, Step
+from windward_worker.control import Refused
+from windward_worker.model.config import ModelConfig
+from windward_worker.model.packed import PackedModel
+
+Floats = npt.NDArray[np.float32]
+
+__all__ = ["CpuRunner", "Rows", "Runner"]
+
+
+class Runner(Protocol):
+    """Computes steps over a pool of KV blocks that it holds. One caller at a time."""
+
+    config: ModelConfig
+    blocks: int
+
+    @property
+    def kv_bytes_per_token(self) -> float:
+        """Bytes of keys and values that one token takes, over all layers."""
+
+    def step(self, rows: Seq[Rows]) -> Floats:
+        """Store the rows' keys and values; logits (sum of outputs, V), in the rows' order."""
+
+    def hidden(self, rows: Seq[Rows]) -> Floats:
+        """As `step`, but the states after the last norm, (sum of outputs, C)."""
+
+
+class CpuRunner:
+    """A packed model on the compiled extension: one call into it a step."""
+
+    def __init__(self, model: PackedModel, *, blocks: int, kv: str = "float16", threads: int = 1) -> None:
+        """`kv`: float32, float16, or int8 with a scale for each token and head. Raises Refused, Unavailable."""
+        if kv not in CACHE_KINDS:
+            raise Refused(f"KV cache {kv!r} is not known; give one of {', '.join(CACHE_KINDS)}")
+        self.config, self.blocks, self.kv = model.config, blocks, kv
+        self._model = model
+        self._library = library()
+        set_threads(threads)
+        sizes = {"layers": self.config.layers, "kv_heads": self.config.kv_heads, "head_dim": self.config.head_dim}
+        self._pool = PagePool(kv, blocks=blocks, **sizes)
+
+    @property
+    def kv_bytes_per_token(self) -> float:
+        return self._pool.bytes_per_token
+
+    def step(self, rows: Seq[Rows]) -> Floats:
+        return self._run(rows, self.config.vocabulary, "logits")
+
+    def hidden(self, rows: Seq[Rows]) -> Floats:
+        return self._run(rows, self.config.width, "hidden")
+
+    def _run(self, rows: Seq[Rows], width: int, wanted: str) -> Floats:
+        step = Step.of(rows)
+        out = np.empty((len(step.output), width), np.float32)
+        setattr(step.c, wanted, out.ctypes.data)
+        if self._library.ww_step(ctypes.byref(self._model.c), ctypes.byref(self._pool.c), ctypes.byref(step.c)):
+            raise ValueError("a step names a token, place or block that the model or its pool does not have")
+        return out

