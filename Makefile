@@ -40,6 +40,12 @@ bench-forecast: .venv/.dev  ## share of the possible saving that our forecaster 
 bench-inference: .venv/.dev  ## figures of the inference engine beside its peers (LLAMA=FOLDER with node-llama-cpp's node_modules)
 	@LLAMA="$(LLAMA)" $(BIN)/python tests/bench/inference.py
 
+ONLY ?=
+MIP_S ?= 60
+bench-planner: .venv/.dev  ## figures of the fleet planner: DATA=folder ONLY=p3,p8 MIP_S=60 GAIA=folder CURVES=folder
+	@test -n "$(DATA)" || { echo 'give DATA=folder: carbon/ and jobs/, and forecast/ for p8'; exit 2; }
+	@$(BIN)/python tests/bench/planner/main.py --data '$(DATA)' --only '$(ONLY)' --mip-s $(MIP_S) $(if $(GAIA),--gaia '$(GAIA)') $(if $(GAIA_PYTHON),--gaia-python '$(GAIA_PYTHON)') $(if $(CURVES),--curves '$(CURVES)') $(ARGS)
+
 crds: .venv/.dev  ## write the CRDs from the models, and the chart's checked copy
 	$(BIN)/python -m windward_api crds
 	$(BIN)/python tests/chart/sync_crds.py

@@ -16,7 +16,7 @@ from windward.planning.fleet import kernels
 from windward.planning.fleet.instance import Instance, windows
 from windward.planning.fleet.prices import ascend
 from windward.planning.fleet.rolling import Arrivals, ghosts, shifted, with_change_price
-from windward.planning.fleet.solve import Budget, solve
+from windward.planning.fleet.solve import ROLLING, Budget, solve
 
 WANTED = ("DE", "US-CAL-CISO", "US-TEX-ERCO")
 HORIZON = 60
@@ -87,7 +87,7 @@ def issued_at(w: World, z: int, k: int, horizon: int) -> np.ndarray:
     return np.zeros(0)
 
 
-def blended(w: World, k: int, horizon: int, *, fade: float = 0.9, keep: float = 0.7) -> np.ndarray:
+def blended(w: World, k: int, horizon: int, *, fade: float = 0.95, keep: float = 0.7) -> np.ndarray:
     """Issue with nowcast, then half yesterday's shape and half the week's mean of that hour, shrunk to the mean."""
     out = np.zeros((len(w.names), horizon))
     for z in range(len(w.names)):
@@ -127,12 +127,11 @@ class Policy:
     """What is tried: docs/planning.md 7 has the figures."""
 
     view: View = blended
-    move: float = 0.01  # of a job's grams
+    move: float = 0.015  # of a job's grams
     delay: float = 0.001  # of intensity an hour ahead
     ghost_days: int = 3
     ghost_share: float = 0.8
-    every: int = 1
-    budget: Budget = Budget(warm_iterations=20, theta=0.4, passes=25, polish=1)
+    budget: Budget = ROLLING
 
 
 @dataclass
@@ -172,7 +171,8 @@ def fleet_of(data: Path, w: World, began: int, count: int, seed: int, util: floa
     fleet = Fleet(arrive, slack, slots, held.astype(float), held * watts / 1000.0, allowed, home, cap, began)
     horizon = int((arrive + slack + slots).max())
     fleet.instance = windows(
-        earliest=arrive, latest=arrive + slack, slots=slots, units=fleet.units, energy_kwh=fleet.energy, allowed=allowed,
+        earliest=arrive, latest=arrive + slack, slots=slots, units=fleet.units, energy_kwh=fleet.energy,
+        allowed=allowed,
         intensity_g_per_kwh=w.actual[:, began : began + horizon], cap=np.full((regions, horizon), cap),
     )  # fmt: skip
     return fleet

@@ -1,4 +1,4 @@
-"""What a plan may believe of the coming hours: a day's issue with a nowcast, and a tail behind it learned from the past.
+"""What a plan may believe of the coming hours: a day's issue with a nowcast, and a tail behind it, learned.
 
 An experiment of the bench; the operator's own tail lives in `windward.forecasting`. The learned view starts from the
 blended one's weights and moves away from them as far as the past days prove it (ridge towards a prior).
@@ -15,7 +15,7 @@ _PAST_DAYS = 45
 class Learned:
     """A view with memory; nothing after hour k is read for the view at k."""
 
-    def __init__(self, strength: float = 60.0, step: int = 6) -> None:
+    def __init__(self, strength: float = 200.0, step: int = 6) -> None:
         self.strength, self.step = strength, step
         self._features: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
         self._views: dict[int, np.ndarray] = {}
@@ -106,7 +106,6 @@ class Learned:
     def _one(self, w: World, z: int, k: int, horizon: int) -> np.ndarray:
         head = self._headed(w, z, k)
         x, prior, level = self._tail(w, z, k, head, horizon)
-        end = k + len(head)
         xs: list[list[np.ndarray]] = [[], []]
         ys: list[list[np.ndarray]] = [[], []]
         for p in self._past(k):
