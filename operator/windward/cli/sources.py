@@ -9,6 +9,7 @@ from pathlib import Path
 from windward.cli.errors import CliError, Exit
 from windward.domain.forecast import Forecast
 from windward.domain.series import Kind, Series
+from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import ProviderError
 from windward.service.clock import SystemClock
@@ -56,7 +57,8 @@ def forecasts_for(
 ) -> tuple[dict[str, Forecast], Grid]:
     """What the provider says of the zones now."""
     try:
-        grid = Grid(provider_of(provider, SystemClock(), trace), NoArchive())
+        source = provider_of(provider, SystemClock(), trace)
+        grid = Grid(source, NoArchive(), ahead=Ahead(source))
     except (ProviderError, ValueError) as e:
         raise CliError(f"--provider {provider}: {e}", code=Exit.USAGE) from e
     wanted = list(zones) or list(grid.provider.zones() or ())

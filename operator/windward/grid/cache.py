@@ -17,9 +17,20 @@ from datetime import datetime, timedelta
 
 from windward.domain.clock import utc
 from windward.domain.forecast import Forecast, Freshness
+from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
 from windward.forecasting import overlay
-from windward.grid.port import Archive, ForecastInvalid, NotEntitled, Provider, ProviderError, RateLimited, UnknownZone
+from windward.grid.ahead import Ahead, Seen
+from windward.grid.port import (
+    Archive,
+    ForecastInvalid,
+    NoForecast,
+    NotEntitled,
+    Provider,
+    ProviderError,
+    RateLimited,
+    UnknownZone,
+)
 from windward.grid.validate import is_flat
 
 log = logging.getLogger(__name__)
@@ -48,6 +59,8 @@ class _Zone:
 
     series: Series | None = None  # the recent past and the newest good issue
     issue: Series | None = None  # that issue alone, as it is archived
+    band: Quantiles | None = None
+    own: str = ""  # what of it is our own forecast
     vintage: str = ""
     taken_at: datetime | None = None  # last success
     error: ProviderError | None = None  # of the last attempt; None after a success
@@ -63,6 +76,7 @@ class Grid:
         stale_after: an issue older than this carries no plan (`Freshness.STALE`).
         every: a zone is not asked again before this has passed since its last success.
         past: how much recent past a forecast's series carries before its issue.
+        ahead: our own forecasts, for a provider without any and beyond the end of an issue; None: issues as they come.
         dice: jitter of the pauses.
     """
 
@@ -75,8 +89,10 @@ class Grid:
         every: timedelta = timedelta(minutes=10),
         past: timedelta = timedelta(hours=24),
         dice: random.Random | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         self._provider = provider
+        self._ahead = ahead
         self._archive = archive
         self._stale_after = stale_after
         self._every = every
@@ -175,8 +191,8 @@ class Grid:
 
     def _refresh_one(self, zone: str, now: datetime) -> None:
         try:
-            issue = self._provider.issue(zone, now)
-            past = self._recent_past(zone, issue)
+            seen = self._seen(zone, now)
+            past = self._recent_past(zone, seen.series)
         except ProviderError as error:
             self._failed(zone, error, now)
         except Exception as error:
@@ -185,9 +201,23 @@ class Grid:
             cause = f"{self._provider.name} raised {type(error).__name__}"
             self._failed(zone, ProviderError(zone, cause, "Please report this."), now)
         else:
-            self._taken(zone, issue, past, now)
+            self._taken(zone, seen, past, now)
 
-    def _taken(self, zone: str, issue: Series, past: Series | None, now: datetime) -> None:
+    def _seen(self, zone: str, now: datetime) -> Seen:
+        """The provider's issue, prolonged; or our own where it publishes none."""
+        try:
+            issue = self._provider.issue(zone, now)
+        except NoForecast:
+            if self._ahead is None:
+                raise
+            return self._ahead.own(zone, now)
+        if self._ahead is None or issue.demo:
+            return Seen(issue)
+        self._archive_one(issue)  # as the provider said it, beside what the plan will rest on
+        return self._ahead.beyond(issue, now)
+
+    def _taken(self, zone: str, seen: Seen, past: Series | None, now: datetime) -> None:
+        issue = seen.series
         vintage = self._archive_one(issue)
         with self._lock:
             old = self._zones.get(zone, _Zone())
@@ -195,7 +225,7 @@ class Grid:
             series = overlay(layers, issue.start - self._past, issue.end)
             if series is None or not series.covers(issue.start, issue.end):
                 series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
-            self._zones[zone] = _Zone(series, issue, vintage, taken_at=now)
+            self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, taken_at=now)
             self._counters["refreshed"] += 1
 
     def _failed(self, zone: str, error: ProviderError, now: datetime) -> None:
@@ -208,7 +238,7 @@ class Grid:
         with self._lock:
             state = self._zones.get(zone, _Zone())
             if restored is not None and state.series is None:
-                state = _Zone(restored, restored, vintage)
+                state = _Zone(restored, restored, vintage=vintage)
                 self._counters["restored"] += 1
             failures = state.failures + 1
             self._zones[zone] = replace(
@@ -247,7 +277,7 @@ class Grid:
         try:
             # One archive may serve several providers of one kind: recorded demonstration data never fills a live gap.
             kept = self._archive.issues(zone, self._provider.kind, start, end)
-            return [issue for issue in kept if issue.source == self._provider.name]
+            return [issue for issue in kept if _says(issue.source, self._provider.name)]
         except Exception:
             log.exception("the archive could not be read")
             with self._lock:
@@ -294,7 +324,8 @@ class Grid:
         freshness, detail = self._freshness(state, series, now)
         if is_flat(state.issue) and freshness.usable:
             detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
-        return Forecast(zone, series, freshness, state.vintage, detail)
+        detail = " ".join(x for x in (detail, state.own) if x)
+        return Forecast(zone, series, freshness, state.vintage, detail, state.band)
 
     def _freshness(self, state: _Zone, series: Series, now: datetime) -> tuple[Freshness, str]:
         why = f" {state.error}" if state.error else ""
@@ -310,6 +341,12 @@ class Grid:
         if state.error is None and state.taken_at is not None and now - state.taken_at <= self._every * 2:
             return Freshness.LIVE, ""
         return Freshness.CACHED, f"The last issue is {_spoken(age)} old.{why}"
+
+
+def _says(source: str, provider: str) -> bool:
+    """Whether a series of this source rests on one of the provider's (`own:ridge+analog:neso` rests on `neso`)."""
+    names = provider.split("+")
+    return any(part == name or part.endswith(f":{name}") for part in source.split("+") for name in names)
 
 
 def _joinable(past: Series, issue: Series) -> bool:

@@ -15,6 +15,7 @@ from windward.cluster.port import BadObject
 from windward.cluster.store import Store
 from windward.domain.observed import Observed
 from windward.domain.run import Phase
+from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
 from windward.ledger.port import Ledger, open_ledger
@@ -77,7 +78,8 @@ class LocalWorld:
         warped = speed != 1.0 or start is not None
         clock = WarpedClock(real, start or real.now(), speed)
         ledger = open_ledger(f"sqlite:///{home / 'book.db'}")
-        grid = Grid(made or provider_of(provider, clock, trace), ledger, past=PAST)
+        source = made or provider_of(provider, clock, trace)
+        grid = Grid(source, ledger, past=PAST, ahead=Ahead(source))
         return cls(home, Store(home / "local.db"), ledger, clock, warped, grid, real, start)
 
     def apply(self, objects: Sequence[Mapping[str, Any]]) -> list[str]:

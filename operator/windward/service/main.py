@@ -15,6 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from windward import __version__
 from windward.cluster.kube_api import Api, connect
 from windward.cluster.kubernetes import KubernetesCluster
+from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.ledger.port import open_ledger
 from windward.manifests.job import RuntimeImage
@@ -56,7 +57,8 @@ def run(settings: Settings) -> int:
     runtime = RuntimeImage(settings.worker_image, settings.worker_image_pull_policy, settings.storage_claim)
     cluster = KubernetesCluster(Api(connect()), clock, runtime, settings.namespaces)
     ledger = open_ledger(settings.database_url.get_secret_value())
-    grid = Grid(provider_of(settings.provider, clock, settings.trace_file), ledger, past=PAST)
+    provider = provider_of(settings.provider, clock, settings.trace_file)
+    grid = Grid(provider, ledger, past=PAST, ahead=Ahead(provider))
     loop = Loop(Conductor(cluster, grid, ledger, clock), clock, settings.sweep_seconds, ears, metrics)
 
     server = serve(settings.http_port, loop.dead, loop.unready, metrics.registry)

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from windward.domain.clock import Clock
 from windward.domain.series import Kind, Quality, Series
 from windward.forecasting import same_hour_yesterday
-from windward.grid.port import ForecastInvalid, InvalidReason, Provider, Unreachable
+from windward.grid.port import ForecastInvalid, InvalidReason, NoForecast, Provider, Unreachable
 from windward.simulation.faults import Faults
 
 LEARNS_FROM = timedelta(days=56)
@@ -70,6 +70,8 @@ class Hindcast:
     def issue(self, zone: str, now: datetime) -> Series:
         if self._faults.outage(now):
             raise Unreachable(zone, "a simulated outage")
+        if self._foresight is Foresight.OWN:
+            raise NoForecast(zone, "the coming hours are left to our own forecaster")
         if self._foresight is Foresight.PERFECT:
             known = self._actuals.history(zone, now, now + self._horizon)
             made = replace(known, quality=(Quality.RECORDED,) * len(known.quality))
@@ -79,8 +81,6 @@ class Hindcast:
         return replace(made, source=self.name, issued_at=now, fetched_at=now)
 
     def _foreseen(self, past: Series, now: datetime) -> Series:
-        if self._foresight is Foresight.OWN:
-            raise NotImplementedError
         made = same_hour_yesterday(past, now, now + self._horizon)
         # The hour that is going on is not measured yet: nothing in an issue is.
         return replace(made, quality=(Quality.ESTIMATED,) * len(made.quality))

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from windward.domain.clock import FixedClock
 from windward.domain.plan import Plan
 from windward.domain.series import Series
+from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
 from windward.ledger import open_ledger
@@ -95,7 +96,8 @@ class _Year:
         self.ledger = open_ledger("sqlite://")
         provider = Hindcast(actuals, Foresight.PERFECT if policy.perfect else foresight, self.clock, faults)
         self.zones = sorted({r.spec.grid_zone for r in regions})
-        self.grid = Grid(provider, Kept(), every=timedelta(minutes=50), dice=random.Random(1))  # noqa: S311
+        ahead = Ahead(provider)
+        self.grid = Grid(provider, Kept(), every=timedelta(minutes=50), dice=random.Random(1), ahead=ahead)  # noqa: S311
         self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock, planner=policy.make())
         self.moves = 0
         self.cycles = 0
