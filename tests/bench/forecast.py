@@ -100,8 +100,8 @@ def issued(z: Zone, issues: Issues, origins: np.ndarray, own: Paths) -> dict[str
 # -- measures --------------------------------------------------------------------------------------------------------
 
 
-def kept(actual: Paths, forecast: Paths, k: int, horizon: int) -> float:
-    """Percent of the perfect-foresight saving that the window chosen on `forecast` keeps."""
+def kept(actual: Paths, forecast: Paths, k: int, horizon: int) -> float | None:
+    """Percent of the perfect-foresight saving that the window chosen on `forecast` keeps; None where there is none."""
 
     def windows(paths: Paths) -> np.ndarray:  # (origins, starts): sums of k hours in a row
         sums = np.cumsum(np.pad(paths[:, :horizon], ((0, 0), (1, 0))), axis=1)
@@ -110,13 +110,13 @@ def kept(actual: Paths, forecast: Paths, k: int, horizon: int) -> float:
     cost = windows(actual)
     chosen = np.take_along_axis(cost, windows(forecast).argmin(axis=1)[:, None], axis=1)
     possible = float(np.sum(cost[:, 0] - cost.min(axis=1)))
-    return 100.0 * float(np.sum(cost[:, 0] - chosen[:, 0])) / possible if possible > 1e-9 else float("nan")
+    return round(100.0 * float(np.sum(cost[:, 0] - chosen[:, 0])) / possible, 2) if possible > 1e-6 else None
 
 
 def measured(actual: Paths, forecast: Paths) -> dict[str, Any]:
     """All measures of one forecaster in one zone; percentage errors have a floor of 1 g/kWh."""
     off = 100 * np.abs(forecast - actual) / np.maximum(actual, 1.0)
-    out: dict[str, Any] = {name: round(kept(actual, forecast, *w), 2) for name, w in WINDOWS.items()}
+    out: dict[str, Any] = {name: kept(actual, forecast, *w) for name, w in WINDOWS.items()}
     out["mape_24"] = round(float(off[:, :24].mean()), 2)
     out["mape_by_lead"] = {str(lead): round(float(off[:, lead].mean()), 2) for lead in MAPES}
     return out
@@ -126,7 +126,7 @@ def banded(actual: Paths, bands: np.ndarray) -> dict[str, Any]:
     """Coverage of the 80 % band and pinball loss (mean over levels, in percent of the mean intensity)."""
     if np.isnan(bands).any():
         return {"note": "too little history for quantiles"}
-    inside = (actual >= bands[LOW]) & (actual <= bands[HIGH])
+    inside = (actual >= bands[LOW] - 1e-6) & (actual <= bands[HIGH] + 1e-6)  # a flat zone's band has no width
     miss = actual[None] - bands
     level = np.array(LEVELS)[:, None, None]
     pinball = np.maximum(level * miss, (level - 1) * miss).mean(axis=(0, 1)) / actual.mean() * 100
@@ -181,8 +181,7 @@ def mean(zones: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
             flat = {k: v for k, v in zone_.get(method, {}).items() if isinstance(v, float)}
             by_lead = zone_.get(method, {}).get("coverage_by_lead", {})
             for name, value in (flat | {f"coverage_80_lead_{k}": v for k, v in by_lead.items()}).items():
-                if np.isfinite(value):
-                    figures.setdefault(name, []).append(value)
+                figures.setdefault(name, []).append(value)
         out[method] = {name: round(float(np.mean(v)), 2) for name, v in figures.items()}
     return out
 
@@ -196,7 +195,7 @@ def table(zones: dict[str, dict[str, Any]]) -> str:
         for method, m in methods.items():
             cover = m.get("coverage_by_lead") or {k: m.get(f"coverage_80_lead_{k}") for k in BANDS}
             band = "  ".join(f"{v:5.1f}" for v in cover.values() if v is not None)
-            shares = "".join(f"{m.get(w, float('nan')):8.1f}" for w in WINDOWS)
+            shares = "".join(f"{'-':>8}" if m.get(w) is None else f"{m[w]:8.1f}" for w in WINDOWS)
             lines.append(f"{name:14}{method:12}{shares}{m.get('mape_24', float('nan')):8.2f}   {band}".rstrip())
     return "\n".join(lines)
 
@@ -222,8 +221,9 @@ def figures(zones: dict[str, Any], with_issue: dict[str, Any]) -> dict[str, floa
         if cover:
             out |= {"coverage_lowest": min(cover), "coverage_highest": max(cover)}
         if all("yesterday" in z for z in zones.values()):
-            beaten = [all(z["ours"][w] > z["yesterday"][w] for w in WINDOWS) for z in zones.values()]
-            out["beats_yesterday_percent"] = 100.0 * float(np.mean(beaten))
+            pairs = [[(z["ours"][w], z["yesterday"][w]) for w in WINDOWS] for z in zones.values()]
+            beaten = [all(a > b for a, b in pair) for pair in pairs if None not in sum(pair, ())]
+            out |= {"beats_yesterday_percent": 100.0 * float(np.mean(beaten))} if beaten else {}
     if with_issue:
         m = mean(with_issue)
         out["blend_gain_12h_48h"] = round(m["blend"]["kept_12h_48h"] - m["published"]["kept_12h_48h"], 2)

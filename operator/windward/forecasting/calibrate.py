@@ -35,10 +35,10 @@ class Record:
     Attributes:
         first: index of the first unknown hour of the first origin.
         paths: (m, LEADS) forecasts on the log scale, of the newest origins only: those whose errors are still awaited.
-        told: (m, k, BLOCKS) quantiles of the error as told with them; NaN before the first were known.
+        told: (t, k, LEADS) quantiles of the error as told with the newest t of them; t = 0 before the first are known.
         count: origins seen in all; the newest m of them are kept.
         quantiles: (k, BLOCKS) now, in units of `size`; None before the first are known.
-        size: (BLOCKS,) mean absolute error of late, on the log scale: a band widens and narrows as a whole with it.
+        size: (LEADS,) mean absolute error of late, on the log scale: a band widens and narrows as a whole with it.
     """
 
     first: int
@@ -50,8 +50,8 @@ class Record:
 
     @classmethod
     def begin(cls, first: int) -> Record:
-        told = np.empty((0, len(LEVELS), BLOCKS))
-        return cls(first, np.empty((0, LEADS)), told, 0, None, np.zeros(BLOCKS))
+        told = np.empty((0, len(LEVELS), LEADS))
+        return cls(first, np.empty((0, LEADS)), told, 0, None, np.zeros(LEADS))
 
     @property
     def next_origin(self) -> int:
@@ -61,16 +61,16 @@ class Record:
         """With the forecasts of the next origins, (n, LEADS), in time order; no hour beyond each origin is read.
 
         Returns:
-            The record, and the quantiles of the error as told at each of these origins (n, k, BLOCKS); None before
+            The record, and the quantiles of the error as told at each of these origins (n, k, LEADS); None before
             the first of them are known.
         """
         record = self
         told: list[Floats] = []
         for path in paths:
             record = record._one(past, path)
-            told.append(record.told[-1])
-        known = bool(told) and not bool(np.isnan(told[0]).any())
-        return record, np.stack(told) if known else None
+            if record.quantiles is not None:
+                told.append(record.told[-1])
+        return record, np.stack(told) if told and len(told) == len(paths) else None
 
     def _one(self, past: Past, path: Floats) -> Record:
         quantiles, size = self.quantiles, self.size
@@ -79,12 +79,16 @@ class Record:
             quantiles, size = self._first(past)
         elif quantiles is not None:
             quantiles, size = self._followed(past, quantiles, size)
-        told = np.full((len(LEVELS), BLOCKS), np.nan) if quantiles is None else np.sort(quantiles * size, axis=0)
-        keep = min(kept, (_WARM if quantiles is None else 0) + BLOCKS - 1) if kept else 0
+        told, keep = self.told, min(kept, BLOCKS - 1)
+        if quantiles is None:
+            keep = min(kept, _WARM + BLOCKS - 1)
+        else:
+            newest = np.repeat(np.sort(quantiles, axis=0), EVERY, axis=1) * size
+            told = np.concatenate([told[-(BLOCKS - 1) :], newest[None]])
         return replace(
             self,
             paths=np.concatenate([self.paths[kept - keep :], path[None]]),
-            told=np.concatenate([self.told[kept - keep :], told[None]]),
+            told=told,
             count=self.count + 1,
             quantiles=quantiles,
             size=size,
@@ -97,26 +101,20 @@ class Record:
         return np.asarray(past.x[target] - self.paths[len(self.paths) - back[:, None], lead], dtype=np.float64)
 
     def _first(self, past: Past) -> tuple[Floats, Floats]:
-        blocks = np.arange(BLOCKS)
         back = np.arange(_WARM) + BLOCKS
         back = back[back <= len(self.paths)]
-        errors = np.stack([self._errors(past, back, np.full(len(back), b)).ravel() for b in blocks])
-        size = np.maximum(np.mean(np.abs(errors), axis=1), 1e-12)
-        return np.quantile(errors, LEVELS, axis=1) / size, size
+        errors = np.stack([self._errors(past, back, np.full(len(back), b)) for b in range(BLOCKS)])  # (b, n, EVERY)
+        size = np.maximum(np.mean(np.abs(errors), axis=1), 1e-12)  # (BLOCKS, EVERY)
+        relative = (errors / size[:, None, :]).reshape(BLOCKS, -1)
+        return np.quantile(relative, LEVELS, axis=1), size.ravel()
 
     def _followed(self, past: Past, quantiles: Floats, size: Floats) -> tuple[Floats, Floats]:
-        told = self.told[
-            len(self.told) - _DELAY, :, np.arange(BLOCKS)
-        ].T  # (k, BLOCKS), as issued with what is now known
-        block = np.flatnonzero(~np.isnan(told[0]))
+        block = np.flatnonzero(len(self.told) >= _DELAY)  # what was told with them, and is now known in full
+        leads = np.arange(LEADS).reshape(BLOCKS, EVERY)[block]
+        told = self.told[len(self.told) - _DELAY[block, None], :, leads]  # (n, EVERY, k)
         error = self._errors(past, _DELAY[block], block)  # (n, EVERY)
-        below = np.mean(error[None] <= told[:, block, None], axis=2)
-        moved, grown = quantiles.copy(), size.copy()
+        below = np.mean(error[:, :, None] <= told, axis=1).T  # (k, n)
+        moved, grown = quantiles.copy(), size.reshape(BLOCKS, EVERY).copy()
         moved[:, block] += _RATE[block] * (np.array(LEVELS)[:, None] - below)
-        grown[block] += _FORGET * (np.mean(np.abs(error), axis=1) - size[block])
-        return moved, grown
-
-
-def smooth(quantiles: Floats) -> Floats:
-    """From blocks of leads to leads: (..., k, BLOCKS) to (..., k, LEADS)."""
-    return np.repeat(quantiles, EVERY, axis=-1)
+        grown[block] += _FORGET * (np.abs(error) - grown[block])
+        return moved, grown.ravel()

@@ -20,7 +20,7 @@ from windward.domain.clock import utc
 from windward.domain.quantiles import Quantiles
 from windward.domain.series import Floats, Kind, MixedKinds, Quality, Series
 from windward.forecasting import analog
-from windward.forecasting.calibrate import EVERY, LEVELS, Record, smooth
+from windward.forecasting.calibrate import EVERY, LEVELS, Record
 from windward.forecasting.past import (
     DAY,
     FIRST_ORIGIN,
@@ -201,7 +201,7 @@ class Model:
             return None
         noted = np.arange(self.learnt, int(np.max(origins)) + 1, EVERY)
         _, told = self.record.noted(past, self._paths(past, noted))
-        return None if told is None else smooth(told[(origins - self.learnt) // EVERY]).transpose(1, 0, 2)
+        return None if told is None else told[(origins - self.learnt) // EVERY].transpose(1, 0, 2)
 
     def _unlogged(self, path: Floats, told: Floats | None) -> tuple[Floats, Floats | None]:
         """From the log scale to g/kWh: the path, and its quantiles."""

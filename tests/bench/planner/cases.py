@@ -112,13 +112,15 @@ def _against_mip(s: Settings, fleets: list[tuple[str, Made]], budget: Budget) ->
         mip = cached(made.instance, whole=True, seconds=s.mip_s, folder=s.mip_cache)
         if mip is None:
             continue
+        if made.instance.size >= 1000:
+            budget = replace(budget, tries=min(budget.tries, 200_000))
         solve(made.instance, replace(budget, tries=10), compiled=s.compiled)
         answer, seconds = timed(
             min(3, s.runs),
             lambda m=made: solve(m.instance, budget, compiled=s.compiled),  # type: ignore[misc]
         )
         now = made.now_g.sum()
-        shares.append(_of_mip(now, answer.total_g, mip["found_g"]))
+        shares.append(0.0 if len(answer.late) else _of_mip(now, answer.total_g, mip["found_g"]))
         over += overuse(made.instance, answer)
         late += len(answer.late)
         slowest = max(slowest, seconds)

@@ -55,7 +55,8 @@ def show(case: str, figures: dict[str, Any], bounds: dict[str, Any]) -> None:
         said = ""
         if bound and isinstance(value, (int, float)):
             fine = value <= bound.get("at_most", value) and value >= bound.get("at_least", value)
-            said = f"  {'ok' if fine else 'OVER'} ({', '.join(f'{k} {v}' for k, v in bound.items() if k.startswith('at_'))})"
+            limits = ", ".join(f"{k} {v}" for k, v in bound.items() if k.startswith("at_"))
+            said = f"  {'ok' if fine else 'OVER'} ({limits})"
         print(f"  {case} {name}: {value}{said}", flush=True)
 
 
