@@ -6,7 +6,8 @@ from Windward's own forecaster (`grid.foreseen`). `period` names the **end** of 
     intensity = sum over fuels (generation x factor) / sum over fuels (generation)
 
 Factors: IPCC SRREN 2011, Annex II, medians, life-cycle. Storage (batteries, pumped hydro) moves energy and generates
-none: left out. `OTH` and unknown fuels have no factor: an hour in which they are above 10 % of generation is absent.
+none: left out. `OTH` and unknown fuels have no factor: an hour in which they are above 10 % of generation is absent,
+and so is one in which a usual fuel is not reported.
 Average, life-cycle, production.
 """
 
@@ -125,7 +126,7 @@ def _respondent(zone: str) -> str:
 
 def _intensities(zone: str, respondent: str, found: list[Row]) -> dict[float, object]:
     """Hour's end, epoch seconds -> g/kWh, or None where too much of the generation is of unknown kind."""
-    generation: dict[float, dict[str, float]] = {}
+    generation: dict[float, dict[str, float | None]] = {}
     for row in found:
         if row.get("respondent") != respondent:
             said = str(row.get("respondent"))[:64]
@@ -137,14 +138,18 @@ def _intensities(zone: str, respondent: str, found: list[Row]) -> dict[float, ob
         if fuel in fuels:
             raise ForecastInvalid(zone, InvalidReason.DOUBLED, f"{fuel} of one hour stands there twice")
         value = _megawatt_hours(zone, row.get("value"))
-        if value is not None:
-            fuels[fuel] = value
-    return {end: _intensity(fuels) for end, fuels in generation.items()}
+        fuels[fuel] = value
+    named = [f for fuels in generation.values() for f in fuels]
+    usual = {f for f in set(named) if named.count(f) > len(generation) / 2 and f not in STORAGE}
+    return {end: _intensity(fuels, usual) for end, fuels in generation.items()}
 
 
-def _intensity(fuels: Mapping[str, float]) -> float | None:
-    """g/kWh of one hour's generation; what a plant draws (negative) is no generation."""
-    burnt = {f: max(0.0, v) for f, v in fuels.items() if f not in STORAGE}
+def _intensity(fuels: Mapping[str, float | None], usual: set[str]) -> float | None:
+    """g/kWh of one hour's generation; what a plant draws (negative) is no generation. An hour that lacks a usual fuel
+    is absent: coal that was not reported yet is not wind."""
+    if any(fuels.get(f) is None for f in usual):
+        return None
+    burnt = {f: max(0.0, v) for f, v in fuels.items() if f not in STORAGE and v is not None}
     known = sum(v for f, v in burnt.items() if f in FACTORS_G_PER_KWH)
     total = sum(burnt.values())
     if known <= 0 or total - known > MOST_UNKNOWN * total:
