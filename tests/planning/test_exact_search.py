@@ -44,7 +44,7 @@ def brute_force(cost, n, overhead, pause_g, *, fresh, running):
 
 def cases():
     dice = np.random.default_rng(20261121)
-    for number in range(360):
+    for number in range(2000):
         regions = int(dice.integers(1, 4))
         slots = int(dice.integers(2, {1: 10, 2: 7, 3: 6}[regions]))
         n = int(dice.integers(1, slots + 1))

@@ -1,7 +1,7 @@
 """`plan`: the one function that decides where and when work runs.
 
-What cannot be helped comes first: work that runs, that was forced, that is due. What is free to choose is placed each by
-an exact search as if it were alone; where that needs more room than there is, all of it is placed together
+What cannot be helped comes first: work that runs, that was forced, that is due. What is free to choose is placed by an
+exact search, each as if it were alone; where that needs more room than there is, all of it is placed together
 (`together`), at prices that make each job pay for what it takes from the others.
 """
 

@@ -30,7 +30,7 @@ EXACT = 200  # jobs up to which every one is placed once more by exact search, o
 CHANGE_WORTH = 0.01  # share of a job's grams that another window than the planned one must save
 _TRIES = 1_000  # of search, for small fleets: half a second in numpy
 _FIRST = Budget(iterations=60, tries=_TRIES, restarts=4)
-_AGAIN = Budget(warm_iterations=20, theta=0.4, passes=25, polish=1, tries=_TRIES, restarts=4)
+_AGAIN = Budget(warm_iterations=20, theta=0.4, passes=25, polish=1, tries=60, restarts=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from windward import planning
 from windward.cluster import AttemptConflict, Cluster, ClusterError, Refused, Snapshot
 from windward.domain.clock import Clock
 from windward.domain.energy import EnergyInterval
-from windward.domain.fleet import Fleet, Region
+from windward.domain.fleet import Fleet, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Plan
@@ -39,7 +39,7 @@ from windward_api.greenregion import GreenRegion
 log = logging.getLogger(__name__)
 SETTLE_EVERY = timedelta(hours=1)
 LAST_WORDS = timedelta(seconds=15)
-REPLAN_EVERY_S = 900  # and whenever something changed
+REPLAN_EVERY = timedelta(minutes=15)  # and whenever something happened that was not planned
 
 Planner = Callable[[Fleet, Mapping[str, Forecast], datetime, Plan | None], Plan]
 
@@ -78,6 +78,32 @@ class _Memory:
     settled_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Grounds:
+    """What a plan rests on. That time passes, and that what was planned happens, changes none of it."""
+
+    world: tuple[object, ...]
+    jobs: Mapping[str, tuple[object, ...]]
+
+    def hold(self, before: _Grounds | None, plan: Plan, now: datetime) -> bool:
+        """Whether a plan made on `before` still stands on these. A job that ended about when it was planned to leaves
+        no room that the plan did not know of."""
+        if before is None or self.world != before.world or any(before.jobs.get(k) != v for k, v in self.jobs.items()):
+            return False
+        gone = [plan.jobs[k] for k in before.jobs if k not in self.jobs and k in plan.jobs]
+        return all(p.windows and p.windows[-1].end <= now + REPLAN_EVERY for p in gone)
+
+
+def _job_grounds(o: Observed, work: Work, plan: Plan | None, now: datetime) -> tuple[object, ...]:
+    """The job's work, its mishaps, and whether it is where the plan has it."""
+    mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
+    made = plan.jobs.get(o.key) if plan is not None else None
+    window = made.window_at(now) if made is not None else None
+    astray = work.running_in is not None and (window is None or window.region != work.running_in)
+    still = replace(work, remaining=timedelta(0), started=False, running_in=None)
+    return (still, mishaps, astray and work.running_in)
+
+
 @dataclass
 class Conductor:
     """See the module."""
@@ -88,7 +114,8 @@ class Conductor:
     clock: Clock
     planner: Planner = planning.plan
     previous: Plan | None = None
-    _planned_for: tuple[object, ...] = ()
+    replan_every: timedelta = REPLAN_EVERY
+    _planned_for: _Grounds | None = None
     _memory: dict[str, _Memory] = field(default_factory=dict)
 
     def cycle(self) -> Cycle:
@@ -131,16 +158,14 @@ class Conductor:
         forecasts: Mapping[str, Forecast],
         now: datetime,
     ) -> Plan:
-        """The plan as it stands, or a new one: each quarter of an hour, and when anything that it rests on changed.
-
-        That time passed is no such change: windows are points in time.
-        """
+        """The plan as it stands, or a new one: each quarter of an hour, and when anything that it rests on changed."""
         placed = [o for o in snapshot.jobs if _to_be_placed(o)]
         work = tuple(work_of(o, now) for o in placed)
-        known = tuple((z, f.vintage, f.freshness) for z, f in sorted(forecasts.items()))
-        still = tuple(replace(w, remaining=timedelta(0)) for w in work)
-        grounds = (now.timestamp() // REPLAN_EVERY_S, still, regions, known)
-        if self.previous is None or grounds != self._planned_for:
+        tick = int(now.timestamp() // self.replan_every.total_seconds())
+        world = (tick, regions, tuple((z, f.vintage, f.freshness) for z, f in sorted(forecasts.items())))
+        jobs = {o.key: _job_grounds(o, w, self.previous, now) for o, w in zip(placed, work, strict=True)}
+        grounds = _Grounds(world, jobs)
+        if self.previous is None or not grounds.hold(self._planned_for, self.previous, now):
             series = {z: f.series for z, f in forecasts.items() if f.series is not None}
             spent = [self._spent_g(o, accounts[o.key], regions, series, now) for o in placed]
             fleet = Fleet(tuple(replace(w, spent_g=g) for w, g in zip(work, spent, strict=True)), regions)

@@ -98,7 +98,7 @@ class _Year:
         self.zones = sorted({r.spec.grid_zone for r in regions})
         ahead = Ahead(provider)
         self.grid = Grid(provider, Kept(), every=timedelta(minutes=50), dice=random.Random(1), ahead=ahead)  # noqa: S311
-        self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock, planner=policy.make())
+        self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step)
         self.moves = 0
         self.cycles = 0
 

@@ -69,8 +69,9 @@ def _soft_py(x: Any, j: int, used: Any, mu: Any, penalty: Any, total: Any) -> An
             price = 0.0
             for q in range(used.shape[0]):
                 u = x.units[i, q]
-                over = max(0.0, used[q, r, a + k] + u - x.cap[q, r, a + k])
-                price += u * mu[q, r, a + k] + penalty[q] * over
+                if u > 0.0:
+                    over = max(0.0, used[q, r, a + k] + u - x.cap[q, r, a + k])
+                    price += u * mu[q, r, a + k] + penalty[q] * over
             total[k + 1] = total[k] + price
         for k in range(width):
             cost = x.grams[c + k] + (total[k + n] - total[k])
@@ -162,8 +163,20 @@ def _cost_py(x: Any, lane: Any, start: Any, miss_g: float) -> float:
     return total
 
 
-def _goal_py(x: Any, d: Any) -> int:
-    seed = int(d[0] * (len(x.lanes) - 1))
+def _seed_py(x: Any, lane: Any, d: Any) -> int:
+    size = len(lane)
+    seed = int(d[0] * size)
+    if 0.1 <= d[1] <= 0.9:
+        return seed
+    for step in range(size):
+        j = (seed + step) % size
+        if lane[j] < 0:
+            return j
+    return seed
+
+
+def _goal_py(x: Any, lane: Any, d: Any) -> int:
+    seed = _seed(x, lane, d)
     first = x.cells[x.lanes[seed]]
     cells = x.cells[x.lanes[seed + 1]] - first
     best = first + int(d[6] * cells)
@@ -189,20 +202,12 @@ def _forced_py(x: Any, j: int, goal: int, used: Any) -> Any:
     return i, start
 
 
-def _victims_py(
-    x: Any, order: Any, rank: Any, lane: Any, start: Any, d: Any, out: Any, goal: int
-) -> int:
+def _victims_py(x: Any, order: Any, rank: Any, lane: Any, start: Any, d: Any, out: Any, goal: int) -> int:
     size = len(lane)
     most = (len(d) - 6) // 2
-    seed = int(d[0] * size)
+    seed = _seed(x, lane, d)
     if goal >= 0:
-        return int(_in_the_way(x, seed, goal, lane, start, d, most, out))
-    if d[1] > 0.9:
-        for step in range(size):
-            j = (seed + step) % size
-            if lane[j] < 0:
-                seed = j
-                break
+        return int(_in_the_way(x, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2, out))
     k = 2 + int(d[2] * d[2] * (most - 1))
     reach = 6 * k + 6
     end = 0
@@ -282,7 +287,7 @@ def _ruin_py(
     behind = _cost(x, lane, start, miss_g) - _cost(x, best_lane, best_start, miss_g)
     for row in range(draws.shape[0]):
         d = draws[row]
-        goal = _goal(x, d) if d[1] < EJECT else -1
+        goal = _goal(x, lane, d) if d[1] < EJECT else -1
         count = _victims(x, order, rank, lane, start, d, out, goal)
         before, after = 0.0, 0.0
         for n in range(count):
@@ -332,6 +337,7 @@ _route = _compile(_route_py)
 _polish = _compile(_polish_py)
 _cell = _compile(_cell_py)
 _cost = _compile(_cost_py)
+_seed = _compile(_seed_py)
 _goal = _compile(_goal_py)
 _forced = _compile(_forced_py)
 _in_the_way = _compile(_in_the_way_py)

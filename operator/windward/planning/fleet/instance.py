@@ -8,7 +8,6 @@ below compares one number. Regions and slots are indices; the caller knows their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -103,6 +102,16 @@ class Instance:
         columns = (self.lanes, self.region, self.first, self.width, self.slots, self.cells)
         lanes, region, first, width, slots, cells = (c.tolist() for c in columns)
         return lanes, region, first, width, slots, cells
+
+    @cached_property
+    def roof(self) -> Floats:
+        """(Q, R, T) capacity with what rounding may add."""
+        return np.asarray(self.cap + EVEN)
+
+    @cached_property
+    def needs(self) -> list[list[tuple[int, float]]]:
+        """(L,) the resources that a lane holds anything of, with its units."""
+        return [[(q, u) for q, u in enumerate(row) if u > 0.0] for row in self.units.tolist()]
 
     def of(self, jobs: Ints, cap: Floats) -> Instance:
         """Some of the jobs, with other capacities."""
@@ -208,7 +217,3 @@ def prefix(rows: Floats) -> Floats:
 def scattered(count: int, want: int, seed: int) -> Ints:
     """`want` of `count` jobs, drawn without return, in order."""
     return np.sort(np.random.default_rng(seed).permutation(count)[:want]).astype(np.int64)
-
-
-def joined(parts: Sequence[Ints]) -> Ints:
-    return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, np.int64)

@@ -44,8 +44,7 @@ def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Fl
         span = slice(a, a + width - 1 + n)
         total = np.zeros((k, width + n))
         price = total[:, 1:]
-        for q in range(used.shape[0]):
-            u = fleet.units[i, q]
+        for q, u in fleet.needs[i]:
             over = used[q, rows, span] + u
             over -= fleet.cap[q, rows, span]
             np.maximum(over, 0.0, out=over)
@@ -65,17 +64,16 @@ def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Fl
 def cheapest_hard(fleet: Instance, j: int, used: Floats, prices: Floats, scale: float) -> tuple[int, int]:
     """Job j's cheapest start that fits, with `scale` of the prices (prefix sums); (-1, -1) where nothing does."""
     best, lane, start = np.inf, -1, -1
+    roof = fleet.roof
     for i, k, rows, a, n, width, grams in _blocks(fleet, j):
         span = slice(a, a + width - 1 + n)
         full = np.zeros((k, width - 1 + n), dtype=bool)
         cost = grams
-        for q in range(used.shape[0]):
-            u = fleet.units[i, q]
-            if u > 0.0:
-                full |= used[q, rows, span] + u > fleet.cap[q, rows, span] + EVEN
-                if scale > 0.0:
-                    price = prices[q, rows, a : a + width + n]
-                    cost = cost + scale * u * (price[:, n:] - price[:, :width])
+        for q, u in fleet.needs[i]:
+            full |= used[q, rows, span] + u > roof[q, rows, span]
+            if scale > 0.0:
+                price = prices[q, rows, a : a + width + n]
+                cost = cost + scale * u * (price[:, n:] - price[:, :width])
         count = np.zeros((k, width + n), dtype=np.int32)
         np.add.accumulate(full, axis=1, dtype=np.int32, out=count[:, 1:])
         cost = np.where(count[:, n:] == count[:, :width], cost, np.inf)
@@ -101,9 +99,9 @@ def _blocks(fleet: Instance, j: int) -> Iterator[tuple[int, int, slice | Ints, i
 def hold(fleet: Instance, lane: int, start: int, used: Floats, sign: float) -> None:
     """Take (+1) or give back (-1) what a lane holds from `start` on."""
     _, region, _, _, slots, _ = fleet.plain
-    r, n = region[lane], slots[lane]
-    for q in range(used.shape[0]):
-        used[q, r, start : start + n] += sign * fleet.units[lane, q]
+    r, end = region[lane], start + slots[lane]
+    for q, u in fleet.needs[lane]:
+        used[q, r, start:end] += sign * u
 
 
 def overfull(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
@@ -178,11 +176,11 @@ def ruin(
     behind = _cost(fleet, lane, start, miss_g) - _cost(fleet, best_lane, best_start, miss_g)
     for row in range(draws.shape[0]):
         d = draws[row]
-        goal = _goal(fleet, d) if d[1] < EJECT else -1
+        goal = _goal(fleet, lane, d) if d[1] < EJECT else -1
         out = _victims(fleet, order, rank, lane, start, d, goal)
         old = [(int(lane[j]), int(start[j])) for j in out]
         before = 0.0
-        for j, (i, s) in zip(out, old, strict=True):
+        for i, s in old:
             if i >= 0:
                 hold(fleet, i, s, used, -1.0)
                 before += fleet.grams[fleet.cells[i] + s - fleet.first[i]]
@@ -224,9 +222,21 @@ def _cost(fleet: Instance, lane: Ints, start: Ints, miss_g: float) -> float:
     return total
 
 
-def _goal(fleet: Instance, d: Floats) -> int:
-    """A start of a drawn job for which others are to make way: the cheapest of a few draws."""
+def _seed(fleet: Instance, lane: Ints, d: Floats) -> int:
+    """The job that a try is about; in a fifth of the tries one that has no place, if there is any."""
     seed = int(d[0] * fleet.size)
+    if 0.1 <= d[1] <= 0.9:
+        return seed
+    for step in range(fleet.size):
+        j = (seed + step) % fleet.size
+        if lane[j] < 0:
+            return j
+    return seed
+
+
+def _goal(fleet: Instance, lane: Ints, d: Floats) -> int:
+    """A start of the job for which others are to make way: the cheapest of a few draws."""
+    seed = _seed(fleet, lane, d)
     first, cells = int(fleet.starts[seed]), int(fleet.starts[seed + 1] - fleet.starts[seed])
     best = first + int(d[6] * cells)
     for n in range(int(d[2] * 4.0)):
@@ -250,20 +260,12 @@ def _forced(fleet: Instance, j: int, goal: int, used: Floats) -> tuple[int, int]
     return i, start
 
 
-def _victims(
-    fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, d: Floats, goal: int
-) -> list[int]:
+def _victims(fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, d: Floats, goal: int) -> list[int]:
     """A job, and who stands in its way: in the goal drawn for it, or near it in time."""
     most = (len(d) - 6) // 2
-    seed = int(d[0] * fleet.size)
+    seed = _seed(fleet, lane, d)
     if goal >= 0:
-        return _in_the_way(fleet, seed, goal, lane, start, d, most)
-    if d[1] > 0.9:  # one that has no place, if there is any
-        for step in range(fleet.size):
-            j = (seed + step) % fleet.size
-            if lane[j] < 0:
-                seed = j
-                break
+        return _in_the_way(fleet, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2)
     k = 2 + int(d[2] * d[2] * (most - 1))
     reach = 6 * k + 6
     lanes, end = range(int(fleet.lanes[seed]), int(fleet.lanes[seed + 1])), 0
@@ -286,9 +288,7 @@ def _victims(
     return out
 
 
-def _in_the_way(
-    fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, d: Floats, most: int
-) -> list[int]:
+def _in_the_way(fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, d: Floats, most: int) -> list[int]:
     """The job, and those that run where that start of it would; `most` at most."""
     i = int(fleet.lanes[seed])
     while fleet.cells[i + 1] <= best:

@@ -1,10 +1,10 @@
 """Search for fleets too small or too tight for prices to settle: restarts, then ruin and recreate.
 
 A few large jobs in little room are a packing problem: prices say what is worth having, not what fits together. Tries
-are counted, never seconds. One try takes out a handful of jobs that run near each other, puts them back one by one
-where they cost least (under prices, or for their own grams), and keeps the result if the grams fall, or rise less than a
-threshold that shrinks as the tries go on (threshold accepting; Dueck and Scheuer, J. Comput. Phys. 90, 1990; ruin and
-recreate: Schrimpf et al., J. Comput. Phys. 159, 2000).
+are counted, never seconds. One try takes out a handful of jobs that run near each other, or those that stand in the way
+of a drawn start of one job; it puts them back one by one where they cost least (under prices, or for their own grams)
+and keeps the result if the grams fall, or rise less than a threshold that shrinks as the tries go on (threshold
+accepting: Dueck and Scheuer, J. Comput. Phys. 90, 1990; ruin and recreate: Schrimpf et al., ibid. 159, 2000).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def improve(fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, tries:
 
 def _heat(share: float) -> float:
     """Threshold as a share of a job's grams."""
-    return float(0.02 * (1.0 - share) ** 2)
+    return float(0.3 * (1.0 - share) ** 3)
 
 
 def _score(fleet: Instance, at: Placement, miss_g: float) -> float:

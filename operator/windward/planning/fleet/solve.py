@@ -37,13 +37,13 @@ class Budget:
     penalty: float = 0.03
     passes: int = 60
     attempts: int = 3
-    polish: int = 2
+    polish: int = 1
     tries: int = 0
     restarts: int = 10
     seed: int = 0
 
 
-ROLLING = Budget(warm_iterations=20, theta=0.4, passes=25, polish=1)
+ROLLING = Budget(warm_iterations=20, theta=0.4, passes=25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,7 @@ def price(fleet: Instance, kernels: Kernels, budget: Budget, warm: Floats | None
     return ascend(fleet, kernels, budget.warm_iterations, theta=budget.theta, warm=warm)
 
 
-def place(
-    fleet: Instance, kernels: Kernels, mu: Floats, budget: Budget, begin: Placement | None = None
-) -> Placement:
+def place(fleet: Instance, kernels: Kernels, mu: Floats, budget: Budget, begin: Placement | None = None) -> Placement:
     """Placement within capacity if it can be found, else the one that overuses least."""
     best: tuple[float, Placement] | None = None
     penalty = budget.penalty
