@@ -125,6 +125,13 @@ class GreenRegionStatus(Status):
     intensity_at: Instant | None = None
     source: Annotated[str | None, Field(description="Source and kind of the figure.")] = None
     forecast_age_seconds: int | None = None
+    forecast_error: Annotated[
+        str | None,
+        Field(description="Mean absolute error of the forecasts made a day ahead, over the last week, g/kWh."),
+    ] = None
+    forecast_band: Annotated[
+        str | None, Field(description="Where the intensity of a day from now lies with 80 % probability, g/kWh.")
+    ] = None
     running: Annotated[int | None, Field(description="Runs of GreenJobs in the region.")] = None
     conditions: tuple[Condition, ...] = ()
 

@@ -30,11 +30,13 @@ class Seen:
         series: to be planned with, from the period that contains the present.
         band: quantiles of the hours that are our own estimate, or None.
         detail: what is our own in it, for people; empty where nothing is.
+        past: what is measured, where it was asked for anyway.
     """
 
     series: Series
     band: Quantiles | None = None
     detail: str = ""
+    past: Series | None = None
 
 
 class Ahead:
@@ -56,7 +58,7 @@ class Ahead:
         past = self._learn(zone, now)
         made = self._models[zone].forecast(past, now, now + REACH)
         said = made.detail or "Forecast by Windward from the zone's own history."
-        return Seen(replace(made.series, issued_at=now, fetched_at=now), made.band, said)
+        return Seen(replace(made.series, issued_at=now, fetched_at=now), made.band, said, past)
 
     def beyond(self, issue: Series, now: datetime) -> Seen:
         """The provider's issue, and our own from its end on; the issue alone where that cannot be had."""
@@ -67,11 +69,8 @@ class Ahead:
             made = self._models[issue.zone].forecast(past, now, now + REACH)
             if made.method == "day-before" or made.series.start > issue.end:
                 return Seen(issue)
-            return Seen(
-                blend(issue, past, made.series),
-                made.band,
-                f"From {issue.end:%m-%d %H:%MZ} on it is Windward's forecast.",
-            )
+            said = f"From {issue.end:%m-%d %H:%MZ} on it is Windward's forecast."
+            return Seen(blend(issue, past, made.series), made.band, said, past)
         except (ProviderError, ValueError) as error:
             log.info("no forecast of our own for %s: %s", issue.zone, error)
             return Seen(issue)

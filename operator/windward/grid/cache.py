@@ -31,6 +31,7 @@ from windward.grid.port import (
     RateLimited,
     UnknownZone,
 )
+from windward.grid.skill import Skill
 from windward.grid.validate import is_flat
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class Grid:
         self._dice = dice or random.Random()  # noqa: S311  (jitter, no secret)
         self._lock = threading.Lock()  # guards the four below; never held over IO
         self._zones: dict[str, _Zone] = {}
+        self._skill: dict[str, Skill] = {}  # one thread a zone at a time
         self._asking: set[str] = set()
         self._known_past: set[str] = set()
         self._counters = dict.fromkeys(COUNTERS, 0)
@@ -227,6 +229,9 @@ class Grid:
                 series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
             self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, taken_at=now)
             self._counters["refreshed"] += 1
+        skill = self._skill.setdefault(zone, Skill())
+        skill.note(issue, now)
+        skill.judge(past if past is not None else seen.past if seen.past is not None else series, now)
 
     def _failed(self, zone: str, error: ProviderError, now: datetime) -> None:
         log.warning("%s", error)
@@ -325,7 +330,8 @@ class Grid:
         if is_flat(state.issue) and freshness.usable:
             detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
         detail = " ".join(x for x in (detail, state.own) if x)
-        return Forecast(zone, series, freshness, state.vintage, detail, state.band)
+        error = self._skill[zone].error_g_per_kwh if zone in self._skill else None
+        return Forecast(zone, series, freshness, state.vintage, detail, state.band, error)
 
     def _freshness(self, state: _Zone, series: Series, now: datetime) -> tuple[Freshness, str]:
         why = f" {state.error}" if state.error else ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from windward import __version__
+from windward.domain.forecast import band_at
 from windward.domain.observed import Finish
 from windward.grid.cache import Grid
 from windward.service.conductor import Cycle
@@ -28,6 +29,18 @@ class Metrics:
             registry=r,
         )
         self.age = Gauge("windward_forecast_age_seconds", "Age of the newest issue.", ["zone", "provider"], registry=r)
+        self.error = Gauge(
+            "windward_forecast_abs_error_grams_per_kwh",
+            "Mean absolute error of the forecasts made so much earlier, over the last week.",
+            ["zone", "provider", "lead"],
+            registry=r,
+        )
+        self.band = Gauge(
+            "windward_forecast_band_grams_per_kwh",
+            "Quantile of the intensity so much later, where it is our own forecast.",
+            ["zone", "provider", "lead", "quantile"],
+            registry=r,
+        )
         self.jobs = Gauge("windward_jobs", "GreenJobs by state.", ["namespace", "state"], registry=r)
         self.energy = Counter(
             "windward_job_energy_joules", "Energy of ended jobs, before PUE.", ["namespace", "method"], registry=r
@@ -78,6 +91,12 @@ class Metrics:
                 value = f.series.at(datetime.fromtimestamp(index, cycle.at.tzinfo))
                 if value is not None:
                     (self.forecast.labels(*names, lead) if lead else self.intensity.labels(*names)).set(value)
+            if f.error_g_per_kwh is not None:
+                self.error.labels(zone, f.series.source, "24h").set(f.error_g_per_kwh)
+            for hours in (6, 24, 72):
+                span = band_at(f, cycle.at + timedelta(hours=hours))
+                for quantile, value in zip(("0.1", "0.9"), span or (), strict=False):
+                    self.band.labels(zone, f.series.source, f"{hours}h", quantile).set(value)
             age = f.age(cycle.at)
             if age is not None:
                 self.age.labels(zone, f.series.source).set(max(0.0, age.total_seconds()))

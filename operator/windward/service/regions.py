@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from windward.cluster import Cluster, Snapshot
 from windward.domain.fleet import OnSite, Region
-from windward.domain.forecast import Forecast
+from windward.domain.forecast import Forecast, band_at
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 from windward_api.meta import Condition, transition
 
@@ -24,6 +24,15 @@ def regions_of(objects: Sequence[GreenRegion]) -> dict[str, Region]:
         )
         for o in objects
     }
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0f}"
+
+
+def _band(forecast: Forecast | None, hour: datetime) -> str | None:
+    span = band_at(forecast, hour + timedelta(hours=24)) if forecast is not None else None
+    return None if span is None else f"{span[0]:.0f}-{span[1]:.0f}"
 
 
 def _on_site(region: GreenRegion) -> OnSite | None:
@@ -69,6 +78,8 @@ def _status(region: GreenRegion, forecast: Forecast | None, running: int, now: d
         source=f"{series.source}, {series.kind}" if series is not None else None,
         # To the hour: a status that changes every second would be written every second.
         forecast_age_seconds=None if age is None else 3600 * int(age / timedelta(hours=1)),
+        forecast_error=_rounded(forecast.error_g_per_kwh) if forecast is not None else None,
+        forecast_band=_band(forecast, hour),
         running=running,
         conditions=transition(region.status.conditions, (condition,), now),
     )
