@@ -23,13 +23,14 @@ from windward.domain.run import Phase, Run
 from windward.domain.series import Series
 from windward.grid.cache import Grid
 from windward.grid.port import ProviderError
+from windward.ledger import codec
 from windward.ledger.port import Ledger, LedgerError
 from windward.lifecycle.accounting import Account, account, energy_of_run
 from windward.lifecycle.decide import decide, retry_at
 from windward.lifecycle.events import events_of
 from windward.lifecycle.receipt import receipt_of
 from windward.lifecycle.status import Context, refused, status_of
-from windward.lifecycle.work import power_w, work_of
+from windward.lifecycle.work import power_w, progress_of, work_of
 from windward.service.crons import tend_crons
 from windward.service.planned import lengthened, plan_body
 from windward.service.regions import regions_of, tend_regions
@@ -213,6 +214,8 @@ class Conductor:
         if not observed.runs or (observed.ended and observed.job.status.accounting.settled):
             return None
         memory = self._memory[observed.uid]
+        if not memory.rows and all(r.phase.live for r in observed.runs) and len(observed.runs) == observed.attempt:
+            return None  # nothing ended yet
         try:
             if memory.rows is None:
                 memory.rows = self.ledger.energy(observed.uid)
@@ -276,7 +279,7 @@ class Conductor:
         self.ledger.record_receipt(
             meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo="demo" in body
         )
-        return made, self.ledger.receipt_history(meta.uid)[-1].sha256
+        return made, codec.sha256(codec.canonical(body))
 
     @staticmethod
     def _home_zone(observed: Observed, regions: Mapping[str, Region]) -> set[str]:
@@ -325,7 +328,8 @@ class _Turn:
         """Decide, act, book, tell."""
         c, observed = self.conductor, self.observed
         actions = decide(observed, self.plan, now)
-        if not actions and self._nothing_new(now):
+        grounds = self._grounds(now)
+        if not actions and not observed.ended and self.memory.told_for == grounds:
             return ()
         if self._waits_after_refusal(now):
             actions = [a for a in actions if not isinstance(a, CreateRun)]
@@ -351,23 +355,23 @@ class _Turn:
             self._note(actions, now)
         if status != observed.job.status:
             c.cluster.write_status(job, status, events)
-        self.memory.told_for = () if actions else self._grounds()
+        self.memory.told_for = () if actions else (*grounds[:-1], status)
         return tuple(actions)
 
     @property
     def memory(self) -> _Memory:
         return self.conductor._memory.setdefault(self.observed.uid, _Memory())
 
-    def _grounds(self) -> tuple[object, ...]:
-        """All that a status rests on, but the time."""
+    def _grounds(self, now: datetime) -> tuple[object, ...]:
+        """All that a status rests on, and last the status that stands: equal grounds, equal status."""
+        o = self.observed
+        meta = o.job.metadata
+        said = (meta.generation, meta.deletion_timestamp, tuple(sorted(meta.annotations.items())))
         known = tuple((f.vintage, f.freshness) for f in self._known().values())
-        return (self.observed, self.plan, known, self.memory.refusal)
-
-    def _nothing_new(self, now: datetime) -> bool:
-        """Whether the status that was written last says all there is to say: nothing runs, nothing changed, and the
-        only thing that time alone changes, a missed finish-by, is not at hand."""
-        waits = not self.observed.live and not self.observed.ended and now <= self.observed.job.finish_by()
-        return waits and self.memory.told_for == self._grounds()
+        runs = tuple(replace(r, progress=None) for r in o.runs)
+        passed = (int(20 * progress_of(o, now) + 1e-9), now > o.job.finish_by())
+        told = _as_told(self.plan, bool(o.live))
+        return (said, runs, passed, told, known, self.memory.refusal, self.account, o.job.status)
 
     def _create(self, action: CreateRun, now: datetime) -> GreenJob:
         """First the number, with a precondition; then the child. A refusal is told, and tried again later."""
@@ -425,6 +429,23 @@ class _Turn:
         }
         kind = type(actions[0]).__name__ if actions else "Planned"
         self.conductor.ledger.record_decision(meta.uid, meta.namespace, meta.name, now, kind, body)
+
+
+def _as_told(plan: JobPlan | None, live: bool) -> tuple[object, ...]:
+    """What a status says of a plan. Of a live run the window begins anew at every look, and the latest start moves with
+    what is done: both are left out."""
+    if plan is None:
+        return ()
+    windows = [(w.region, w.start, w.end, _rough(w.emissions_g)) for w in plan.windows]
+    if live and windows:
+        windows[0] = (windows[0][0], windows[0][2], windows[0][2], "")
+    latest = None if live else plan.latest_start
+    grams = (_rough(plan.emissions_g), _rough(plan.run_now_g), latest, plan.feasible)
+    return (plan.reason, plan.explanation, tuple(windows), grams, plan.vintages, plan.demo)
+
+
+def _rough(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _to_be_placed(o: Observed) -> bool:
