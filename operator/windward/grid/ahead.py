@@ -10,6 +10,8 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
 from windward.forecasting import Model, blend
@@ -58,7 +60,7 @@ class Ahead:
         past = self._learn(zone, now)
         made = self._models[zone].forecast(past, now, now + REACH)
         said = made.detail or "Forecast by Windward from the zone's own history."
-        return Seen(replace(made.series, issued_at=now, fetched_at=now), made.band, said, past)
+        return Seen(replace(_rounded(made.series), issued_at=now, fetched_at=now), made.band, said, past)
 
     def beyond(self, issue: Series, now: datetime) -> Seen:
         """The provider's issue, and our own from its end on; the issue alone where that cannot be had."""
@@ -70,7 +72,7 @@ class Ahead:
             if made.method == "day-before" or made.series.start > issue.end:
                 return Seen(issue)
             said = f"From {issue.end:%m-%d %H:%MZ} on it is Windward's forecast."
-            return Seen(blend(issue, past, made.series), made.band, said, past)
+            return Seen(_rounded(blend(issue, past, made.series)), made.band, said, past)
         except (ProviderError, ValueError) as error:
             log.info("no forecast of our own for %s: %s", issue.zone, error)
             return Seen(issue)
@@ -88,3 +90,8 @@ class Ahead:
             self._models[zone] = Model.of(past) if model is None else model.learn(past)
             self._past[zone], self._asked[zone] = past, now
         return past
+
+
+def _rounded(series: Series) -> Series:
+    """To a hundredth of a gram: more digits say nothing and treble the archive."""
+    return replace(series, intensity_g_per_kwh=np.round(series.intensity_g_per_kwh, 2))

@@ -329,7 +329,9 @@ class Grid:
         freshness, detail = self._freshness(state, series, now)
         if is_flat(state.issue) and freshness.usable:
             detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
-        detail = " ".join(x for x in (detail, state.own) if x)
+        other = series.kind != self._provider.kind
+        kind = f"Declared fallback: it counts {series.kind}, not {self._provider.kind}." if other else ""
+        detail = " ".join(x for x in (detail, kind, state.own) if x)
         error = self._skill[zone].error_g_per_kwh if zone in self._skill else None
         return Forecast(zone, series, freshness, state.vintage, detail, state.band, error)
 
