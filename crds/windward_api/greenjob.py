@@ -90,6 +90,15 @@ class Policy(Words):
             description="Without a usable forecast: RunNow, or RunAtLatest (wait for one until the latest safe start)."
         ),
     ] = Fallback.RUN_NOW
+    delay_grams_per_hour: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="What having the result an hour sooner is worth, in grams: it waits only while an hour of "
+            "waiting saves more. Never counted as emissions.",
+        ),
+    ] = 0
 
 
 class Storage(Words):
@@ -114,12 +123,24 @@ class GreenJobSpec(Words):
     ] = None
     deadline: Annotated[Instant | None, Field(description="Finish by this time. Either this or completeWithin.")] = None
     duration: Annotated[Duration, Field(description="How long the work takes when nothing interrupts it.")]
+    duration_p90: Annotated[
+        Duration | None,
+        Field(description="How long it takes at most in nine of ten runs: it starts early enough for that."),
+    ] = None
     interruption: Annotated[Interruption, Field(description="Whether runs may be paused.")] = Interruption()
     suspend: Annotated[bool, Field(description="True pauses the job, or holds it before it starts, until false.")] = (
         False
     )
     placement: Annotated[Placement, Field(description="Where it may run.")]
     power: Annotated[Power | None, Field(description="What it draws; default 100 W, marked estimated.")] = None
+    priority: Annotated[
+        int,
+        Field(
+            ge=-1000,
+            le=1000,
+            description="Jobs of higher priority get their room first; lower ones what is left. What runs goes on.",
+        ),
+    ] = 0
     policy: Annotated[Policy, Field(description="What the planner weighs.")] = Policy()
     storage: Annotated[
         Storage | None,
@@ -158,6 +179,7 @@ HOME_NEEDED = (
 )
 HOME_KNOWN = "spec.placement.home: must be one of spec.placement.regions: add it there or name another"
 LONG_ENOUGH = "spec.duration: must not exceed spec.completeWithin: allow more time or state a shorter duration"
+P90_LONGER = "spec.durationP90: must not be shorter than spec.duration: state a longer one or remove it"
 OVERHEAD_USED = "spec.interruption.overhead: has no effect with policy Never: set policy: Checkpoint or remove it"
 
 SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
@@ -166,6 +188,7 @@ SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
     (lambda s: s.placement.home is None and len(s.placement.regions) > 1, HOME_NEEDED),
     (lambda s: s.placement.home is not None and s.placement.home not in s.placement.regions, HOME_KNOWN),
     (lambda s: s.complete_within is not None and s.duration > s.complete_within, LONG_ENOUGH),
+    (lambda s: s.duration_p90 is not None and s.duration_p90 < s.duration, P90_LONGER),
     (
         lambda s: s.interruption.policy == InterruptionPolicy.NEVER and s.interruption.overhead is not None,
         OVERHEAD_USED,

@@ -42,6 +42,12 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
             greenjob.OVERHEAD_USED,
             ".overhead",
         ),
+        Rule(
+            at,
+            f"!has(self.durationP90) || {_not_longer('self.duration', 'self.durationP90')}",
+            greenjob.P90_LONGER,
+            ".durationP90",
+        ),
         Rule(f"{at}.train.data", "has(self.corpus) != has(self.path)", workload.ONE_TEXT),
         Rule(
             f"{at}.infer.model",

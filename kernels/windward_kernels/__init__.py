@@ -12,32 +12,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from windward_kernels.attention import Causal, attention
-    from windward_kernels.fused import linear, rms_norm, rope, rope_table, swiglu
+    from windward_kernels.fused import linear, residual_rms_norm, rms_norm, rope, rope_table, swiglu
+    from windward_kernels.grouped import GroupedWeight, grouped_linear
     from windward_kernels.packed import packed_linear, paged_attention, quantise_rows
+    from windward_kernels.pages import Pages, kv_append, paged_decode, quantise_heads
+    from windward_kernels.ragged import BlockSparse, block_sparse_attention, ragged_attention
     from windward_kernels.registry import REGISTRY, Cost, FastPath, Op, device, op
     from windward_kernels.sampling import sample
 
 _HOMES = {
     "attention": ("Causal", "attention"),
-    "fused": ("linear", "rms_norm", "rope", "rope_table", "swiglu"),
+    "fused": ("linear", "residual_rms_norm", "rms_norm", "rope", "rope_table", "swiglu"),
+    "grouped": ("GroupedWeight", "grouped_linear"),
     "packed": ("packed_linear", "paged_attention", "quantise_rows"),
+    "pages": ("Pages", "kv_append", "paged_decode", "quantise_heads"),
+    "ragged": ("BlockSparse", "block_sparse_attention", "ragged_attention"),
     "registry": ("REGISTRY", "Cost", "FastPath", "Op", "device", "op"),
     "sampling": ("sample",),
 }
 
 __all__ = [
     "REGISTRY",
+    "BlockSparse",
     "Causal",
     "Cost",
     "FastPath",
+    "GroupedWeight",
     "Op",
+    "Pages",
     "attention",
+    "block_sparse_attention",
     "device",
+    "grouped_linear",
+    "kv_append",
     "linear",
     "op",
     "packed_linear",
     "paged_attention",
+    "paged_decode",
+    "quantise_heads",
     "quantise_rows",
+    "ragged_attention",
+    "residual_rms_norm",
     "rms_norm",
     "rope",
     "rope_table",
@@ -52,6 +68,10 @@ def __getattr__(name: str) -> Any:
     for home in _HOMES:  # all at once, so that REGISTRY is whole whoever asks for it
         module = importlib.import_module(f"{__name__}.{home}")
         globals().update({each: getattr(module, each) for each in _HOMES[home]})
+    from windward_kernels.registry import triton_here
+
+    if triton_here():  # decided once; elsewhere triton is never imported
+        importlib.import_module(f"{__name__}.triton")
     return globals()[name]
 
 

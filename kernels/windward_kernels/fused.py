@@ -31,6 +31,13 @@ def rms_norm_torch(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
 
 
+@op(cost=lambda x, residual, weight, eps: _elementwise(5, x, residual, weight, writes=2))
+def residual_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The new residual stream x + residual, and its `rms_norm`, in one pass over memory. (..., C) each."""
+    total = x + residual
+    return total, rms_norm.reference(total, weight, eps)
+
+
 def rope_table(positions: Tensor, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles, each (..., D/2), float32, for integer positions (...).
 

@@ -4,13 +4,15 @@ An `Op` is a reference in plain torch (the definition: short, slow, exact) and f
 within the op's tolerance; `tests/kernels` holds every path to that. The cost model gives the arithmetic and the
 memory traffic that the definition needs at least, whichever path runs: rooflines and energy attribution use it.
 
-The backend is chosen once, when the first op runs, by the device at hand. `WINDWARD_KERNELS=reference` forces the
+The backend is chosen once, when the first op runs, by the device at hand: a GPU; Triton's interpreter where
+TRITON_INTERPRET=1 asks for it (to test kernels without a GPU); else the CPU. `WINDWARD_KERNELS=reference` forces the
 references, to tell a wrong kernel from a wrong model.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 ENV_BACKEND = "WINDWARD_KERNELS"
+ENV_INTERPRET = "TRITON_INTERPRET"  # triton's own name; it reads it when it is imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,18 @@ DEFAULT_TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 
 
 @functools.cache
 def device() -> str:
-    """The device type whose paths run: `cuda`, `cpu`, or `reference` where the environment asks for it."""
+    """Whose paths run: `cuda`, `interpreter`, `cpu`, or `reference` where the environment asks for it."""
     asked = os.environ.get(ENV_BACKEND, "auto")
     if asked == "reference":
         return "reference"
     if asked != "auto":
         raise ValueError(f"{ENV_BACKEND}={asked!r} is not known; set auto or reference, or unset it")
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "interpreter" if os.environ.get(ENV_INTERPRET) == "1" else "cpu"
+
+
+def triton_here() -> bool:
+    """Whether Triton's paths are of use: a GPU, or its interpreter asked for, and the package installed."""
+    wanted = torch.cuda.is_available() or os.environ.get(ENV_INTERPRET) == "1"
+    return wanted and importlib.util.find_spec("triton") is not None

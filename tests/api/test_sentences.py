@@ -64,6 +64,7 @@ RULES = {
     "no home": ({"spec__placement__home": GONE}, greenjob.HOME_NEEDED),
     "foreign home": ({"spec__placement__home": "east"}, greenjob.HOME_KNOWN),
     "too long": ({"spec__duration": "13h"}, greenjob.LONG_ENOUGH),
+    "short p90": ({"spec__durationP90": "1h"}, greenjob.P90_LONGER),
     "idle overhead": ({"spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),
     "no text": ({"spec__template": GONE, "spec__train": TRAIN | {"data": {}}}, workload.ONE_TEXT),
     "two texts": (

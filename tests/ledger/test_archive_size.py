@@ -1,4 +1,4 @@
-"""The archive of a year of twenty zones stays small: what an hour of one zone takes, counted in bytes, not in seconds."""
+"""The archive of a year of twenty zones stays small: bytes of an hour of one zone, not seconds."""
 
 from datetime import UTC, datetime, timedelta
 

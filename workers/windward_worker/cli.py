@@ -1,4 +1,4 @@
-"""The worker's command line: `windward-worker exec | train | infer | measure`.
+"""The worker's command line: `windward-worker exec | train | infer | serve | measure | quantize | pareto`.
 
 torch is imported by the commands that need it, after the signal handlers stand: a pause that comes while libraries
 load is not lost.
@@ -18,6 +18,8 @@ from pydantic import BaseModel, ValidationError
 from windward_api.contract import Outcome, Progress, Report
 from windward_worker.control import PauseRequest, Refused, RunEnv, read_env, write_report
 from windward_worker.control.run import EXIT_REFUSED
+from windward_worker.quant.commands import COMMANDS, add_commands, run_command
+from windward_worker.serve.settings import add_arguments, settings_from
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -34,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=what)
         command.add_argument("--spec", required=True, help="the GreenJob's train or infer part, as JSON")
+    add_arguments(commands.add_parser("serve", help="answer over HTTP in OpenAI's words, until SIGTERM"))
+    add_commands(commands)
     return parser
 
 
@@ -79,6 +83,13 @@ def _run(arguments: argparse.Namespace, env: RunEnv, pause: PauseRequest) -> int
         from windward_worker.inference import infer
 
         return infer(wanted, env, pause)
+    if arguments.command == "serve":
+        settings = settings_from(arguments, os.environ)
+        from windward_worker.serve import serve
+
+        return serve(settings, env, pause)
+    if arguments.command in COMMANDS:
+        return run_command(arguments)
     from windward_api.workload import TrainSpec
 
     spec = _spec(TrainSpec, arguments.spec)
@@ -101,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(arguments, env, pause)
     except Refused as error:
         sys.stderr.write(f"windward-worker: {error}\n")
-        if env is not None and arguments.command != "measure":
+        if env is not None and arguments.command not in ("measure", *COMMANDS):
             failed = Report(outcome=Outcome.FAILED, progress=Progress(fraction=0), message=str(error)[:512])
             write_report(env.report_file, failed)
         return EXIT_REFUSED

@@ -168,8 +168,8 @@ def _row(o: Outcome, bound_g: float) -> list[str]:
     return [
         o.policy,
         text.grams(o.emissions_g),
-        f"{100 * o.saved_share:.1f} %",
-        "" if of_bound is None else f"{of_bound:.1f} %",
+        f"{round(100 * o.saved_share, 1) + 0.0:.1f} %",  # no minus before a zero
+        "" if of_bound is None else f"{round(of_bound, 1) + 0.0:.1f} %",
         f"{o.wait_mean_h:.1f} h",
         f"{o.wait_p95_h:.1f} h",
         str(o.missed),

@@ -58,13 +58,13 @@ def _bars(result: Result) -> str:
         a, b = sorted((x(0.0), x(v)))
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(o.policy)}</text>')
         parts.append(f'<rect x="{a:.1f}" y="{y}" width="{max(b - a, 1):.1f}" height="20" fill="{_colour(i)}"/>')
-        parts.append(f'<text x="{b + 6:.1f}" y="{y + 14}">{v:.1f} %</text>')
+        parts.append(f'<text x="{b + 6:.1f}" y="{y + 14}">{_percent(v)}</text>')
     height = 16 + len(shares) * _ROW
     parts.append(
         f'<line x1="{x(bound):.1f}" x2="{x(bound):.1f}" y1="0" y2="{height - 8}"  stroke="#1b1f24"'
         ' stroke-dasharray="4 3"/>'
     )
-    parts.append(f'<text x="{x(bound) + 4:.1f}" y="{height + 4}">possible: {bound:.1f} %</text>')
+    parts.append(f'<text x="{x(bound) + 4:.1f}" y="{height + 6}" text-anchor="end">possible: {bound:.1f} %</text>')
     return _svg(height + 12, parts)
 
 
@@ -77,7 +77,7 @@ def _months(result: Result) -> str:
     height, step = 220, (_WIDTH - 60 - 110) / max(1, len(months) - 1)
 
     def y(v: float) -> float:
-        return 12 + (high - v) / (high - low) * (height - 44)
+        return 20 + (high - v) / (high - low) * (height - 56)
 
     parts = [f'<line x1="50" x2="{_WIDTH - 110}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#bbb"/>']
     for v in (low, high):
@@ -97,8 +97,8 @@ def _months(result: Result) -> str:
 
 def _apart(y: float, taken: list[float]) -> float:
     """A place for a label near `y` that no other label holds."""
-    for shift in (0, 14, -14, 28, -28, 42, -42):
-        if all(abs(y + shift - t) >= 13 for t in taken):
+    for shift in (0, 14, -14, 28, -28, 42, -42, 56, 70):
+        if y + shift > 6 and all(abs(y + shift - t) >= 13 for t in taken):
             taken.append(y + shift)
             return y + shift
     return y
@@ -119,7 +119,7 @@ def _table(result: Result) -> str:
         cells = (
             f"{o.policy}: {o.what}",
             text.grams(o.emissions_g),
-            f"{100 * o.saved_share:.1f} %",
+            _percent(100 * o.saved_share),
             "" if share is None else f"{share:.1f} %",
             f"{o.wait_mean_h:.1f} h",
             f"{o.wait_p95_h:.1f} h",
@@ -130,6 +130,10 @@ def _table(result: Result) -> str:
         rows.append("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
     header = "".join(f"<th>{h}</th>" for h in head)
     return f"<table><tr>{header}</tr>{''.join(rows)}</table>"
+
+
+def _percent(value: float) -> str:
+    return f"{round(value, 1) + 0.0:.1f} %"  # no minus before a zero
 
 
 def _svg(height: float, parts: Sequence[str]) -> str:

@@ -100,6 +100,15 @@ class Work:
         margin: share of the duration kept in reserve before the finish-by time.
         asap: the user asked for an immediate start.
         spent_g: grams that its runs emitted so far.
+        levels: measured ways to run beside the declared one; one of them serves the whole job. Those with a demand of
+            their own are not weighed.
+        running_level: index of the level at which it runs now; None: as declared.
+        start_energy_wh: drawn once more at every start and resume, at the meter (loading, warming up).
+        move_energy_wh: drawn at every start away from home, at the meter there (fetching the data).
+        delay_g_per_hour: what an hour of waiting for its end is worth, in grams; never reported as emissions.
+        priority: higher ones are placed first; lower ones get what room is left.
+        duration_p90: running time of the whole job that nine runs in ten keep: the deadline is held for it, the grams
+            are those of `duration`.
     """
 
     key: str
@@ -121,11 +130,19 @@ class Work:
     margin: float = 0.05
     asap: bool = False
     spent_g: float = 0.0
+    levels: tuple[Level, ...] = ()
+    running_level: int | None = None
+    start_energy_wh: float = 0.0
+    move_energy_wh: float = 0.0
+    delay_g_per_hour: float = 0.0
+    priority: int = 0
+    duration_p90: timedelta | None = None
 
     @property
     def reserve(self) -> timedelta:
         """Time kept free before the finish-by for what no plan foresees: a slower node, one more resume."""
-        return max(self.duration * self.margin, self.overhead if self.interruptible else timedelta(0))
+        longer = (self.duration_p90 or self.duration) - self.duration
+        return max(self.duration * self.margin, self.overhead if self.interruptible else timedelta(0), longer)
 
     def latest_start(self) -> datetime:
         """When it must run without further pause to finish in time, whatever the carbon.
@@ -133,7 +150,8 @@ class Work:
         Absolute: it follows from the finish-by time alone and never slides with replanning.
         """
         resume = self.overhead if self.started and self.running_in is None else timedelta(0)
-        return self.finish_by - self.reserve - self.remaining - resume
+        speed = 1.0 if self.running_level is None else self.levels[self.running_level].speed
+        return self.finish_by - self.reserve - self.remaining / speed - resume
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class JobPlan:
         vintages: zone -> hash of the forecast issue it rests on.
         capacity_g: what the room that it holds is worth to the rest of the fleet, in grams; 0 where nothing competes.
             Never part of the emissions: emissions_g + capacity_g is what the planner compared.
+        level: index in the work's levels at which it runs; None: as declared.
     """
 
     key: str
@@ -87,6 +88,7 @@ class JobPlan:
     vintages: tuple[tuple[str, str], ...] = ()
     demo: bool = False
     capacity_g: float = 0.0
+    level: int | None = None
 
     @property
     def saved_g(self) -> float | None:

@@ -42,6 +42,9 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         margin=MARGIN,
         asap=observed.run_now,
         spent_g=spent_g,
+        delay_g_per_hour=float(spec.policy.delay_grams_per_hour),
+        priority=spec.priority,
+        duration_p90=spec.duration_p90,
     )
 
 

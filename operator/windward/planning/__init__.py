@@ -1,5 +1,6 @@
 """The planner: `plan(fleet, forecasts, now)` chooses regions and hours; pure, deterministic, the only one there is."""
 
+from windward.planning.fleet.kernels import prefer_compiled
 from windward.planning.planner import plan
 
-__all__ = ["plan"]
+__all__ = ["plan", "prefer_compiled"]

@@ -45,7 +45,7 @@ class Occupancy:
             fits &= self.peak(region, resource, starts, ends) + units <= bound + 1e-9
         return fits
 
-    def boundaries(self, region: str, demand: Mapping[str, float]) -> Floats:
+    def boundaries(self, region: str, demand: Collection[str]) -> Floats:
         """Times at which something that `demand` competes with begins or ends."""
         times = [self._levels(region, resource)[0][1:] for resource in demand]
         return np.concatenate(times) if times else np.zeros(0)

@@ -78,13 +78,15 @@ def best_pauses(
     overhead = int(np.ceil(work.overhead.total_seconds() / step - 1e-9))
     running = next((i for i, p in enumerate(places) if p.region.name == work.running_in), None)
     fresh = not work.started and running is None
-    grams, tables = _solve(cost, n, overhead, fresh=fresh, running=running, pause_g=pause_g)
+    late_g = work.delay_g_per_hour / 3600.0 * (times - first)  # of ending at each boundary
+    starts_g = np.array([p.start_g(times) for p in places])
+    grams, tables = _solve(_Costs(cost, starts_g, late_g, pause_g), n, overhead, fresh=fresh, running=running)
     if not np.isfinite(grams):
         return None
     segments = _trace(tables, n, overhead, fresh=fresh)
-    return _tidy(
-        [s for s in segments if s[2] > s[1]], places, times, earliest, n * step - work.remaining.total_seconds()
-    )
+    segments = [s for s in segments if s[2] > s[1]]
+    on = running is not None and segments[0][:2] == (running, 0)
+    return _tidy(segments, places, times, earliest, n * step - work.remaining.total_seconds(), on)
 
 
 def _slot_cost(at: Place, times: Floats, work: Work, occupancy: Occupancy) -> Floats:
@@ -98,9 +100,25 @@ def _slot_cost(at: Place, times: Floats, work: Work, occupancy: Occupancy) -> Fl
     return np.where(known, cost, np.inf)
 
 
-def _solve(
-    cost: Floats, n: int, overhead: int, *, fresh: bool, running: int | None, pause_g: float
-) -> tuple[float, _Tables]:
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    """Grams of the programme.
+
+    Attributes:
+        run: (R, T) of running through each slot; infinite where it may not.
+        start: (R, T + 1) of what a start or resume at each boundary draws.
+        late: (T + 1,) price of ending at each boundary.
+        pause: price on each pause.
+    """
+
+    run: Floats
+    start: Floats
+    late: Floats
+    pause: float
+
+
+def _solve(c: _Costs, n: int, overhead: int, *, fresh: bool, running: int | None) -> tuple[float, _Tables]:
+    cost = c.run
     regions, slots = cost.shape
     prefix = np.concatenate([np.zeros((regions, 1)), np.cumsum(np.where(np.isfinite(cost), cost, 0.0), axis=1)], axis=1)
     barred = np.concatenate([np.zeros((regions, 1)), np.cumsum(~np.isfinite(cost), axis=1)], axis=1)
@@ -112,15 +130,15 @@ def _solve(
         idle[0] = 0.0
     else:
         run[running, 0] = 0.0
-    price = np.full(n + 1, pause_g)
-    price[n] = 0.0  # the end is no pause
+    price = np.full(n + 1, c.pause)
     for t in range(slots + 1):
         if t > 0:
             run[:, 1:] = run[:, :-1] + cost[:, t - 1, None]
             run[:, 0] = np.inf
+        price[n] = c.late[t]  # the end is no pause
         _pause(t, idle, run, price, tables)
         idles[t % (overhead + 1)] = idle
-        _start(t, idles, run, tables, prefix, barred, overhead, fresh)
+        _start(t, idles, run, tables, prefix, barred, overhead, fresh, c.start)
     return float(idle[n]), tables
 
 
@@ -134,8 +152,9 @@ def _pause(t: int, idle: Floats, run: Floats, price: Floats, tables: _Tables) ->
 
 
 def _start(
-    t: int, idles: Floats, run: Floats, tables: _Tables, prefix: Floats, barred: Floats, overhead: int, fresh: bool
-) -> None:
+    t: int, idles: Floats, run: Floats, tables: _Tables, prefix: Floats, barred: Floats, overhead: int, fresh: bool,
+    start_g: Floats,
+) -> None:  # fmt: skip
     """Where starting (or having begun to resume `overhead` slots ago) is cheaper than running on, note it."""
     began = t - overhead
     if began >= 0:
@@ -143,15 +162,16 @@ def _start(
         for r in range(run.shape[0]):
             if barred[r, t] > barred[r, began]:
                 continue
-            cost = since + (prefix[r, t] - prefix[r, began])
+            cost = since + (prefix[r, t] - prefix[r, began] + start_g[r, began])
             if fresh:
                 cost[0] = np.inf  # nothing done yet: the free start below
             better = cost < run[r] * (1 - _EVEN)
             run[r][better] = cost[better]
             tables.resumed[r, t] = better
     if fresh:
-        better0 = idles[t % (overhead + 1)][0] < run[:, 0]
-        run[better0, 0] = idles[t % (overhead + 1)][0]
+        first = idles[t % (overhead + 1)][0] + start_g[:, t]
+        better0 = first < run[:, 0]
+        run[better0, 0] = first[better0]
         tables.resumed[better0, t, 0] = True
 
 
@@ -181,8 +201,12 @@ def _tidy(
     times: Floats,
     earliest: float,
     surplus_s: float,
+    on: bool,
 ) -> Candidate:
-    """Segments in seconds, none before `earliest`; the rounding of work to whole slots is given back at the end."""
+    """Segments in seconds, none before `earliest`; the rounding of work to whole slots is given back at the end.
+
+    `on`: the first segment goes on with what runs, and starts nothing.
+    """
     spans = [(places[r], float(times[a]), float(times[b])) for r, a, b in segments]
     at, start, end = spans[0]
     if start < earliest:
@@ -192,4 +216,6 @@ def _tidy(
     spans[-1] = (at, start, max(start, end - surplus_s))
     spans = [s for s in spans if s[2] > s[1]]
     grams = sum(p.grams(a, b) for p, a, b in spans)
-    return Candidate(tuple((p.region.name, a, b) for p, a, b in spans), grams)
+    begun = [(p, a) for p, a, _ in spans[on:] if p.start_kwh]
+    grams += sum(float(p.start_g(np.array([a]))[0]) for p, a in begun)
+    return Candidate(tuple((p.region.name, a, b) for p, a, b in spans), grams, spans[0][0].level)

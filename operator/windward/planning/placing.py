@@ -5,31 +5,50 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
 from windward.domain.fleet import Fleet, Work
 from windward.domain.forecast import Forecast
 from windward.domain.plan import Alternative, JobPlan, Reason, Window
+from windward.domain.series import Series
 from windward.planning import explain
 from windward.planning.occupancy import Occupancy
 from windward.planning.pauses import Surcharge, best_pauses
-from windward.planning.windows import Candidate, Place, best_window, place
+from windward.planning.windows import Ask, Candidate, Place, best_window, levels_of, place
 from windward_api.greenjob import Fallback
 
 _PAUSE_WORTH = 0.01  # share of the whole job's grams that a pause must save beside its own resume
 _WORTH_SAYING = 0.005  # a saving below this is called running now
+_ROUNDING_S = 1e-6  # what a datetime may be beside its epoch seconds
+
+
+def _covers(at: Place, start: float, end: float) -> bool:
+    """Whether all of it is known."""
+    edges = at.series.edges
+    return bool(edges[0] <= start + _ROUNDING_S and end <= edges[-1] + _ROUNDING_S)
 
 
 class Placing:
     """The placing of one piece of work."""
 
     def __init__(
-        self, work: Work, fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, occupancy: Occupancy
+        self,
+        work: Work,
+        fleet: Fleet,
+        forecasts: Mapping[str, Forecast],
+        now: datetime,
+        occupancy: Occupancy,
+        effective: Mapping[str, Series],
+        before: JobPlan | None = None,
     ) -> None:
+        self.effective, self.before = effective, before
+        self.found: list[Candidate | None] | None = None  # best windows, where they were sought for many at once
         self.work, self.fleet, self.forecasts, self.now, self.occupancy = work, fleet, forecasts, now, occupancy
         self.known = tuple(r for r in work.regions if r in fleet.regions)
-        self.places = tuple(self._places())
+        self.places = tuple(self._places())  # as declared
+        self.lanes = (*self.places, *(v for p in self.places for v in levels_of(work, p)))  # and at each level
         self.earliest = max(work.earliest, now).timestamp()
         self.latest_start = work.latest_start()
         self.latest_end = (work.finish_by - work.reserve).timestamp()
@@ -40,7 +59,7 @@ class Placing:
             region = self.fleet.regions[name]
             forecast = self.forecasts.get(region.zone)
             if forecast is not None and forecast.series is not None and forecast.freshness.usable:
-                out.append(place(self.work, region, forecast.series))
+                out.append(place(self.work, region, self.effective[name]))
         return out
 
     @property
@@ -95,6 +114,8 @@ class Placing:
         work = self.work
         if best is None:
             return self._without_windows(Reason.CAPACITY_FULL)
+        if self.before is not None and self._stands(self.before, best):
+            return self.before
         made = self._made(Reason.CLEANER_WINDOW, best, options, full=full, paid=paid)
         share = made.saved_share
         if not work.started and work.min_saving > 0 and share is not None and share < work.min_saving:
@@ -104,30 +125,56 @@ class Placing:
             return self._made(Reason.RUN_NOW, best, options, full=full, paid=paid)
         return made
 
+    def _stands(self, before: JobPlan, best: Candidate) -> bool:
+        """Whether the plan before says the same, on the same forecasts: then it is told again word for word, though
+        what it weighed against may cost a little more or less since."""
+        work = self.work
+        windows = tuple((w.region, w.start.timestamp(), w.end.timestamp()) for w in before.windows)
+        if before.reason is not Reason.CLEANER_WINDOW or work.started or work.spent_g or windows != best.segments:
+            return False
+        if (before.level, before.latest_start, before.vintages) != (best.level, self.latest_start, self._vintages()):
+            return False
+        grams, share = before.emissions_g, before.saved_share
+        if grams is None or abs(grams - best.grams) > 1e-9 * best.grams or (share or 0.0) < work.min_saving:
+            return False
+        weighed = {r for r, _, _ in windows} | {a.region for a in before.alternatives}
+        return weighed - {"several"} == set(work.regions)
+
     def stand(self, chosen: Candidate, options: list[Candidate]) -> JobPlan:
         """The plan of a choice as it is, however little it saves."""
         return self._made(Reason.CLEANER_WINDOW, chosen, options)
 
-    def length_s(self, region: str | None = None) -> float:
+    def length_s(self, region: str | None = None, speed: float = 1.0) -> float:
         """Length of one unbroken window, with the resume that it begins with."""
         work = self.work
         resume = work.started and (work.running_in is None or region not in (None, work.running_in))
-        return work.remaining.total_seconds() + (work.overhead.total_seconds() if resume else 0.0)
+        return work.remaining.total_seconds() / speed + (work.overhead.total_seconds() if resume else 0.0)
 
     def _windows(self) -> list[Candidate | None]:
         """The best unbroken window of each region; of work that runs: going on, first. Stopping is for `_pauses`."""
         if self.work.running_in is not None:
-            at = next((p for p in self.places if p.region.name == self.work.running_in), None)
-            end = self.earliest + self.length_s(self.work.running_in)
-            on = Candidate(((self.work.running_in, self.earliest, end),), at.grams(self.earliest, end)) if at else None
-            return [on]
-        return self.windows_of(self.places)
+            return [self._going_on()]
+        return self.found if self.found is not None else self.windows_of(self.lanes)
+
+    def _going_on(self) -> Candidate | None:
+        """Without a break, where it runs and as it runs."""
+        region, level = self.work.running_in, self.work.running_level
+        at = next((p for p in self.lanes if p.region.name == region and p.level == level), None)
+        if at is None:
+            return None
+        end = self.earliest + self.length_s(at.region.name, at.speed)
+        return Candidate(((at.region.name, self.earliest, end),), at.grams(self.earliest, end), level)
 
     def price_g(self, candidate: Candidate) -> float:
-        """What the pauses of a plan must save beside their resumes; stopping what runs now is a pause too."""
+        """The price on the wait, and what pauses must save beside their resumes; stopping what runs is one too."""
         region, start, _ = candidate.segments[0]
+        delay_g = 0.0
+        if self.work.delay_g_per_hour:
+            delay_g = self.work.delay_g_per_hour * (candidate.segments[-1][2] - self.earliest) / 3600.0
+        if len(candidate.segments) == 1 and self.work.running_in is None:
+            return delay_g
         stops = self.work.running_in is not None and (region != self.work.running_in or start > self.earliest)
-        return self._pause_g() * (len(candidate.segments) - 1 + stops)
+        return delay_g + self._pause_g() * (len(candidate.segments) - 1 + stops)
 
     def _pause_g(self) -> float:
         """A share of the whole job's grams at the mean of its cleanest region: minSavingPercent, and at least what
@@ -141,18 +188,25 @@ class Placing:
         work = self.work
         if not work.interruptible:
             return None
-        return best_pauses(
-            self.places, work, self.earliest, self.latest_end, self.occupancy,
-            pause_g=self._pause_g(), surcharge=surcharge, coarsest=coarsest,
-        )  # fmt: skip
+        out = []
+        for level in dict.fromkeys(p.level for p in self.lanes):  # one for the whole job; going on keeps its own
+            if work.running_in is not None and level != work.running_level:
+                continue
+            at = [p for p in self.lanes if p.level == level]
+            out.append(best_pauses(
+                at, replace(work, remaining=work.remaining / at[0].speed), self.earliest, self.latest_end,
+                self.occupancy, pause_g=self._pause_g(), surcharge=surcharge, coarsest=coarsest,
+            ))  # fmt: skip
+        return min((c for c in out if c is not None), key=lambda c: c.grams + self.price_g(c), default=None)
 
     def windows_of(self, places: Sequence[Place]) -> list[Candidate | None]:
         """The best unbroken window of each place on what is free."""
-        out = []
-        for p in places:
-            length = self.length_s(p.region.name)
-            out.append(best_window(p, self.work, length, self.earliest, self.latest_end - length, self.occupancy))
-        return out
+        return [best_window(k.at, k.work, k.length_s, k.earliest, k.latest, self.occupancy) for k in self.asks(places)]
+
+    def asks(self, places: Sequence[Place]) -> list[Ask]:
+        """The questions for one unbroken window in each place."""
+        lengths = [self.length_s(p.region.name, p.speed) for p in places]
+        return [Ask(p, self.work, s, self.earliest, self.latest_end - s) for p, s in zip(places, lengths, strict=True)]
 
     def _at_once(self, reason: Reason, best_share: float | None = None) -> JobPlan:
         """Start now, without a break: where it runs, else where it emits least of the regions that have room.
@@ -160,9 +214,10 @@ class Placing:
         A saving too small to wait for is too small to leave home for; so is one that nobody can tell.
         """
         stays = reason is Reason.SAVING_BELOW_THRESHOLD
-        order = sorted(
-            self.known, key=lambda r: (r != self.work.running_in, 0.0 if stays else self._now_g(r), r != self.work.home)
-        )
+        if self.work.running_in in self.known:
+            order = [self.work.running_in]
+        else:
+            order = sorted(self.known, key=lambda r: (0.0 if stays else self._now_g(r), r != self.work.home))
         for region in order:
             length = self.length_s(region)
             span = (np.array([self.earliest]), np.array([self.earliest + length]))
@@ -172,9 +227,10 @@ class Placing:
             if reason is not Reason.DEADLINE_TOO_SOON and self.earliest < self.latest_start.timestamp():
                 return self._without_windows(Reason.CAPACITY_FULL)
             region = order[0]
-        length = self.length_s(region)
-        segment = (region, self.earliest, self.earliest + length)
-        return self._made(reason, Candidate((segment,), 0.0), [], best_share)
+        level = self.work.running_level if region == self.work.running_in else None
+        speed = 1.0 if level is None else self.work.levels[level].speed
+        segment = (region, self.earliest, self.earliest + self.length_s(region, speed))
+        return self._made(reason, Candidate((segment,), 0.0, level), [], best_share)
 
     def _now_g(self, region: str) -> float:
         """Grams of starting in `region` at once; infinite where they are not known."""
@@ -202,12 +258,13 @@ class Placing:
     ) -> JobPlan:
         """The answer, with its grams, its baseline and what else was weighed."""
         work = self.work
-        windows = tuple(self._window(*s) for s in chosen.segments)
+        windows = self._told(chosen)
         grams = [w.emissions_g for w in windows]
         known = [g for g in grams if g is not None]
         emissions = work.spent_g + sum(known) if len(known) == len(grams) and grams else None
         feasible = bool(windows) and windows[-1].end <= work.finish_by
-        made = JobPlan(
+        made = partial(
+            JobPlan,
             key=work.key,
             reason=reason,
             windows=windows,
@@ -215,30 +272,41 @@ class Placing:
             run_now_g=self._run_now_g(),
             latest_start=self.latest_start,
             feasible=feasible,
-            explanation="",
             edge=self._touches_edge(chosen),
             alternatives=tuple(self._alternatives(chosen, options, full, paid)),
             vintages=self._vintages(),
             demo=any(p.series.demo for p in self.places),
             capacity_g=paid(chosen) if paid is not None else 0.0,
+            level=chosen.level,
         )
-        return replace(made, explanation=explain.sentence(made, work, self.now, best_share))
+        return made(explanation=explain.sentence(made(explanation=""), work, self.now, best_share))
 
-    def _window(self, region: str, start: float, end: float) -> Window:
-        at = next((p for p in self.places if p.region.name == region), None)
-        a, b = datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)
-        grams = at.grams(start, end) if at is not None and at.series.covers(a, b) else None
-        return Window(region, a, b, grams)
+    def _told(self, c: Candidate) -> tuple[Window, ...]:
+        """The windows of a candidate; of an unbroken one that was sought its grams are known."""
+        if len(c.segments) == 1 and c.grams > 0:
+            region, a, b = c.segments[0]
+            return (Window(region, datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC), c.grams),)
+        return tuple(self._window(*s, c.level) for s in c.segments)
+
+    def _window(self, region: str, start: float, end: float, level: int | None = None) -> Window:
+        at = next((p for p in self.lanes if p.region.name == region and p.level == level), None)
+        grams = at.grams(start, end) if at is not None and _covers(at, start, end) else None
+        if at is not None and grams is not None and at.start_kwh and not self._goes_on(region, start):
+            grams += float(at.start_g(np.array([start]))[0])
+        return Window(region, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), grams)
+
+    def _goes_on(self, region: str, start: float) -> bool:
+        return region == self.work.running_in and start <= self.earliest
 
     def _run_now_g(self) -> float | None:
         """Grams of the whole job from submission, at home, unbroken; from now where the past is not known."""
         at = next((p for p in self.places if p.region.name == self.work.home), None)
         if at is None:
             return None
-        for start in (self.work.submitted, self.now):
-            end = start + self.work.duration
-            if at.series.covers(start, end):
-                return at.grams(start.timestamp(), end.timestamp())
+        for start in (self.work.submitted.timestamp(), self.now.timestamp()):
+            end = start + self.work.duration.total_seconds()
+            if _covers(at, start, end):
+                return at.grams(start, end) + float(at.start_g(np.array([start]))[0] if at.start_kwh else 0.0)
         return None
 
     def _touches_edge(self, chosen: Candidate) -> bool:
@@ -258,12 +326,12 @@ class Placing:
         weighed = [
             Alternative(
                 c.segments[0][0] if len({s[0] for s in c.segments}) == 1 else "several",
-                tuple(self._window(*s) for s in c.segments),
+                self._told(c),
                 c.grams + self.work.spent_g,
                 capacity_g=paid(c) if paid is not None else 0.0,
             )
             for c in sorted(options, key=lambda c: c.grams)
-            if c.segments != chosen.segments
+            if c.segments != chosen.segments or c.level != chosen.level
         ]
         weighed.sort(key=lambda a: (a.emissions_g or 0.0) + a.capacity_g)
         by = explain.clock(self.work.finish_by, self.now)

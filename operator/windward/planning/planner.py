@@ -1,6 +1,7 @@
 """`plan`: the one function that decides where and when work runs.
 
-What cannot be helped comes first: work that runs, that was forced, that is due. What is free to choose is placed by an
+What runs comes first, then one class of priority after another. In each, what cannot be helped is first: work that was
+forced, that is due. What is free to choose is placed by an
 exact search, each as if it were alone; where that needs more room than there is, all of it is placed together
 (`together`), at prices that make each job pay for what it takes from the others.
 """
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from itertools import islice
 
 from windward.domain.fleet import Fleet
 from windward.domain.forecast import Forecast
-from windward.domain.plan import Certificate, JobPlan, Plan
+from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
+from windward.planning.windows import best_windows
 
 _MANY = 200  # jobs beyond which those that might compete are placed together at once
 
@@ -34,24 +37,48 @@ def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previou
     """
     occupancy = Occupancy(fleet.regions)
     order = sorted(fleet.work, key=lambda w: (w.running_in is None, not w.asap, w.latest_start(), w.key))
-    placings = [Placing(work, fleet, forecasts, now, occupancy) for work in order]
+    effective = {
+        name: region.effective(f.series)
+        for name, region in fleet.regions.items()
+        if (f := forecasts.get(region.zone)) is not None and f.series is not None
+    }
+    before = previous.jobs if previous is not None else {}
+    placings = [Placing(w, fleet, forecasts, now, occupancy, effective, before.get(w.key)) for w in order]
     jobs: dict[str, JobPlan] = {}
-    for placing in placings:
-        if not placing.free:
-            jobs[placing.work.key] = made = placing.plan()
-            _hold(occupancy, placing, made)
-    free = [p for p in placings if p.free]
-    prices = certificate = None
-    if (alone := _alone(free, occupancy)) is not None:
-        jobs |= alone
-        certificate = _sum(free, alone)
-    else:
-        from windward.planning.together import place_together  # loaded only where room is contended
-
-        joint = place_together(free, occupancy, now, previous)
-        jobs |= joint.jobs
-        prices, certificate = joint.prices, joint.certificate
+    prices: CapacityPrices | None = None
+    proofs: list[Certificate] = []
+    _unfree([p for p in placings if p.work.running_in is not None], occupancy, jobs)
+    waiting = [p for p in placings if p.work.running_in is None]
+    for priority in sorted({p.work.priority for p in waiting}, reverse=True):
+        mine = [p for p in waiting if p.work.priority == priority]
+        _unfree([p for p in mine if not p.free], occupancy, jobs)
+        placed, paid, proof = _chosen([p for p in mine if p.free], occupancy, now, previous)
+        jobs |= placed
+        prices = paid or prices
+        proofs += [proof] if proof is not None else []
+    certificate = Certificate(sum(c.plan_g for c in proofs), sum(c.bound_g for c in proofs)) if proofs else None
     return Plan(now, {w.key: jobs[w.key] for w in fleet.work}, certificate, prices)
+
+
+def _unfree(some: list[Placing], occupancy: Occupancy, jobs: dict[str, JobPlan]) -> None:
+    """Place what leaves no choice among others, one after another."""
+    for p in some:
+        jobs[p.work.key] = made = p.plan()
+        _hold(occupancy, p, made)
+
+
+def _chosen(
+    free: list[Placing], occupancy: Occupancy, now: datetime, previous: Plan | None
+) -> tuple[Mapping[str, JobPlan], CapacityPrices | None, Certificate | None]:
+    """The plans of one class of work on what is left; afterwards the occupancy holds them."""
+    if (alone := _alone(free, occupancy)) is not None:
+        for p in free:
+            _hold(occupancy, p, alone[p.work.key])
+        return alone, None, _sum(free, alone)
+    from windward.planning.together import place_together  # loaded only where room is contended
+
+    joint = place_together(free, occupancy, now, previous)
+    return joint.jobs, joint.prices, joint.certificate
 
 
 def _alone(free: list[Placing], occupancy: Occupancy) -> dict[str, JobPlan] | None:
@@ -59,6 +86,9 @@ def _alone(free: list[Placing], occupancy: Occupancy) -> dict[str, JobPlan] | No
     contended = any(occupancy.bounded(p.region.name, f.work.demand) for f in free for p in f.places)
     if contended and len(free) > _MANY:
         return None  # too many to try in vain
+    _seek(free, occupancy)
+    if contended and len(free) > 1 and _crowded(free, occupancy):
+        return None
     jobs = {p.work.key: p.plan() for p in free}
     if not contended or len(free) == 1:
         return jobs
@@ -68,6 +98,27 @@ def _alone(free: list[Placing], occupancy: Occupancy) -> dict[str, JobPlan] | No
             return None
         _hold(trial, p, jobs[p.work.key])
     return None if trial.overused({w.region for made in jobs.values() for w in made.windows}) else jobs
+
+
+def _seek(free: list[Placing], occupancy: Occupancy) -> None:
+    """The best windows of all, sought together."""
+    found = iter(best_windows([ask for p in free for ask in p.asks(p.lanes)], occupancy))
+    for p in free:
+        p.found = list(islice(found, len(p.lanes)))
+
+
+def _crowded(free: list[Placing], occupancy: Occupancy) -> bool:
+    """Whether the cheapest windows of work that may not pause need more room than there is; False: perhaps not."""
+    trial = occupancy.copy()
+    for p in free:
+        if p.work.interruptible:
+            continue  # what it will do is not known yet
+        some = [c for c in p.found or () if c is not None]
+        if not some:
+            return True
+        region, a, b = min(some, key=lambda c: (round(c.grams + p.price_g(c), 9), c.segments[-1][2])).segments[0]
+        trial.hold(region, a, b, p.work.demand)
+    return trial.overused(trial.regions)
 
 
 def _hold(occupancy: Occupancy, placing: Placing, made: JobPlan) -> None:

@@ -20,6 +20,7 @@ from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan
 from windward.domain.series import Floats, Series
 from windward.planning.fleet.domain import Grid, Lanes, Option, bound_of, grid_of, lanes_of, resampled, step_of
 from windward.planning.fleet.instance import EVEN, prefix
+from windward.planning.fleet.placement import Placement
 from windward.planning.fleet.solve import Budget, Solution, solve
 from windward.planning.occupancy import Occupancy
 from windward.planning.pauses import Surcharge
@@ -28,9 +29,13 @@ from windward.planning.windows import Candidate
 
 EXACT = 200  # jobs up to which every one is placed once more by exact search, off the grid
 CHANGE_WORTH = 0.01  # share of a job's grams that another window than the planned one must save
+_NEAR = 1e-3  # above the cheapest window of all: nothing left to refine
 _TRIES = 1_000  # of search, for small fleets: half a second in numpy
 _FIRST = Budget(iterations=60, tries=_TRIES, restarts=4)
-_AGAIN = Budget(warm_iterations=20, theta=0.4, passes=25, polish=1, tries=60, restarts=1)
+_AGAIN = Budget(warm_iterations=12, theta=0.4, passes=25, polish=1)
+_FEW = 3  # new jobs that are put into the plan before; where most are new it is made from nothing
+_NEWLY = Budget(iterations=30, passes=25, polish=2)  # contended for the first time
+_MISSED = Budget(warm_iterations=1, tries=200, restarts=2)  # where an earlier plan's prices leave jobs without a place
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, prev
     rest = [p for p in free if p not in able]
     jobs: dict[str, JobPlan] = {}
     for placing in rest:
+        placing.found = None  # what was sought for all at once knows of none of them
         jobs[placing.work.key] = made = placing.plan()
         _take(held, placing, [(w.region, w.start.timestamp(), w.end.timestamp()) for w in made.windows])
     joint = _Joint(able, held, now, previous)
@@ -71,15 +77,21 @@ def _options_of(job: int, p: Placing, regions: Mapping[str, int], previous: Plan
     before = previous.jobs.get(p.work.key) if previous is not None else None
     first = before.windows[0] if before is not None and len(before.windows) == 1 else None
     out = []
-    for place in p.places:
-        name, length = place.region.name, p.length_s(place.region.name)
+    for place in p.lanes:
+        name, length = place.region.name, p.length_s(place.region.name, place.speed)
         earliest = max(p.earliest, float(place.series.edges[0]))
         latest = min(p.latest_end, float(place.series.edges[-1])) - length
         if latest < earliest:
             continue
-        planned = first.start.timestamp() if first is not None and first.region == name else None
+        same = first is not None and before is not None and (first.region, before.level) == (name, place.level)
+        planned = first.start.timestamp() if first is not None and same else None
         kept = planned if planned is not None and earliest <= planned <= latest else None
-        out.append(Option(job, regions.get(name, 0), earliest, latest, length, place.power_kw, kept))
+        out.append(
+            Option(
+                job, regions.get(name, 0), earliest, latest, length, place.power_kw, kept, place.level, place.speed,
+                place.start_kwh, p.work.delay_g_per_hour,
+            )
+        )  # fmt: skip
     return sorted(out, key=lambda o: o.region)
 
 
@@ -105,6 +117,7 @@ class _Joint:
         self.full: list[list[str]] = [[] for _ in able]
         self.mu: Floats = np.zeros(self.room.shape)
         self.paid: Floats = prefix(self.mu)
+        self._dear: set[str] = set()  # regions whose room has a price
 
     def _mean_room(self) -> Floats:
         out = np.full(self.room.shape, np.inf)
@@ -126,9 +139,28 @@ class _Joint:
         if self.previous is not None and self.previous.prices is not None:
             p = self.previous.prices
             warm = resampled(p.rows, p.start.timestamp(), p.step.total_seconds(), self.grid)
-        solution = solve(lanes.instance, _FIRST if warm is None else _AGAIN, warm=warm)
+        before = self._before(lanes)
+        if int((before.lane < 0).sum()) > max(_FEW, len(self.able) // 2):
+            solution = solve(lanes.instance, _FIRST, warm=warm)
+        else:
+            solution = solve(lanes.instance, _NEWLY if warm is None else _AGAIN, warm=warm, begin=before)
+            if len(solution.late):
+                again = solve(lanes.instance, _MISSED, warm=solution.mu)
+                solution = again if len(again.late) < len(solution.late) else solution
         self.mu, self.paid = solution.mu, prefix(solution.mu)
+        self._dear = {name for r, name in enumerate(self.grid.regions) if np.any(self.mu[:, r] > 0)}
         self._adopt(lanes, solution)
+
+    def _before(self, lanes: Lanes) -> Placement:
+        """Where the plan before had the jobs, as far as those starts still lie ahead."""
+        x, at = lanes.instance, Placement.empty(lanes.instance)
+        planned = np.array([np.nan if o.planned is None else o.planned for o in self.options])
+        for cell in np.flatnonzero(np.abs(lanes.at - np.repeat(planned[lanes.option], x.width)) < 1.0).tolist():
+            lane = int(x.lane_of_cell[cell])
+            j = self.options[int(lanes.option[lane])].job
+            at.lane[j], at.start[j] = lane, x.first[lane] + cell - x.cells[lane]
+        at.used = x.use(at.lane, at.start)
+        return at
 
     def _adopt(self, lanes: Lanes, solution: Solution) -> None:
         x = lanes.instance
@@ -143,7 +175,7 @@ class _Joint:
     def _candidate(self, lanes: Lanes, cell: int, lane: int) -> Candidate:
         o = self.options[int(lanes.option[lane])]
         at = float(lanes.at[cell])
-        return Candidate(((self.grid.regions[o.region], at, at + o.length),), float(lanes.true_g[cell]))
+        return Candidate(((self.grid.regions[o.region], at, at + o.length),), float(lanes.true_g[cell]), o.level)
 
     def _weigh(self, lanes: Lanes) -> None:
         """The best start of each job and region at the prices: what else there was."""
@@ -174,7 +206,8 @@ class _Joint:
     def paid_g(self, j: int, c: Candidate) -> float:
         """What the room that a candidate holds is worth to others."""
         of = self._surcharge(j)
-        return sum(float(of(region, np.array([a, b]))[0]) for region, a, b in c.segments)
+        dear = [s for s in c.segments if s[0] in self._dear]
+        return sum((float(of(region, np.array([a, b]))[0]) for region, a, b in dear), 0.0)
 
     def pause(self) -> None:
         """Work that may pause, one after another, at the prices first and then on what is left."""
@@ -186,11 +219,21 @@ class _Joint:
                               if self._lift(j) else [], priced)  # fmt: skip
 
     def refine(self) -> None:
-        """Each job once more by exact search on what the others leave; and which regions have no room for it."""
+        """Each job once more by exact search on what the others leave; and which regions have no room for it.
+
+        In a plan made again those are left out that keep their start, or have their cheapest window of all.
+        """
         for j, p in enumerate(self.able):
+            least = min((c.grams for c in p.found or () if c is not None), default=-np.inf)
+            mine = self.chosen[j]
+            if self.previous is not None and mine is not None:
+                kept = any(self._planned(o) == mine.segments[0][:2] for o in self._mine(j))
+                if kept or mine.grams <= least * (1 + _NEAR):
+                    continue
             self._lift(j)
-            found = p.windows_of(p.places)
-            self.full[j] = [q.region.name for q, c in zip(p.places, found, strict=True) if c is None]
+            found = p.windows_of(p.lanes)
+            roomy = {q.region.name for q, c in zip(p.lanes, found, strict=True) if c is not None}
+            self.full[j] = [q.region.name for q in p.places if q.region.name not in roomy]
             more = [p.pauses(coarsest=step_of(len(self.able)))] if p.work.interruptible else []
             old = self.chosen[j]
             self._replace(j, [*found, *more], priced=False)
@@ -225,10 +268,13 @@ class _Joint:
         p = self.able[j]
         o = next((o for o in self._mine(j) if o.planned is not None), None)
         change = 0.0
-        if o is not None and (self.grid.regions[o.region], o.planned) != c.segments[0][:2]:
+        if o is not None and self._planned(o) != c.segments[0][:2]:
             mean = float(self.series[o.region].intensity_g_per_kwh.mean())
             change = CHANGE_WORTH * o.power_kw * mean * o.length / 3600.0
         return c.grams + p.price_g(c) + change + (self.paid_g(j, c) if priced else 0.0)
+
+    def _planned(self, o: Option) -> tuple[str, float | None]:
+        return self.grid.regions[o.region], o.planned
 
     def _mine(self, j: int) -> list[Option]:
         if not hasattr(self, "_by_job"):

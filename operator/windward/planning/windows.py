@@ -7,13 +7,17 @@ start is therefore the earliest, the latest, or one where the window's start or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from windward.domain.fleet import Region, Work
-from windward.domain.series import Series, distinct
+from windward.domain.series import Floats, Series, distinct
+from windward.planning.fleet.instance import runs
 from windward.planning.occupancy import Occupancy
+
+START_S = 900.0  # over which a start draws its energy: grams stay continuous in the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +27,22 @@ class Place:
     region: Region
     series: Series
     power_kw: float  # at the grid: with PUE
+    speed: float = 1.0
+    level: int | None = None  # index in the work's levels; None: as declared
+    start_kwh: float = 0.0  # at the grid, drawn evenly over the first START_S of every start
 
     def grams(self, start: float, end: float) -> float:
+        """Of running, without what a start draws."""
         a, b = self.series.integral(np.array([start, end]))
         return float(self.power_kw * (b - a))
+
+    def start_g(self, starts: Floats) -> Floats:
+        """Grams of what each start draws."""
+        return (
+            self.start_kwh
+            / (START_S / 3600.0)
+            * (self.series.integral(starts + START_S) - self.series.integral(starts))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +51,26 @@ class Candidate:
 
     segments: tuple[tuple[str, float, float], ...]
     grams: float
+    level: int | None = None
 
 
 def place(work: Work, region: Region, series: Series) -> Place:
-    """`region` as a place for `work`."""
-    return Place(region, region.effective(series), work.power_w / 1000.0 * region.pue)
+    """`region` as a place for `work`; `series` is the effective one."""
+    return Place(region, series, work.power_w / 1000.0 * region.pue, start_kwh=_start_kwh(work, region))
+
+
+def levels_of(work: Work, at: Place) -> list[Place]:
+    """The same place at each of the work's levels."""
+    return [
+        replace(at, power_kw=v.power_w / 1000.0 * at.region.pue, speed=v.speed, level=i)
+        for i, v in enumerate(work.levels)
+        if not v.demand
+    ]
+
+
+def _start_kwh(work: Work, region: Region) -> float:
+    moved = work.move_energy_wh if region.name != work.home else 0.0
+    return (work.start_energy_wh + moved) / 1000.0 * region.pue
 
 
 def best_window(
@@ -55,14 +86,94 @@ def best_window(
     if latest < earliest:
         return None
     meets = np.concatenate([series.edges, occupancy.boundaries(at.region.name, work.demand)])
-    starts = np.concatenate([[earliest, latest], meets, meets - length_s])
+    drawn = [meets - START_S] if at.start_kwh else []
+    starts = np.concatenate([[earliest, latest], meets, meets - length_s, *drawn])
     starts = distinct(starts[(starts >= earliest) & (starts <= latest)])
     if occupancy.bounded(at.region.name, work.demand):
         starts = starts[occupancy.free(at.region.name, starts, starts + length_s, work.demand)]
         if len(starts) == 0:
             return None
     grams = at.power_kw * (series.integral(starts + length_s) - series.integral(starts))
+    if at.start_kwh:
+        grams += at.start_g(starts)
+    cost = grams + work.delay_g_per_hour / 3600.0 * (starts - earliest)
     # Rounding must not decide between equal windows: within a billionth, the earliest wins.
-    i = int(np.flatnonzero(grams <= grams.min() * (1 + 1e-9) + 1e-12)[0])
+    i = int(np.flatnonzero(cost <= cost.min() * (1 + 1e-9) + 1e-12)[0])
     start = float(starts[i])
-    return Candidate(((at.region.name, start, start + length_s),), float(grams[i]))
+    return Candidate(((at.region.name, start, start + length_s),), float(grams[i]), at.level)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One job's question for its best window in one place; see `best_window`."""
+
+    at: Place
+    work: Work
+    length_s: float
+    earliest: float
+    latest: float
+
+
+def best_windows(asks: Sequence[Ask], occupancy: Occupancy) -> list[Candidate | None]:
+    """`best_window` for many asks at once, each blind to the others; the answers are the same."""
+    out: list[Candidate | None] = [None] * len(asks)
+    by_region: dict[str, list[int]] = {}
+    for i, ask in enumerate(asks):
+        by_region.setdefault(ask.at.region.name, []).append(i)
+    for mine in by_region.values():
+        for i, found in zip(mine, _of_region([asks[i] for i in mine], occupancy), strict=True):
+            out[i] = found
+    return out
+
+
+def _of_region(asks: Sequence[Ask], occupancy: Occupancy) -> list[Candidate | None]:
+    """The same for asks of one region, whose place has one series."""
+    at = asks[0].at
+    name, series = at.region.name, at.series
+    a = np.maximum([k.earliest for k in asks], series.edges[0])
+    length = np.array([k.length_s for k in asks])
+    b = np.minimum([k.latest for k in asks], series.edges[-1] - length)
+    wanted = sorted({r for k in asks for r in k.work.demand if r in at.region.capacity})
+    demand = {r: np.array([k.work.demand.get(r, 0.0) for k in asks]) for r in wanted}
+    edges = distinct(np.concatenate([series.edges, occupancy.boundaries(name, demand)]))
+    shifts = [np.zeros(len(asks)), length]
+    if any(k.at.start_kwh for k in asks):
+        shifts.append(np.full(len(asks), START_S))
+    starts, of = _meeting(edges, a, b, shifts)
+    ends = starts + length[of]
+    grams = np.array([k.at.power_kw for k in asks])[of] * (series.integral(ends) - series.integral(starts))
+    if len(shifts) > 2:
+        drawn = series.integral(starts + START_S) - series.integral(starts)
+        grams += np.array([k.at.start_kwh for k in asks])[of] / (START_S / 3600.0) * drawn
+    cost = grams + np.array([k.work.delay_g_per_hour for k in asks])[of] / 3600.0 * (starts - a[of])
+    fits = (a <= b)[of]
+    for resource, units in demand.items():
+        held, bound = occupancy.peak(name, resource, starts, ends), at.region.capacity[resource]
+        fits &= (units[of] <= 0) | (held + units[of] <= bound + 1e-9)
+    cost[~fits] = np.inf
+    heads = np.searchsorted(of, np.arange(len(asks)))
+    least = np.minimum.reduceat(cost, heads)
+    even = np.where(np.isfinite(least), least * (1 + 1e-9) + 1e-12, -np.inf)
+    hits = np.flatnonzero(cost <= even[of])
+    first = dict(zip(of[hits][::-1].tolist(), hits[::-1].tolist(), strict=True))  # of equals the earliest stays
+    out: list[Candidate | None] = [None] * len(asks)
+    for i, k in first.items():
+        start = float(starts[k])
+        out[i] = Candidate(((name, start, start + asks[i].length_s),), float(grams[k]), asks[i].at.level)
+    return out
+
+
+def _meeting(edges: Floats, a: Floats, b: Floats, shifts: Sequence[Floats]) -> tuple[Floats, np.ndarray]:
+    """All starts worth a look, by ask and then time, and whose they are."""
+    each = np.arange(len(a))
+    starts, of = [a, b], [each, each]
+    for shift in shifts:
+        i = np.searchsorted(edges, a + shift)
+        count = np.maximum(0, np.searchsorted(edges, b + shift, side="right") - i)
+        starts.append(edges[runs(i, count)] - np.repeat(shift, count))
+        of.append(np.repeat(each, count))
+    s, j = np.concatenate(starts), np.concatenate(of)
+    within = (s >= a[j]) & (s <= b[j]) | (a > b)[j]
+    s, j = s[within], j[within]
+    order = np.lexsort((s, j))
+    return s[order], j[order]

@@ -38,6 +38,7 @@ def simulate(
     foresight: Foresight = Foresight.OWN,
     faults: Faults | None = None,
     step: timedelta = timedelta(hours=1),
+    issue_every: timedelta = timedelta(hours=3),
     progress: Progress = lambda policy, now: None,
 ) -> Result:
     """Run the same arrivals, with the same faults, under each policy.
@@ -45,6 +46,7 @@ def simulate(
     Args:
         actuals: recorded intensities; what a policy may know of them is `foresight`'s matter.
         step: the operator looks at least this often, and at each planned start and end.
+        issue_every: how often there is a new forecast.
         progress: called with policy and simulated time, about once a simulated day.
     """
     faults = faults or Faults()
@@ -52,7 +54,9 @@ def simulate(
     if not arrivals:
         raise ValueError("no job arrives: nothing to simulate")
     end = max(a.job.finish_by() for a in arrivals) + AFTER
-    outcomes = tuple(_Year(p, arrivals, regions, actuals, foresight, faults, step, progress).run(end) for p in policies)
+    outcomes = tuple(
+        _Year(p, arrivals, regions, actuals, foresight, faults, step, issue_every, progress).run(end) for p in policies
+    )
     known = {r.metadata.name: r for r in regions}
     series = {r.spec.grid_zone: actuals.history(r.spec.grid_zone, arrivals[0].at, end) for r in regions}
     weighed = {j.name for j in outcomes[0].jobs if j.emissions_g is not None and j.run_now_g is not None}
@@ -88,6 +92,7 @@ class _Year:
         foresight: Foresight,
         faults: Faults,
         step: timedelta,
+        issue_every: timedelta,
         progress: Progress,
     ) -> None:
         self.policy, self.arrivals, self.step, self.progress = policy, arrivals, step, progress
@@ -97,7 +102,8 @@ class _Year:
         provider = Hindcast(actuals, Foresight.PERFECT if policy.perfect else foresight, self.clock, faults)
         self.zones = sorted({r.spec.grid_zone for r in regions})
         ahead = Ahead(provider)
-        self.grid = Grid(provider, Kept(), every=timedelta(minutes=50), dice=random.Random(1), ahead=ahead)  # noqa: S311
+        dice = random.Random(1)  # noqa: S311
+        self.grid = Grid(provider, Kept(), every=issue_every - timedelta(minutes=10), dice=dice, ahead=ahead)
         self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step)
         self.moves = 0
         self.cycles = 0

@@ -1,6 +1,7 @@
 """The modelled meters, and which meters are taken."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from worker.energy.fakes import FakeClock, FakeMeter
 from windward_api.contract import Method
 from windward_worker.control import MeterError
 from windward_worker.energy import CpuModelMeter, PowerProfile, choose_meter
-from windward_worker.energy.model import tree_cpu_s, usable_cpus
+from windward_worker.energy.model import TreeCpu, tree_cpu_s, usable_cpus
 
 
 def test_idle_share_and_busy_time_add_up():
@@ -56,6 +57,17 @@ def test_a_tree_in_a_fake_proc(tmp_path):
         times = " ".join(str(t * ticks) for t in used)
         (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b (c)) S {parent} 0 0 0 0 0 0 0 0 0 {times} 20 0\n")
     assert tree_cpu_s(10, tmp_path) == 1 + 2 + 3 + 4 + 10 + 5
+    now_s = [0.0]
+    read = TreeCpu(10, tmp_path, monotonic=lambda: now_s[0])
+    assert read() == 25
+    shutil.copytree(tmp_path / "13", tmp_path / "14")
+    (tmp_path / "14" / "stat").write_text(f"14 (new) S 10 0 0 0 0 0 0 0 0 0 {7 * ticks} 0 0 0 20 0\n")
+    now_s[0] = 0.9
+    assert read() == 25, "a new descendant is not looked for at every reading"
+    now_s[0] = 1.0
+    assert read() == 32
+    shutil.rmtree(tmp_path / "12")
+    assert read() == 27, "one that has gone is noticed at once"
 
 
 @pytest.mark.parametrize(("quota", "most"), [("50000 100000", 0.5), ("max 100000", 1e9), ("junk", 1e9), ("1 0", 1e9)])

@@ -47,25 +47,63 @@ def _stat(pid: str, proc: Path) -> tuple[str, float] | None:
         return None
 
 
+def _tree(root: int, proc: Path) -> dict[str, float]:
+    """CPU ticks of a process and of each that descends from it; empty without /proc."""
+    stats = {p.name: s for p in proc.glob("[0-9]*") if (s := _stat(p.name, proc)) is not None}
+    children: dict[str, list[str]] = {}
+    for pid, (parent, _) in stats.items():
+        children.setdefault(parent, []).append(pid)
+    found: dict[str, float] = {}
+    waiting = [str(root)] if str(root) in stats else []
+    while waiting:
+        pid = waiting.pop()
+        found[pid] = stats[pid][1]
+        waiting += children.get(pid, [])
+    return found
+
+
 def tree_cpu_s(root: int, proc: Path = Path("/proc")) -> float:
     """CPU seconds of a process and all that descend from it, reaped children included.
 
     May fall when an orphan of the tree ends, whose time nobody inherits; callers keep the highest value.
     Without /proc: `os.times`, which knows this process and its reaped children.
     """
-    stats = {p.name: s for p in proc.glob("[0-9]*") if (s := _stat(p.name, proc)) is not None}
-    if str(root) not in stats:
+    return _seconds(_tree(root, proc))
+
+
+def _seconds(ticks: dict[str, float]) -> float:
+    if not ticks:
         times = os.times()
         return times.user + times.system + times.children_user + times.children_system
-    children: dict[str, list[str]] = {}
-    for pid, (parent, _) in stats.items():
-        children.setdefault(parent, []).append(pid)
-    ticks, waiting = 0.0, [str(root)]
-    while waiting:
-        pid = waiting.pop()
-        ticks += stats[pid][1]
-        waiting += children.get(pid, [])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
+
+
+class TreeCpu:
+    """`tree_cpu_s`, read often: all of /proc is searched for new descendants at most once in `search_s`.
+
+    A reading in between sees those that are known. What a new one has used until the next search is counted then, or as
+    its parent's reaped time.
+    """
+
+    def __init__(
+        self,
+        root: int,
+        proc: Path = Path("/proc"),
+        *,
+        search_s: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._root, self._proc, self._search_s, self._monotonic = root, proc, search_s, monotonic
+        self._known: list[str] = []
+        self._searched_s = -search_s
+
+    def __call__(self) -> float:
+        stats = {pid: _stat(pid, self._proc) for pid in self._known}
+        ticks = {pid: s[1] for pid, s in stats.items() if s is not None}
+        if len(ticks) < len(stats) or not ticks or self._monotonic() - self._searched_s >= self._search_s:
+            ticks = _tree(self._root, self._proc)
+            self._known, self._searched_s = list(ticks), self._monotonic()
+        return _seconds(ticks)
 
 
 class CpuModelMeter:
@@ -89,8 +127,7 @@ class CpuModelMeter:
     ) -> None:
         self._profile = profile or PowerProfile()
         self._cpus = usable_cpus() if cpus is None else cpus
-        root = os.getpid()
-        self._cpu_s = cpu_s or (lambda: tree_cpu_s(root))
+        self._cpu_s = cpu_s or TreeCpu(os.getpid())
         self._monotonic = monotonic
         self.max_w = self._cpus * self._profile.busy_w
         self._start_s = monotonic()

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from windward_api.contract import Method
 from windward_worker.energy import EnergyRecorder
 from windward_worker.inference.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Spent:
+    """Joules of a stretch; set when it closes."""
+
+    joules: float = 0.0
 
 
 class EnergySplit:
@@ -66,3 +75,16 @@ class EnergySplit:
             self._active_w = active_j / self._busy_s
         self._last_j, self._last_s, self._busy_s = joules, now_s, 0.0
         self._seen.clear()
+
+    @contextmanager
+    def apart(self) -> Iterator[Spent]:
+        """Measure work between two steps that belongs to none of the sequences."""
+        self.settle()
+        idle_j, spent = self.idle_j, Spent()
+        try:
+            yield spent
+        finally:
+            self.settle()
+            spent.joules = self.idle_j - idle_j
+            self.idle_j = idle_j
+            self.active_j += spent.joules

@@ -63,8 +63,12 @@ class Scheduler:
         """The next step, with blocks for all of it. Call `done` after it has been computed."""
         budget = self.limits.tokens
         pieces: list[Piece] = []
+        # Tokens to keep for those of lower rank that decode: a long prompt does not hold them up. Some of them may yet
+        # be preempted; then a few are kept for nobody.
+        decodes_after = sum(s.waiting_tokens == 1 for s in self.running)
         for sequence in [*self.running]:
-            count = min(sequence.waiting_tokens, budget - self._decodes_after(sequence))
+            decodes_after -= sequence.running and sequence.waiting_tokens == 1
+            count = min(sequence.waiting_tokens, budget - decodes_after)
             if not sequence.running or count <= 0:
                 continue  # preempted a moment ago for one before it
             if self._make_room(sequence, sequence.computed + count):
@@ -78,10 +82,6 @@ class Scheduler:
             budget -= piece.count
         assert sum(p.count for p in pieces) <= self.limits.tokens
         return [p for p in pieces if p.sequence.running]
-
-    def _decodes_after(self, sequence: Sequence) -> int:
-        """Tokens to keep for those of lower rank that decode: a long prompt does not hold them up."""
-        return sum(s.waiting_tokens == 1 for s in self.running if s.rank > sequence.rank)
 
     def _make_room(self, sequence: Sequence, tokens: int) -> bool:
         """Blocks for so many tokens, from sequences last in rank if need be; False where it had to yield itself."""

@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,18 +67,33 @@ def load_folder(folder: Path) -> LoadedModel:
 
 def save_folder(decoder: Decoder, tokenizer: Tokenizer, folder: Path) -> None:
     """Write the model in Hugging Face's layout: transformers opens it. Complete or absent; replaces an older one."""
+    weights = {k: v.detach().float().contiguous().cpu() for k, v in decoder.state_dict().items()}
+    write_folder(weights, decoder.config, tokenizer, folder)
+
+
+def write_folder(
+    weights: dict[str, Tensor],
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    more: dict[str, Any] | None = None,
+    template: str | None = None,
+) -> None:
+    """Write these tensors (our names) with config, tokenizer and chat template; `more` goes into config.json."""
     made = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    weights = {k: v.detach().float().contiguous().cpu() for k, v in decoder.state_dict().items()}
     save_file(_hf_names(weights), made / WEIGHTS, metadata={"format": "pt"})
     with (made / WEIGHTS).open("rb") as file:
         os.fsync(file.fileno())
-    write_atomic(made / CONFIG, json.dumps(decoder.config.to_hf(), indent=2).encode())
+    write_atomic(made / CONFIG, json.dumps({**config.to_hf(), **(more or {})}, indent=2).encode())
     write_atomic(made / TOKENIZER, tokenizer.to_str().encode())
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": decoder.config.context}
-    if decoder.config.eos is not None:
-        settings["eos_token"] = tokenizer.id_to_token(decoder.config.eos)
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
+    if config.eos is not None:
+        settings["eos_token"] = tokenizer.id_to_token(config.eos)
+    if template is not None:
+        settings["chat_template"] = template
     write_atomic(made / TOKENIZER_CONFIG, json.dumps(settings, indent=2).encode())
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():

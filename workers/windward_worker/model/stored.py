@@ -194,11 +194,40 @@ class FolderModel:
 
     def get(self, name: str) -> Stored:
         found = self._tensors.get(name)
+        if found is None and f"{name}_codes" in self._tensors:
+            return _fitting(name, self.name, self._grouped(name), self.config)
         if found is None:
             raise Refused(f"{self.name}: weights do not fit its config: {name} is missing; export the model again")
         if found.dtype not in ("F32", "F16", "BF16"):
             raise Refused(f"{self.name}: {name} is stored as {found.dtype}; known are F32, F16, BF16")
         return _fitting(name, self.name, Stored(found.dtype, found.data, found.shape), self.config)
+
+    def _grouped(self, name: str) -> Stored:
+        """A matrix that `windward-worker quantize` wrote, as blocks of Q4_1 or Q8_0: coarser groups repeat theirs."""
+        parts = {part: self._tensors.get(f"{name}_{part}") for part in ("codes", "scale", "low")}
+        codes, scale, low = parts["codes"], parts["scale"], parts["low"]
+        four = low is not None
+        fits = (
+            codes is not None
+            and scale is not None
+            and (codes.dtype, scale.dtype) == ("U8" if four else "I8", "F16")
+            and len(codes.shape) == len(scale.shape) == 2
+            and codes.shape[0] == scale.shape[0]
+            and (low is None or (low.dtype, low.shape) == ("F16", scale.shape))
+        )
+        if not fits or codes is None or scale is None:
+            raise Refused(f"{self.name}: {name} has codes and scales that do not fit each other; quantize it again")
+        rows, cols = codes.shape[0], codes.shape[1] * (2 if four else 1)
+        if cols == 0 or cols % 32 or (cols // 32) % max(1, scale.shape[1]):
+            raise Refused(f"{self.name}: {name} has {scale.shape[1]} groups for {cols} columns; quantize it again")
+        repeat = cols // 32 // scale.shape[1]
+        halves = [
+            np.repeat(part.data.view("<f2").reshape(rows, -1), repeat, axis=1).reshape(-1, 1).view(np.uint8)
+            for part in (scale, low)
+            if part is not None
+        ]
+        blocks = codes.data.reshape(len(halves[0]), -1)  # (N, 16) of two codes a byte, or (N, 32)
+        return Stored("Q4_1" if four else "Q8_0", np.concatenate((*halves, blocks), axis=1).reshape(-1), (rows, cols))
 
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer as Read

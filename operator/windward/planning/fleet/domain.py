@@ -16,6 +16,7 @@ from windward.domain.fleet import Region
 from windward.domain.series import Floats, Series, distinct
 from windward.planning.fleet.instance import Instance, Ints, prefix, runs
 from windward.planning.occupancy import Occupancy
+from windward.planning.windows import START_S
 
 STEPS_S = ((60, 900), (300, 1800))  # up to so many jobs: seconds of a slot; an hour for more
 
@@ -28,6 +29,7 @@ class Option:
         job: index.
         region: index in the grid's regions.
         planned: start of the plan before, if it lies ahead and in this region; changing it has a price.
+        level, speed, start_kwh, delay_g_per_hour: see `Place` and `Work`.
     """
 
     job: int
@@ -37,6 +39,10 @@ class Option:
     length: float
     power_kw: float
     planned: float | None = None
+    level: int | None = None
+    speed: float = 1.0
+    start_kwh: float = 0.0
+    delay_g_per_hour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,12 +149,16 @@ def _assembled(
         mine = where == r
         grams[mine] = known.integral(end[mine]) - known.integral(at[mine])
     grams *= np.repeat(power, width)
+    grams += _drawn_at_start(options, option, width, series, where, at)
     first = np.floor((begin - grid.start) / grid.step + 1e-9).astype(np.int64)
     last = np.ceil((begin + length - grid.start) / grid.step - 1e-9).astype(np.int64)
     had = np.zeros(len(change_g), bool)
     had[job[~np.isnan(planned)]] = True
     same = np.abs(at - np.repeat(planned[option], width)) < 1.0
     price = np.where(same, 0.0, np.repeat((change_g * had)[job[option]], width))
+    delay = np.array([o.delay_g_per_hour for o in options])
+    if np.any(delay):
+        price += np.repeat(delay[option], width) * (end - grid.start) / 3600.0
     lane_job = job[option]
     instance = Instance(
         lanes=np.searchsorted(lane_job, np.arange(len(change_g) + 1)).astype(np.int64),
@@ -162,6 +172,17 @@ def _assembled(
         cap=cap,
     )
     return Lanes(instance, at, option, grams)
+
+
+def _drawn_at_start(
+    options: Sequence[Option], option: Ints, width: Ints, series: Sequence[Series], where: Ints, at: Floats
+) -> Floats:
+    """(K,) grams of what each start draws."""
+    kwh = np.repeat(np.array([o.start_kwh for o in options])[option], width)
+    for r, known in enumerate(series) if np.any(kwh) else ():
+        mine = where == r
+        kwh[mine] *= (known.integral(at[mine] + START_S) - known.integral(at[mine])) / (START_S / 3600.0)
+    return kwh
 
 
 def resampled(
@@ -206,7 +227,9 @@ def bound_of(
             _windows_bound(best, mine, units, known, grid, paid[:, r])
     for job, seconds in pausing.items():
         mine = [o for o in options if o.job == job]
-        best[job] = _pausing_bound(mine, seconds, units[job], series, grid, rate)
+        for speed in {o.speed for o in mine}:  # one level serves the whole job
+            at = [o for o in mine if o.speed == speed]
+            best[job] = min(best[job], _pausing_bound(at, seconds / speed, units[job], series, grid, rate))
     return value + float(best[np.isfinite(best)].sum())
 
 

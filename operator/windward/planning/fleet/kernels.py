@@ -10,6 +10,18 @@ from windward.planning.fleet import reference
 from windward.planning.fleet.instance import Floats, Instance, Ints
 
 PAYS_FROM = 200_000  # starts to weigh: below, loading numba takes longer than numpy's whole plan
+_prefer = False
+
+
+def prefer_compiled(wanted: bool = True) -> bool:
+    """For processes that plan many times: compiled loops for every fleet, if numba is installed. Plans stay the same.
+
+    Returns:
+        Whether they will be used.
+    """
+    global _prefer
+    _prefer = wanted and importlib.util.find_spec("numba") is not None
+    return _prefer
 
 
 class Kernels(Protocol):
@@ -60,7 +72,7 @@ def pick(fleet: Instance, compiled: bool | None = None) -> Kernels:
         ImportError: compiled loops were asked for and numba is not installed (`pip install windward[compiled]`).
     """
     if compiled is None:
-        compiled = len(fleet.grams) >= PAYS_FROM and importlib.util.find_spec("numba") is not None
+        compiled = _prefer or (len(fleet.grams) >= PAYS_FROM and importlib.util.find_spec("numba") is not None)
     if not compiled:
         return cast(Kernels, reference)
     return cast(Kernels, importlib.import_module("windward.planning.fleet.compiled"))

@@ -37,11 +37,20 @@ class Prices:
     bound_g: float
 
 
-def ascend(fleet: Instance, kernels: Kernels, iterations: int, *, theta: float, warm: Floats | None = None) -> Prices:
+def ascend(
+    fleet: Instance,
+    kernels: Kernels,
+    iterations: int,
+    *,
+    theta: float,
+    warm: Floats | None = None,
+    enough: float = math.inf,
+) -> Prices:
     """The best of `iterations` rounds; `theta` scales the steps: 0.7 cold, 0.4 rolling, 0.2 warm.
 
     Args:
         warm: prices to begin with, of an earlier plan.
+        enough: a bound that is high enough to stop at.
     """
     unit_g = fleet.unit_g[:, None, None]
     bounded = np.isfinite(fleet.cap)
@@ -55,6 +64,8 @@ def ascend(fleet: Instance, kernels: Kernels, iterations: int, *, theta: float, 
         bound = float(cost.sum()) - float((mu * cap).sum())
         if bound > best.bound_g:
             best = Prices(mu.copy(), bound)
+            if bound >= enough:
+                break
         excess = np.clip((fleet.use(lane, start) - cap) / scale, -1.0, 2.0)
         excess[~bounded | ((mu == 0.0) & (excess < 0.0))] = 0.0
         momentum = _MOMENTUM * momentum + (1.0 - _MOMENTUM) * excess
@@ -64,7 +75,7 @@ def ascend(fleet: Instance, kernels: Kernels, iterations: int, *, theta: float, 
     return best
 
 
-def climb(fleet: Instance, kernels: Kernels, iterations: int, *, seed: int) -> Prices:
+def climb(fleet: Instance, kernels: Kernels, iterations: int, *, seed: int, enough: float = math.inf) -> Prices:
     """Prices by way of samples of the fleet, each four times as large as the one before, then all of it.
 
     Prices follow from how much work meets how much room, and a quarter of a large fleet says that nearly as well as all
@@ -81,5 +92,5 @@ def climb(fleet: Instance, kernels: Kernels, iterations: int, *, seed: int) -> P
         else:
             mu = ascend(part, kernels, iterations // 3, theta=_FINE, warm=mu).mu
     if mu is None:
-        return ascend(fleet, kernels, iterations, theta=_COLD)
+        return ascend(fleet, kernels, iterations, theta=_COLD, enough=enough)
     return ascend(fleet, kernels, iterations // 3, theta=_FINE, warm=mu)

@@ -90,3 +90,8 @@ def _heat(share: float) -> float:
 
 def _score(fleet: Instance, at: Placement, miss_g: float) -> float:
     return float(np.nansum(fleet.grams_of(at.lane, at.start))) + miss_g * int((at.lane < 0).sum())
+
+
+def score(fleet: Instance, at: Placement) -> tuple[int, float]:
+    """Fewest jobs without a place first, then least grams."""
+    return int((at.lane < 0).sum()), float(np.nansum(fleet.grams_of(at.lane, at.start)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from windward.planning.fleet.instance import Floats, Instance, Ints
 from windward.planning.fleet.kernels import Kernels
 from windward.planning.fleet.placement import Placement, evict, settle, tidy
 from windward.planning.fleet.prices import Prices, ascend, climb
+
+_PROVED = 0.002  # gap at which an earlier plan stands, and nothing else is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +95,45 @@ def solve(
     """
     budget = budget or Budget()
     kernels = choice.pick(fleet, compiled)
-    prices = price(fleet, kernels, budget, warm)
-    if budget.tries and search.is_small(fleet):
+    kept = _kept(fleet, kernels, begin, budget) if begin is not None and search.is_small(fleet) else None
+    enough = _enough(fleet, kept)
+    prices = price(fleet, kernels, budget, warm, enough)
+    if kept is not None and prices.bound_g >= enough:
+        at = kept  # proved to be as good as another could be
+    elif budget.tries and search.is_small(fleet):
         at = search.restarts(fleet, kernels, prices.mu, budget.restarts, budget.seed)
         at = search.improve(fleet, kernels, at, prices.mu, budget.tries, budget.seed)
     else:
         at = place(fleet, kernels, prices.mu, budget, begin)
         evict(fleet, kernels, at)
-    tidy(fleet, kernels, at, budget.polish)
+    if at is not kept:
+        tidy(fleet, kernels, at, budget.polish)
+    if kept is not None:
+        at = min(at, kept, key=lambda x: search.score(fleet, x))
     late = np.flatnonzero(at.lane < 0)
     return Solution(at.lane, at.start, fleet.grams_of(at.lane, at.start), prices.bound_g, prices.mu, late)
 
 
-def price(fleet: Instance, kernels: Kernels, budget: Budget, warm: Floats | None) -> Prices:
+def _kept(fleet: Instance, kernels: Kernels, begin: Placement, budget: Budget) -> Placement:
+    """The earlier places as they are, the new jobs put in and all polished: what a search found once is not lost."""
+    at = begin.copy()
+    evict(fleet, kernels, at)
+    tidy(fleet, kernels, at, budget.polish)
+    return at
+
+
+def _enough(fleet: Instance, kept: Placement | None) -> float:
+    """The bound that proves the kept plan good, if all jobs have a place in it."""
+    if kept is None or np.any(kept.lane < 0):
+        return math.inf
+    return float(fleet.grams_of(kept.lane, kept.start).sum()) / (1.0 + _PROVED)
+
+
+def price(fleet: Instance, kernels: Kernels, budget: Budget, warm: Floats | None, enough: float = math.inf) -> Prices:
     """Prices from an earlier plan's, or from nothing."""
     if warm is None:
-        return climb(fleet, kernels, budget.iterations, seed=budget.seed)
-    return ascend(fleet, kernels, budget.warm_iterations, theta=budget.theta, warm=warm)
+        return climb(fleet, kernels, budget.iterations, seed=budget.seed, enough=enough)
+    return ascend(fleet, kernels, budget.warm_iterations, theta=budget.theta, warm=warm, enough=enough)
 
 
 def place(fleet: Instance, kernels: Kernels, mu: Floats, budget: Budget, begin: Placement | None = None) -> Placement:

@@ -1,0 +1,158 @@
+"""Split-KV decoding over pages, and appending to them.
+
+Each sequence's keys are cut into splits that run side by side, and a second kernel joins their partial softmaxes
+("flash decoding"); the query heads of a group share each load of their key head (arXiv 2305.13245).
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from windward_kernels.pages import Pages
+from windward_kernels.triton.flash import LOG2_E, _absorb
+from windward_kernels.triton.launch import LEAST, precision, tile, upcast
+
+SPLIT_KEYS = 256  # least keys of a split, and most splits of a sequence: enough programs, few partial results
+MOST_SPLITS = 32
+
+
+@triton.jit
+def _split(
+    q, keys, values, key_scales, value_scales, table, lengths, partial, tops, totals,
+    scale, group, window, splits, table_width, q_row, q_head, heads, kv_heads,
+    PAGE: tl.constexpr, D: tl.constexpr, TILE_D: tl.constexpr, TILE_G: tl.constexpr, TILE_K: tl.constexpr,
+    WINDOW: tl.constexpr, SCALED: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One split of one sequence for the queries that share one key head."""
+    split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    length = tl.load(lengths + row)
+    low = 0
+    if WINDOW:
+        low = tl.maximum(length - window, 0)
+    each = tl.cdiv(tl.cdiv(tl.maximum(length - low, 0), splits), TILE_K) * TILE_K
+    begin = low + split * each
+    end = tl.minimum(length, begin + each)
+    member = tl.arange(0, TILE_G)
+    head = kv_head * group + member
+    depth = tl.arange(0, TILE_D)
+    real = (member < group)[:, None] & (depth < D)[None, :]
+    queried = tl.load(q + row * q_row + head[:, None] * q_head + depth[None, :], mask=real, other=0.0)  # (G, D)
+    if UPCAST:
+        queried = queried.to(tl.float32)
+    top = tl.full((TILE_G,), float("-inf"), tl.float32)
+    total = tl.zeros((TILE_G,), tl.float32)
+    acc = tl.zeros((TILE_G, TILE_D), tl.float32)
+    for first in range(begin, end, TILE_K):
+        place = first + tl.arange(0, TILE_K)
+        stored = place < end
+        block = tl.load(table + row * table_width + place // PAGE, mask=stored, other=0).to(tl.int64)
+        slot = (block * PAGE + place % PAGE) * kv_heads + kv_head  # (K,)
+        there = stored[:, None] & (depth < D)[None, :]
+        kt = tl.load(keys + slot[None, :] * D + depth[:, None], mask=tl.trans(there), other=0)  # (D, K)
+        vt = tl.load(values + slot[:, None] * D + depth[None, :], mask=there, other=0)  # (K, D)
+        if SCALED:
+            by_key = tl.load(key_scales + slot, mask=stored, other=0.0).to(tl.float32)
+            by_value = tl.load(value_scales + slot, mask=stored, other=0.0).to(tl.float32)
+            kt = (kt.to(tl.float32) * by_key[None, :]).to(queried.dtype)
+            vt = (vt.to(tl.float32) * by_value[:, None]).to(queried.dtype)
+        if UPCAST:
+            kt, vt = kt.to(tl.float32), vt.to(tl.float32)
+        seen = stored[None, :] & (member < group)[:, None]
+        top, total, acc = _absorb(queried, kt, vt, seen, scale, top, total, acc, PRECISION)
+    at = (row * splits + split) * heads + head  # (G,)
+    tl.store(tops + at, top, mask=member < group)
+    tl.store(totals + at, total, mask=member < group)
+    tl.store(partial + at[:, None] * D + depth[None, :], acc, mask=real)
+
+
+@triton.jit
+def _join(
+    partial, tops, totals, out, splits, o_row, o_head, heads,
+    D: tl.constexpr, TILE_D: tl.constexpr, TILE_S: tl.constexpr,
+):  # fmt: skip
+    """The splits of one head of one sequence, each weighted by its share of the softmax."""
+    head, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    split = tl.arange(0, TILE_S)
+    depth = tl.arange(0, TILE_D)
+    at = (row * splits + split) * heads + head
+    there = split < splits
+    top = tl.load(tops + at, mask=there, other=float("-inf"))  # (S,)
+    highest = tl.max(top, 0)
+    base = tl.where(highest == float("-inf"), 0.0, highest)
+    weight = tl.exp2(top - base)
+    total = tl.sum(weight * tl.load(totals + at, mask=there, other=0.0), 0)
+    each = tl.load(
+        partial + at[:, None] * D + depth[None, :], mask=there[:, None] & (depth < D)[None, :], other=0.0
+    )  # (S, D)
+    made = tl.sum(each * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
+    tl.store(out + row * o_row + head * o_head + depth, made.to(out.dtype.element_ty), mask=depth < D)
+
+
+@triton.jit
+def _append(
+    x, codes, scales, slots, x_row, x_head, kv_heads, D: tl.constexpr, TILE_D: tl.constexpr, SCALED: tl.constexpr
+):  # fmt: skip
+    """One head of one token into its slot."""
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    slot = tl.load(slots + row).to(tl.int64)
+    if slot >= 0:
+        depth = tl.arange(0, TILE_D)
+        given = tl.load(x + row * x_row + head * x_head + depth, mask=depth < D, other=0.0)
+        at = slot * kv_heads + head
+        if SCALED:
+            wide = given.to(tl.float32)
+            scale = (tl.max(tl.abs(wide), 0) / 127).to(tl.float16)
+            by = scale.to(tl.float32)
+            code = tl.floor(wide / tl.where(by > 0, by, 1.0) + 0.5)
+            code = tl.where(by > 0, tl.minimum(tl.maximum(code, -127.0), 127.0), 0.0)
+            tl.store(codes + at * D + depth, code.to(tl.int8), mask=depth < D)
+            tl.store(scales + at, scale)
+        else:
+            tl.store(codes + at * D + depth, given.to(codes.dtype.element_ty), mask=depth < D)
+
+
+def paged_decode(
+    q: Tensor, pages: Pages, table: Tensor, lengths: Tensor, *, window: int | None = None, scale: float | None = None
+) -> Tensor:
+    """As `windward_kernels.paged_decode`. The number of splits depends on shapes alone: nothing waits for the GPU."""
+    q = q if q.stride(-1) == 1 else q.contiguous()
+    out = torch.empty_like(q)
+    count, heads, head_dim = q.shape
+    if not q.numel():
+        return out
+    kv_heads, most = pages.keys.shape[2], table.shape[1] * pages.page
+    splits = max(1, min(MOST_SPLITS, (min(most, window) if window else most) // SPLIT_KEYS))
+    sizes = {"dtype": torch.float32, "device": q.device}
+    partial = torch.empty((count, splits, heads, head_dim), **sizes)  # type: ignore[call-overload]
+    tops, totals = (torch.empty((count, splits, heads), **sizes) for _ in range(2))  # type: ignore[call-overload]
+    scaled = pages.key_scales is not None
+    group = heads // kv_heads
+    _split[(splits, kv_heads, count)](
+        q, pages.keys, pages.values, pages.key_scales if scaled else q, pages.value_scales if scaled else q,
+        table.contiguous(), lengths, partial, tops, totals, (scale or head_dim**-0.5) * LOG2_E, group, window or 0,
+        splits, table.shape[1], q.stride(0), q.stride(1), heads, kv_heads,
+        PAGE=pages.page, D=head_dim, TILE_D=tile(head_dim), TILE_G=tile(group), TILE_K=max(LEAST, min(64, tile(most))),
+        WINDOW=window is not None, SCALED=scaled, UPCAST=upcast(q), PRECISION=precision(q),
+    )  # fmt: skip
+    _join[(heads, count)](
+        partial, tops, totals, out, splits, out.stride(0), out.stride(1), heads,
+        D=head_dim, TILE_D=tile(head_dim), TILE_S=triton.next_power_of_2(splits),
+    )  # fmt: skip
+    return out
+
+
+def kv_append(k: Tensor, v: Tensor, pages: Pages, slots: Tensor) -> Pages:
+    """As `windward_kernels.kv_append`."""
+    if not k.numel():
+        return pages
+    head_dim = k.shape[2]
+    for given, codes, scales in ((k, pages.keys, pages.key_scales), (v, pages.values, pages.value_scales)):
+        x = given if given.stride(-1) == 1 else given.contiguous()
+        _append[(x.shape[0], x.shape[1])](
+            x, codes, codes if scales is None else scales, slots, x.stride(0), x.stride(1), x.shape[1],
+            D=head_dim, TILE_D=triton.next_power_of_2(head_dim), SCALED=scales is not None,
+        )  # fmt: skip
+    return pages

@@ -1,0 +1,83 @@
+"""Plans made again and again: asking for many at once is as one by one, and what stands is told again."""
+
+from datetime import timedelta
+from random import Random
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from planning.fleets import HOUR, REGIONS, T0, hours, known, work
+from planning.profiles import thorough
+from planning.test_fleet_plan import crowd, overused
+
+import windward.planning as planning
+from windward.domain.fleet import Fleet, Region
+from windward.planning import plan
+from windward.planning.occupancy import Occupancy
+from windward.planning.windows import Ask, best_window, best_windows, place
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@thorough(30)
+@given(seeds)
+def test_windows_sought_together_are_those_sought_alone(seed):
+    dice, shape = Random(seed), np.random.default_rng(seed)
+    series = {n: hours(shape.integers(1, 9, 30).astype(float), r.zone) for n, r in REGIONS.items()}
+    regions = {n: Region(n, r.zone, r.pue, {"gpu": 3.0}) for n, r in REGIONS.items()}
+    taken, zero = Occupancy(regions), T0.timestamp()
+    for _ in range(12):
+        a = dice.uniform(0, 28)
+        taken.hold(dice.choice(list(regions)), zero + 3600 * a, zero + 3600 * (a + dice.uniform(0.2, 6)), {"gpu": 1.0})
+    asks = []
+    for i in range(20):
+        job = work(
+            f"ns/{i}", demand={"gpu": float(dice.randint(0, 3)), "pods": 1.0}, regions=("de", "fr"),
+            start_energy_wh=dice.choice([0.0, 300.0]), delay_g_per_hour=dice.choice([0.0, 2.0]),
+        )  # fmt: skip
+        name, early = dice.choice(list(regions)), zero + 3600 * dice.uniform(-2, 20)
+        asks.append(
+            Ask(place(job, regions[name], series[name]), job, 3600 * dice.choice([0.5, 2, 7]), early,
+                early + 3600 * dice.uniform(-1, 20))
+        )  # fmt: skip
+    alone = [best_window(k.at, k.work, k.length_s, k.earliest, k.latest, taken) for k in asks]
+    assert best_windows(asks, taken) == alone
+
+
+@thorough(6)
+@given(seeds)
+def test_replans_keep_room_and_deadlines_hour_after_hour(seed):
+    fleet, forecasts = crowd(seed, count=10, cap=4.0, pausing=0.0)
+    waiting, previous = list(fleet.work), None
+    for hour in range(5):
+        now = T0 + hour * HOUR
+        previous = plan(Fleet(tuple(waiting), fleet.regions), forecasts, now, previous)
+        assert not overused(previous, Fleet(tuple(waiting), fleet.regions))
+        for job in waiting:
+            p = previous.jobs[job.key]
+            assert not p.windows or (p.feasible and p.windows[0].start >= now)
+        waiting = [j for j in waiting if (w := previous.jobs[j.key].windows) and w[0].start >= now + HOUR]
+
+
+@thorough(6)
+@given(seeds)
+def test_what_is_planned_again_alike_is_the_same_object(seed):
+    shape = np.random.default_rng(seed)
+    forecasts = known(hours(np.append([500.0] * 3, shape.integers(1, 400, 30)), "DE"))
+    job = work(hours_h=2, by_h=24)
+    first = plan(Fleet((job,), REGIONS), forecasts, T0)
+    again = plan(Fleet((job,), REGIONS), forecasts, T0 + timedelta(minutes=7), first)
+    if first.jobs[job.key].windows[0].start > T0 + timedelta(minutes=7):
+        assert again.jobs[job.key] is first.jobs[job.key]
+    dearer = work(hours_h=2, by_h=24, power_w=2000.0)
+    assert plan(Fleet((dearer,), REGIONS), forecasts, T0, first).jobs[job.key] is not first.jobs[job.key]
+
+
+def test_compiled_loops_can_be_preferred_and_plan_the_same():
+    fleet, forecasts = crowd(3, pausing=0.0)
+    plain = plan(fleet, forecasts, T0)
+    try:
+        planning.prefer_compiled()
+        assert plan(fleet, forecasts, T0) == plain
+    finally:
+        assert planning.prefer_compiled(False) is False

@@ -1,0 +1,85 @@
+"""The commands `quantize` and `pareto`: their arguments, and what they print. Heavy libraries come when one runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windward_worker.control import Refused, write_atomic
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+COMMANDS = ("quantize", "pareto")
+
+
+def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add both. Words and numbers are checked when the command runs, so that one voice refuses."""
+    quantize = commands.add_parser("quantize", help="round a model's weights to 4 or 8 bits, and say what that costs")
+    pareto = commands.add_parser("pareto", help="perplexity, joules, speed and memory of a model's variants")
+    for command in (quantize, pareto):
+        command.add_argument("--model", required=True, help="a .gguf file, a model folder, or a package with one")
+        command.add_argument("--calibration", required=True, type=Path, help="a text file; its last fifth is the judge")
+        command.add_argument("--tokens", type=int, default=4096, help="of the text to calibrate on, at most")
+        command.add_argument("--threads", type=int, default=1, help="CPU threads")
+        command.add_argument("-o", "--output", default="table", help="table or json")
+    quantize.add_argument("--method", default="gptq", help="rtn, gptq, awq, smoothquant or mixed")
+    quantize.add_argument("--bits", type=int, default=4, help="4 or 8")
+    quantize.add_argument("--group", type=int, default=32, help="columns that share a scale: 32, 64 or 128")
+    quantize.add_argument("--budget", type=float, default=6.0, help="mixed: mean stored bits a weight, scales included")
+    quantize.add_argument(
+        "--out", required=True, type=Path, help="the folder to write; one that holds a model is replaced"
+    )
+    pareto.add_argument("--variants", help="names, by comma, such as float32,int4+kv8,gptq-g128,mixed")
+    pareto.add_argument("--svg", type=Path, help="write the frontier as an SVG page")
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run one of COMMANDS; returns 0. Raises Refused, OSError."""
+    if arguments.output not in ("table", "json"):
+        raise Refused(f"--output: {arguments.output!r} is not known; give table or json")
+    if arguments.threads < 1:
+        raise Refused(f"--threads: {arguments.threads}; give 1 or more")
+    return _quantize(arguments) if arguments.command == "quantize" else _pareto(arguments)
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    from windward_worker.quant.ptq import Scheme
+    from windward_worker.quant.run import QuantizeRequest, quantize
+
+    scheme = Scheme(arguments.method, arguments.bits, arguments.group, arguments.budget)
+    request = QuantizeRequest(
+        arguments.model, arguments.out, arguments.calibration, scheme, arguments.tokens, arguments.threads
+    )
+    found = quantize(request)
+    if arguments.output == "json":
+        sys.stdout.write(json.dumps(found) + "\n")
+        return 0
+    before, after = found["perplexity_before"], found["perplexity_after"]
+    left = f"; left in float: {', '.join(found['left_in_float'])}" if found["left_in_float"] else ""
+    sys.stdout.write(
+        f"{found['out']}: {found['method']}, {found['mean_bits']:.2f} bits a weight in the blocks, "
+        f"{found['bytes'] / 1e6:.2f} MB{left}\n"
+        f"perplexity of {found['perplexity_tokens']} tokens: {before:.4f} before, {after:.4f} after "
+        f"({100 * (after / before - 1):+.2f} %)\n"
+    )
+    return 0
+
+
+def _pareto(arguments: argparse.Namespace) -> int:
+    from windward_worker.quant.page import page
+    from windward_worker.quant.pareto import DEFAULT, documents, pareto, table
+
+    names = [n.strip() for n in arguments.variants.split(",")] if arguments.variants else DEFAULT
+    points = pareto(arguments.model, arguments.calibration, names, tokens=arguments.tokens, threads=arguments.threads)
+    title = f"{Path(arguments.model).name}: accuracy and energy"
+    if arguments.svg is not None:
+        write_atomic(arguments.svg, page(points, title).encode())
+    if arguments.output == "json":
+        sys.stdout.write(json.dumps({"model": arguments.model, "points": documents(points)}) + "\n")
+    else:
+        sys.stdout.write(table(points) + "\n")
+    return 0

@@ -1,0 +1,86 @@
+"""The frontier as one SVG page: perplexity over joules per token, drawn by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence as Seq
+from html import escape
+
+from windward_worker.quant.pareto import Point
+
+WIDTH, HEIGHT = 860, 520
+LEFT, RIGHT, TOP, BOTTOM = 76, 150, 64, 64
+FRONT, BEHIND, INK = "#0b6e4f", "#9aa5a0", "#1d2b27"
+
+
+def _scale(values: Seq[float], begin: float, end: float) -> tuple[list[float], float, float]:
+    """Places of the values on a logarithmic axis between two pixels, and the axis' own ends."""
+    low, high = math.log(min(values)), math.log(max(values))
+    room = max((high - low) * 0.08, 0.01)
+    low, high = low - room, high + room
+    places = [begin + (math.log(v) - low) / (high - low) * (end - begin) for v in values]
+    return places, math.exp(low), math.exp(high)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Up to six round values between two ends."""
+    step = (high - low) / 5
+    unit = 10 ** math.floor(math.log10(step))
+    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= step)
+    first = math.ceil(low / step)
+    return [i * step for i in range(first, math.floor(high / step) + 1)]
+
+
+def _axis(low: float, high: float, begin: float, end: float, *, across: bool) -> list[str]:
+    out = []
+    for value in _ticks(low, high):
+        at = begin + (math.log(value) - math.log(low)) / (math.log(high) - math.log(low)) * (end - begin)
+        label = f"{value:.4g}"
+        if across:
+            line = f'x1="{at:.1f}" y1="{TOP}" x2="{at:.1f}" y2="{HEIGHT - BOTTOM}"'
+            text = f'x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle"'
+        else:
+            line = f'x1="{LEFT}" y1="{at:.1f}" x2="{WIDTH - RIGHT}" y2="{at:.1f}"'
+            text = f'x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end"'
+        out.append(f'<line {line} stroke="#e3e8e6"/><text {text} font-size="12">{label}</text>')
+    return out
+
+
+def page(points: Seq[Point], title: str) -> str:
+    """An SVG document. Filled: on the frontier (of all four costs); hollow: dominated. Raises ValueError for none."""
+    if not points:
+        raise ValueError("a page needs at least one point")
+    joules = [max(p.joules_per_token, 1e-9) for p in points]
+    xs, x_low, x_high = _scale(joules, LEFT, WIDTH - RIGHT)
+    ys, y_low, y_high = _scale([p.perplexity for p in points], HEIGHT - BOTTOM, TOP)
+    methods = ", ".join(sorted({p.method for p in points}))
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" '
+        f'fill="{INK}" role="img" aria-label="{escape(title)}">',
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<text x="{LEFT}" y="30" font-size="18" font-weight="600">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="50" font-size="12">filled: on the frontier of perplexity, joules, speed and memory; '
+        f"hollow: dominated; joules are {escape(methods)}</text>",
+        *_axis(x_low, x_high, LEFT, WIDTH - RIGHT, across=True),
+        *_axis(y_low, y_high, HEIGHT - BOTTOM, TOP, across=False),
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 18}" font-size="13" text-anchor="middle">'
+        "joules per token</text>",
+        f'<text transform="translate(20 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" font-size="13" '
+        'text-anchor="middle">perplexity</text>',
+    ]
+    front = sorted((x, y) for x, y, p in zip(xs, ys, points, strict=True) if not p.dominated)
+    if len(front) > 1:
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in front)
+        out.append(f'<polyline points="{line}" fill="none" stroke="{FRONT}" stroke-opacity="0.35" stroke-width="2"/>')
+    for x, y, p in zip(xs, ys, points, strict=True):
+        fill, stroke = ("#ffffff", BEHIND) if p.dominated else (FRONT, FRONT)
+        told = (
+            f"{p.variant}: perplexity {p.perplexity:.3f}, {p.joules_per_token:.4g} J/token, "
+            f"{p.tokens_per_s:.1f} tokens/s, {p.memory_mb:.1f} MB"
+        )
+        out.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{fill}" stroke="{stroke}" stroke-width="2">'
+            f"<title>{escape(told)}</title></circle>"
+            f'<text x="{x + 10:.1f}" y="{y + 4:.1f}" font-size="12">{escape(p.variant)}</text>'
+        )
+    return "\n".join([*out, "</svg>", ""])

@@ -1,0 +1,77 @@
+"""Mixed precision: 8 bits for the layers that suffer most from 4, within a budget.
+
+How much a layer suffers is measured: what its rounding alone adds to the calibration text's cross-entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from windward_kernels import linear
+from windward_worker.model.decoder import Block, Decoder
+from windward_worker.quant.calibrate import Walk, blocks_of
+from windward_worker.quant.grid import fitting_group, round_to_nearest
+
+
+def matrices(block: Block) -> dict[str, Tensor]:
+    """The block's matrices by name, such as `mlp.up_proj`."""
+    return {n.removesuffix(".weight"): p for n, p in block.named_parameters() if p.dim() == 2}
+
+
+def bits_of(bits: int, group: int) -> float:
+    """Stored bits of a weight, its share of scale and low included."""
+    return bits + 16 * (2 if bits == 4 else 1) / group
+
+
+def losses(decoder: Decoder, windows: Tensor, group: int) -> list[float]:
+    """Nats per token that rounding each layer to 4 bits adds, all others left alone. windows (N, T)."""
+    walk = Walk(decoder, windows)
+    starts = []
+    for _, block in blocks_of(decoder):
+        starts.append(walk.states)
+        walk.advance(block)
+    whole = _entropy(decoder, walk.states, windows)
+    found = []
+    for index, block in blocks_of(decoder):
+        kept = {name: weight.data for name, weight in matrices(block).items()}
+        for name, weight in matrices(block).items():
+            size = fitting_group(weight.shape[1], group)
+            weight.data = round_to_nearest(kept[name], 4, size).dense() if size else kept[name]
+        walk.states = starts[index]
+        for later, each in blocks_of(decoder):
+            if later >= index:
+                walk.advance(each)
+        found.append(_entropy(decoder, walk.states, windows) - whole)
+        for name, weight in matrices(block).items():
+            weight.data = kept[name]
+    return found
+
+
+def _entropy(decoder: Decoder, states: Tensor, windows: Tensor) -> float:
+    """Mean cross-entropy of the next tokens, nats. states (N, T, C) after the last block."""
+    head = decoder.embed_tokens if decoder.lm_head is None else decoder.lm_head
+    total = 0.0
+    with torch.no_grad():
+        for one, tokens in zip(states, windows, strict=True):
+            logits = linear(decoder.norm(one[:-1]), head.weight).float()
+            total += float(F.cross_entropy(logits, tokens[1:]))
+    return total / len(windows)
+
+
+def assign(suffering: Mapping[int, float], sizes: Mapping[int, int], group: int, budget: float) -> dict[int, int]:
+    """Bits of each layer: 8 first where a weight suffers most, as long as the mean stays within `budget` bits.
+
+    sizes: weights of each layer. Budget and mean count scales (`bits_of`). Below 4 bits' own mean all layers get 4.
+    """
+    chosen = dict.fromkeys(sizes, 4)
+    room = budget * sum(sizes.values()) - sum(bits_of(4, group) * n for n in sizes.values())
+    for layer in sorted(suffering, key=lambda i: suffering[i] / sizes[i], reverse=True):
+        more = (bits_of(8, group) - bits_of(4, group)) * sizes[layer]
+        if more <= room + 1e-6 and suffering[layer] > 0:
+            chosen[layer] = 8
+            room -= more
+    return chosen

@@ -1,0 +1,205 @@
+"""`serve`: from settings to a server that answers, and from SIGTERM to one that has ended well.
+
+The end, in steps: 1 /healthz says 503 and new requests are turned away, 2 those inside are finished within the grace,
+3 what is left is told what it has so far and how to go on elsewhere, 4 sockets close, 5 the report is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from windward_worker.control import PauseRequest, Refused, RunEnv
+from windward_worker.control.errors import PauseAsked, WorkerError
+from windward_worker.control.run import Run, carry_out
+from windward_worker.inference.blocks import PAGE
+from windward_worker.inference.engine import Engine
+from windward_worker.inference.open import Opened, open_runner
+from windward_worker.inference.pace import Pace, pace_for
+from windward_worker.inference.scheduler import Limits
+from windward_worker.model.chat import ChatTemplate
+from windward_worker.model.stored import ModelFile, open_model, package_file
+from windward_worker.serve.app import make_app
+from windward_worker.serve.desk import Desk
+from windward_worker.serve.host import EngineHost
+from windward_worker.serve.metrics import Metrics
+from windward_worker.serve.ops import ops_app
+from windward_worker.serve.settings import Settings
+
+log = logging.getLogger("windward.serve")
+SWITCH_S = 0.0005  # two threads want Python: the loop must not wait 5 ms for the engine's after each write to a socket
+TELL_S = 5.0  # between two looks at the intensity, and two lines of progress
+
+
+def serve(settings: Settings, env: RunEnv, pause: PauseRequest) -> int:
+    """Serve until SIGTERM; returns the contract's exit code. Always leaves a report."""
+    return carry_out(Run(env, pause, "token"), lambda run: _serve(settings, run))
+
+
+def _serve(settings: Settings, run: Run) -> None:
+    """Raises PauseAsked after SIGTERM, WorkerError where the engine failed, Refused, OSError."""
+    sys.setswitchinterval(SWITCH_S)
+    sockets = [_listen(settings.host, port) for port in (settings.port, settings.ops_port)]
+    try:
+        asyncio.run(_Server(settings, run, sockets).go())
+    finally:
+        for each in sockets:
+            each.close()
+    raise PauseAsked
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises Refused where the address is taken or not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise Refused(f"serve: cannot listen on {host} port {port}: {error.strerror}; give another") from error
+
+
+def open_model_for(settings: Settings) -> Opened:
+    """Raises Refused, OSError."""
+    package = settings.model.removeprefix("package:")
+    path = package_file(package) if package != settings.model else Path(settings.model)
+    config = open_model(path).config
+    context = min(config.context, settings.context or config.context)
+    token_bytes = 4 * config.layers * config.kv_heads * config.head_dim  # keys and values in float16
+    blocks = max(settings.kv_mib * 2**20 // (token_bytes * PAGE), math.ceil(context / PAGE) + 1)
+    # More than every sequence at its longest is never used.
+    blocks = min(blocks, settings.sequences * (math.ceil(context / PAGE) + 1))
+    return open_runner(
+        path, blocks=blocks, weights=settings.weights, kv=settings.kv, threads=settings.threads, context=context
+    )
+
+
+def template_of(file: ModelFile, opened: Opened, settings: Settings) -> ChatTemplate | None:
+    """The given template, else the model's. Raises Refused, OSError."""
+    given = settings.chat_template
+    text = file.chat_template() if given is None else given.read_text()
+    if text is None:
+        return None
+    config = opened.runner.config
+    ends = [("" if i is None else opened.tokenizer.id_to_token(i) or "") for i in (config.bos, config.eos)]
+    return ChatTemplate(text, bos=ends[0], eos=ends[1])
+
+
+class _Uvicorn(uvicorn.Server):
+    """One of two servers in a loop whose signals are ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app, access_log=False, log_config=None, log_level="warning", lifespan="off", timeout_graceful_shutdown=5,
+            server_header=False, ws="none",
+        )  # fmt: skip
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Server:
+    """The parts of a server, put together and taken apart."""
+
+    def __init__(self, settings: Settings, run: Run, sockets: list[socket.socket]) -> None:
+        self._settings = settings
+        self._run = run
+        self._sockets = sockets
+        opened = open_model_for(settings)
+        limits = Limits(settings.step_tokens, settings.sequences)
+        self._engine = Engine(opened.runner, limits=limits, pace=self._pace(), recorder=run.energy)
+        name = settings.name or opened.file.name.removesuffix(".gguf")
+        metrics = Metrics(self._engine, name)
+        template = template_of(opened.file, opened, settings)
+        self._desk = Desk(opened, self._engine, settings, template, metrics)
+        self._host = EngineHost(self._engine, metrics)
+        api = make_app(self._desk, self._host, metrics, settings)
+        self._servers = [_Uvicorn(api), _Uvicorn(ops_app(metrics.registry, self._state))]
+
+    def _state(self) -> str:
+        if self._host.failed.is_set():
+            return "failed"
+        return "draining" if self._desk.draining else "ok"
+
+    async def go(self) -> None:
+        """Raises WorkerError where the engine failed."""
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        if self._run.pause.asked:  # while libraries were loading
+            asked.set()
+        self._host.start()
+        serving = [
+            asyncio.create_task(server.serve([sock])) for server, sock in zip(self._servers, self._sockets, strict=True)
+        ]
+        beat = asyncio.create_task(self._beat())
+        api, ops = (sock.getsockname()[1] for sock in self._sockets)
+        log.info("serving %s on %s:%d, metrics on port %d", self._desk.name, self._settings.host, api, ops)
+        waits = [asyncio.create_task(asked.wait()), asyncio.create_task(self._host.failed.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await self._drain()
+        for task in (*waits, beat):
+            task.cancel()
+        for server in self._servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
+        await self._host.stop()
+        self._tell()
+        if self._host.failed.is_set():
+            raise WorkerError("the engine has failed; see the log")
+
+    async def _drain(self) -> None:
+        """Turn new requests away, and let those inside finish within the grace."""
+        self._desk.draining = True
+        self._engine.drain()
+        log.info("draining: %d requests inside, %g s for them", self._desk.seated, self._settings.grace_s)
+        await self._empty(self._settings.grace_s)
+        if self._desk.seated:
+            log.warning("%d requests are cut; their answers say how to go on", self._desk.seated)
+            self._host.cut()
+            await self._empty(2.0)
+
+    async def _empty(self, limit_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._desk.seated and not self._host.failed.is_set():
+                    await asyncio.sleep(0.02)
+
+    async def _beat(self) -> None:
+        """Now and then: follow the intensity, write progress."""
+        while True:
+            self._engine.pace = self._pace()
+            self._tell()
+            await asyncio.sleep(TELL_S)
+
+    def _tell(self) -> None:
+        self._run.run_units = float(self._engine.made)
+        self._run.tell(0.0, float(self._engine.made), {})
+
+    def _pace(self) -> Pace:
+        """The pace for the intensity as last told; an unreadable file counts as unknown."""
+        settings, intensity = self._settings, self._settings.intensity_g_per_kwh
+        if settings.intensity_file is not None:
+            try:
+                intensity = float(settings.intensity_file.read_text())
+            except (OSError, ValueError):
+                intensity = None
+        if intensity is not None and not 0 <= intensity < 1e5:
+            intensity = None
+        return pace_for(
+            intensity_g_per_kwh=intensity,
+            cap_w=settings.cap_w,
+            max_batch=settings.sequences,
+            max_wait_s=settings.max_wait_s,
+        )
