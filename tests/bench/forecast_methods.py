@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
-from windward.forecasting import Model, analog
+from windward.forecasting import Model
 from windward.forecasting.calibrate import LEVELS
 from windward.forecasting.model import FIRST_FIT, FORTNIGHT
 from windward.forecasting.past import LEADS, Past
@@ -92,7 +92,7 @@ def part(of: str) -> Callable[[Zone, np.ndarray], Paths]:
             seen = model._seen(z.series(int(origins[mine][-1])))
             past = seen._past()
             if of == "analog":
-                log = analog.paths(past, origins[mine], model.learnt)
+                log = model.analog.paths(past, origins[mine])
             else:
                 log = (model.ridge if of == "ridge" else Ridge.begin()).paths(past, origins[mine])
             out[mine] = seen._unlogged(log, None)[0]

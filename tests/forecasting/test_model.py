@@ -102,6 +102,18 @@ def test_an_issue_says_what_it_is(model):
     assert np.array_equal(issue.band.edges, issue.series.edges) and issue.band.levels == LEVELS
 
 
+def test_what_was_asked_before_changes_no_answer():
+    """What a model keeps from one issue for the next one may save work, and nothing else."""
+    asked, other = Model.of(series(YEAR[: 200 * 24])), YEAR[: 230 * 24].copy()
+    other[201 * 24 :] *= 1.5  # another course of the newest days
+    for history, day in ((YEAR, 203), (other, 204), (YEAR, 202), (YEAR, 209)):
+        known = series(history[: day * 24])
+        fresh = Model.of(series(YEAR[: 200 * 24])).forecast(known, known.end, known.end + 2 * DAY)
+        again = asked.forecast(known, known.end, known.end + 2 * DAY)
+        assert np.allclose(again.series.intensity_g_per_kwh, fresh.series.intensity_g_per_kwh, rtol=1e-9)
+        assert np.allclose(again.band.intensity_g_per_kwh, fresh.band.intensity_g_per_kwh, rtol=1e-9)
+
+
 def test_hours_known_late_are_bridged(model):
     now = T0 + (len(YEAR) + 5) * HOUR
     issue = model.forecast(series(YEAR), now, now + DAY)

@@ -14,7 +14,7 @@ from windward.grid.ahead import REACH, Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import NoForecast, Unreachable
 from windward.grid.trace import TraceProvider
-from windward.simulation.foresight import Kept
+from windward.ledger import MemoryLedger
 
 NOW = datetime(2022, 6, 1, 9, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -52,7 +52,7 @@ class Source:
 
 
 def grid(source, archive=None):
-    return Grid(source, archive or Kept(), dice=random.Random(0), ahead=Ahead(source))
+    return Grid(source, archive or MemoryLedger(), dice=random.Random(0), ahead=Ahead(source))
 
 
 def test_a_zone_without_a_forecast_gets_ours_and_is_told_so():
@@ -79,10 +79,10 @@ def test_an_issue_is_prolonged_and_its_own_hours_stay_a_forecast():
 
 
 def test_what_the_provider_said_and_what_was_planned_with_are_both_kept():
-    archive = Kept()
+    archive = MemoryLedger()
     made = grid(Source(timedelta(hours=24)), archive)
     made.refresh(["DE"], NOW)
-    kept = archive.issues("DE", Source.kind, NOW, NOW + 300 * HOUR)
+    kept = sorted(archive.issues("DE", Source.kind, NOW, NOW + 300 * HOUR), key=lambda issue: issue.end)
     assert len(kept) == 2 and kept[0].source == "live" and kept[1].end > kept[0].end
 
 
@@ -106,7 +106,7 @@ def test_history_is_asked_for_once_and_then_only_what_is_new():
 
 
 def test_an_outage_goes_on_with_what_was_kept():
-    source, archive = Source(timedelta(hours=24)), Kept()
+    source, archive = Source(timedelta(hours=24)), MemoryLedger()
     grid(source, archive).refresh(["DE"], NOW)
     source.issue = lambda zone, now: (_ for _ in ()).throw(Unreachable(zone, "down"))
     again = grid(source, archive)

@@ -20,7 +20,7 @@ from windward.domain.forecast import Freshness
 from windward.domain.series import Quality, Signal
 from windward.grid import Grid, NotEntitled, ProviderError, RateLimited, Unreachable
 from windward.grid.port import NoForecast
-from windward.simulation.foresight import Kept
+from windward.ledger import MemoryLedger
 
 NOW = datetime(2026, 11, 21, 9, 20, tzinfo=UTC)
 # A plain day, and the days and hours when clocks jump or years turn.
@@ -80,7 +80,7 @@ def test_the_last_good_issue_goes_on_serving_whatever_comes(service):
     for case in CASES:
         if not case.only(service) or case.expect == FINE:
             continue
-        grid = Grid(provider, Kept(), past=timedelta(0), dice=random.Random(1))
+        grid = Grid(provider, MemoryLedger(), past=timedelta(0), dice=random.Random(1))
         server.answer = good
         grid.refresh([service.zone], NOW)
         before = grid.forecasts([service.zone], NOW)[service.zone]
@@ -98,7 +98,7 @@ def test_the_last_good_issue_goes_on_serving_whatever_comes(service):
 def test_nobody_waits_for_a_slow_service(service):
     answer = CASES[0].answer(service, NOW)
     with serving(service, answer, NOW, "drop by drop", 1.0) as (provider, _):
-        grid = Grid(provider, Kept(), past=timedelta(0))
+        grid = Grid(provider, MemoryLedger(), past=timedelta(0))
         asking = threading.Thread(target=grid.refresh, args=([service.zone], NOW))
         asking.start()
         began = time.monotonic()

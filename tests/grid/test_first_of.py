@@ -9,8 +9,8 @@ from windward.domain.series import Basis, Kind, MixedKinds, Scope, Signal
 from windward.grid import Grid, TraceProvider, Unreachable
 from windward.grid.first_of import FirstOf
 from windward.grid.static import StaticProvider
+from windward.ledger import MemoryLedger
 from windward.service.providers import NAMES, provider_of
-from windward.simulation.foresight import Kept
 
 NOW = datetime(2022, 5, 1, 9, tzinfo=UTC)
 LIFE = TraceProvider.bundled().kind
@@ -48,7 +48,7 @@ def test_two_quantities_are_not_one_in_reserve_of_the_other():
 
 
 def test_a_declared_fallback_across_kinds_says_what_it_is():
-    grid = Grid(FirstOf([Down(), StaticProvider({"DE": 300.0}, MARGINAL)], across_kinds=True), Kept())
+    grid = Grid(FirstOf([Down(), StaticProvider({"DE": 300.0}, MARGINAL)], across_kinds=True), MemoryLedger())
     grid.refresh(["DE"], NOW)
     forecast = grid.forecasts(["DE"], NOW)["DE"]
     assert forecast.series.kind == MARGINAL

@@ -19,14 +19,21 @@ def postgres_url():
         yield url
 
 
-@pytest.fixture(params=["file", "memory", pytest.param("postgres", marks=pytest.mark.postgres)])
-def url(request, tmp_path):
-    """An empty database."""
-    if request.param == "memory":
+DATABASES = ["file", "memory", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+def empty(kind, request, tmp_path):
+    """URL of an empty database."""
+    if kind == "memory":
         return "sqlite://"
-    if request.param == "file":
+    if kind == "file":
         return f"sqlite:///{tmp_path}/book 100%.db"
     return postgres.fresh_database(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(params=DATABASES)
+def url(request, tmp_path):
+    return empty(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One conformance suite: the promise of `ledger.port.Ledger`, on a file, in memory and on PostgreSQL."""
+"""One conformance suite: the promise of `ledger.port.Ledger`, on a file, in memory, on PostgreSQL and without SQL."""
 
 import hashlib
 import json
@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from ledger.conftest import DATABASES, empty
 
 from windward.domain.energy import EnergyInterval
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
+from windward.ledger import MemoryLedger, open_ledger
 from windward.ledger.tables import energy
 
 KIND = Kind(Signal.AVERAGE, Scope.DIRECT, Basis.CONSUMPTION)
@@ -33,6 +35,14 @@ def issue(start=T0, zone="DE", kind=KIND, count=3, **changes):
 def interval(**changes):
     row = EnergyInterval("u1", 1, "p1", "gpu", T0, T0 + HOUR, 1234.5, "measured", "nvml", "north", "SE-SE3", 1.1, 1.0)
     return replace(row, **changes)
+
+
+@pytest.fixture(params=[*DATABASES, "no database"])
+def book(request, tmp_path):
+    plain = request.param == "no database"
+    ledger = MemoryLedger() if plain else open_ledger(empty(request.param, request, tmp_path))
+    yield ledger
+    ledger.close()
 
 
 # -- issues ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ the day needs no formula; what is learnt is the distance from a mixture of profi
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from windward.domain.series import Floats
@@ -18,26 +20,49 @@ _NARROW = 0.003
 _MOST_DAYS = 730  # the solve is cubic in the days: two years take some 50 ms
 
 
-def paths(past: Past, origins: Ints, known_until: int) -> Floats:
-    """Forecasts on the log scale from each origin, (n, LEADS), learnt from hours before `known_until` alone.
+@dataclass(frozen=True, eq=False)
+class Analog:
+    """What the hours before `known_until` teach; worked out for each hour of day when it is first asked about.
 
-    Args:
-        origins: (n,) indices of first unknown hours, >= FIRST_ORIGIN.
-        known_until: no target at or beyond this index is learnt from; at most the smallest origin.
+    Attributes:
+        known_until: no target at or beyond this index is learnt from. The hours before it never change.
     """
-    out = _base(past, origins)
-    for hour in sorted(set((origins % DAY).tolist())):
-        chosen = origins % DAY == hour
-        seen = np.arange(FIRST_ORIGIN + (hour - FIRST_ORIGIN) % DAY, known_until - LEADS + 1, DAY)[-_MOST_DAYS:]
-        if len(seen) == 0:
-            continue
-        # The scale is that of the learnt part, not of all that `past` may hold.
-        scale = max(float(np.nanstd(past.anomaly[:known_until])), 1e-9)
-        there, here = _shape(past, seen, scale), _shape(past, origins[chosen], scale)
+
+    known_until: int
+    _taught: dict[int, tuple[Floats, Floats] | None] = field(default_factory=dict)
+
+    def paths(self, past: Past, origins: Ints) -> Floats:
+        """Forecasts on the log scale from each origin, (n, LEADS).
+
+        Args:
+            origins: (n,) indices of first unknown hours, >= FIRST_ORIGIN and >= `known_until`.
+        """
+        out = _base(past, origins)
+        for hour in sorted(set((origins % DAY).tolist())):
+            chosen = origins % DAY == hour
+            taught = self._taught_at(past, hour)
+            if taught is not None:
+                there, weights = taught
+                out[chosen] += _kernel(_shape(past, origins[chosen], self._scale(past)), there) @ weights
+        return out
+
+    def _scale(self, past: Past) -> float:
+        """Of the learnt part, not of all that `past` may hold."""
+        return max(float(np.nanstd(past.anomaly[: self.known_until])), 1e-9)
+
+    def _taught_at(self, past: Past, hour: int) -> tuple[Floats, Floats] | None:
+        """Shapes of the days with an origin at this hour, (n, 104), and the weights of what followed, (n, LEADS)."""
+        if hour not in self._taught:
+            first = FIRST_ORIGIN + (hour - FIRST_ORIGIN) % DAY
+            seen = np.arange(first, self.known_until - LEADS + 1, DAY)[-_MOST_DAYS:]
+            self._taught[hour] = self._solved(past, seen) if len(seen) else None
+        return self._taught[hour]
+
+    def _solved(self, past: Past, seen: Ints) -> tuple[Floats, Floats]:
+        there = _shape(past, seen, self._scale(past))
         missed = past.x[seen[:, None] + np.arange(LEADS)] - _base(past, seen)
         weights = np.linalg.solve(_kernel(there, there) + _NOISE * np.eye(len(seen)), missed)
-        out[chosen] += _kernel(here, there) @ weights
-    return out
+        return there, np.asarray(weights, dtype=np.float64)
 
 
 def _base(past: Past, origins: Ints) -> Floats:

@@ -11,7 +11,7 @@ for it are issued and noted, and their errors give the quantiles.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from windward.domain.clock import utc
 from windward.domain.quantiles import Quantiles
 from windward.domain.series import Floats, Kind, MixedKinds, Quality, Series
-from windward.forecasting import analog
+from windward.forecasting.analog import Analog
 from windward.forecasting.calibrate import EVERY, LEVELS, Record
 from windward.forecasting.past import (
     DAY,
@@ -58,13 +58,21 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Lately:
+    """A record that was brought up to date after the last fold, and the hours that it rests on."""
+
+    record: Record
+    values_g_per_kwh: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Model:
     """What is learnt of one zone.
 
     Attributes:
         first_hour: number of the first known hour since the epoch; indices below count from it.
         values_g_per_kwh: (n,) hourly means, without gaps.
-        learnt: index up to which `ridge` has taken the hours; whole fortnights. `record` ends at the same hour.
+        learnt: index up to which `ridge` and `analog` have taken the hours; whole fortnights. `record` ends there too.
     """
 
     zone: str
@@ -73,7 +81,9 @@ class Model:
     values_g_per_kwh: Floats
     learnt: int
     ridge: Ridge
+    analog: Analog
     record: Record
+    _lately: list[_Lately] = field(default_factory=list)  # at most one; saves work, and changes no answer
 
     @classmethod
     def of(cls, history: Series) -> Model:
@@ -85,7 +95,7 @@ class Model:
         first, values = whole_hours(history)
         if len(values) == 0:
             raise ValueError(f"{history.zone}: no whole hour from {history.start} to {history.end}")
-        empty = cls(history.zone, history.kind, first, values, 0, Ridge.begin(), Record.begin(FIRST_FIT))
+        empty = cls(history.zone, history.kind, first, values, 0, Ridge.begin(), Analog(0), Record.begin(FIRST_FIT))
         return empty._folded()
 
     def learn(self, history: Series) -> Model:
@@ -185,14 +195,14 @@ class Model:
                 origins = np.arange(model.learnt, upto, EVERY)
                 record, _ = record.noted(past, model._paths(past, origins))
             ridge = model.ridge.learn(past, model.learnt, upto)
-            model = replace(model, learnt=upto, ridge=ridge, record=record)
+            model = replace(model, learnt=upto, ridge=ridge, analog=Analog(upto), record=record, _lately=[])
         return model
 
     def _paths(self, past: Past, origins: Ints) -> Floats:
         """(n, LEADS) on the log scale."""
         path = self.ridge.paths(past, origins)
         if self.learnt:
-            path = (path + analog.paths(past, origins, self.learnt)) / 2
+            path = (path + self.analog.paths(past, origins)) / 2
         return path
 
     def _told(self, past: Past, origins: Ints) -> Floats | None:
@@ -202,6 +212,22 @@ class Model:
         noted = np.arange(self.learnt, int(np.max(origins)) + 1, EVERY)
         _, told = self.record.noted(past, self._paths(past, noted))
         return None if told is None else told[(origins - self.learnt) // EVERY].transpose(1, 0, 2)
+
+    def _told_now(self, past: Past) -> Floats | None:
+        """The same at the end of what is known, (k, 1, LEADS); goes on from where the last call came to."""
+        origin, record = len(self.values_g_per_kwh), self.record
+        if not self.learnt:
+            return None
+        for lately in self._lately:
+            n = len(lately.values_g_per_kwh)
+            if n <= origin and np.array_equal(lately.values_g_per_kwh, self.values_g_per_kwh[self.learnt :][:n]):
+                record = lately.record
+        noted = np.arange(record.next_origin, origin + 1, EVERY)
+        if len(noted):
+            record, _ = record.noted(past, self._paths(past, noted))
+            known = self.values_g_per_kwh[self.learnt : record.next_origin - EVERY]
+            self._lately[:] = [_Lately(record, known)]
+        return record.told[-1][:, None] if record.quantiles is not None else None
 
     def _unlogged(self, path: Floats, told: Floats | None) -> tuple[Floats, Floats | None]:
         """From the log scale to g/kWh: the path, and its quantiles."""
@@ -218,7 +244,7 @@ class Model:
     def _issued(self, known: Series, now: datetime, until: datetime) -> Own:
         origin = len(self.values_g_per_kwh)
         past, at = self._past(), np.array([origin])
-        mean, spreads = self._unlogged(self._paths(past, at), self._told(past, at))
+        mean, spreads = self._unlogged(self._paths(past, at), self._told_now(past))
         start_s = HOUR_S * (self.first_hour + origin)
         ahead = min(int(np.ceil((utc(until).timestamp() - start_s) / HOUR_S)), LEADS)
         method = "ridge+analog" if self.learnt else "prior"

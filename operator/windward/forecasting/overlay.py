@@ -28,6 +28,8 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
     if len({(layer.zone, layer.kind) for layer in layers}) > 1:
         raise MixedKinds(f"cannot lay {', '.join(sorted({f'{x.zone} ({x.kind})' for x in layers}))} over each other")
     a, b = utc(start).timestamp(), utc(end).timestamp()
+    if layers[0].edges[0] <= a < b <= layers[0].edges[-1]:
+        return _whole_periods(layers[0], a, b)  # what lies below is not seen
     edges = distinct(np.concatenate([layer.edges for layer in layers]))
     middle = (edges[:-1] + edges[1:]) / 2
     owner = np.full(len(middle), -1)
@@ -48,6 +50,18 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
     i, j = int(run[0]), int(run[-1]) + 1
     cells = list(zip(owner[i:j].tolist(), period[i:j].tolist(), strict=True))
     return _assembled(layers, edges[i : j + 1], cells)
+
+
+def _whole_periods(series: Series, a: float, b: float) -> Series:
+    """The periods that touch [a, b)."""
+    i = int(np.searchsorted(series.edges, a, side="right")) - 1
+    j = int(np.searchsorted(series.edges, b, side="left"))
+    return replace(
+        series,
+        edges=series.edges[i : j + 1],
+        intensity_g_per_kwh=series.intensity_g_per_kwh[i:j],
+        quality=series.quality[i:j],
+    )
 
 
 def _assembled(layers: Sequence[Series], edges: Floats, cells: list[tuple[int, int]]) -> Series:

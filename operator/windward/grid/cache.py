@@ -163,7 +163,7 @@ class Grid:
         known = overlay(layers, start, end)
         if known is None or not known.covers(start, end):
             layers += reversed(self._archived(zone, start, end))
-        known = overlay(layers, start, end)
+            known = overlay(layers, start, end)
         if known is None:
             raise error or ProviderError(zone, f"nothing is known from {start} to {end}")
         return known

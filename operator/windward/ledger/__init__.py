@@ -5,6 +5,7 @@ Importing it is quick; SQLAlchemy and Alembic are loaded when a book is opened.
 
 from __future__ import annotations
 
+from windward.ledger.memory import MemoryLedger
 from windward.ledger.port import Decision, Ledger, LedgerError, LedgerTooNew, LedgerUnavailable, Receipt, open_ledger
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LedgerError",
     "LedgerTooNew",
     "LedgerUnavailable",
+    "MemoryLedger",
     "Receipt",
     "open_ledger",
 ]

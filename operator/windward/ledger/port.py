@@ -9,11 +9,13 @@ What is not in this tree (`ValueError` for a naive time or a body that is no JSO
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from windward.domain.clock import utc
 from windward.domain.energy import EnergyInterval
 from windward.domain.series import Kind, Series
 
@@ -172,6 +174,18 @@ class Ledger(Protocol):
     def close(self) -> None:
         """Let go of the database. Closing twice does no harm."""
         ...
+
+
+def check_interval(row: EnergyInterval) -> None:
+    """The book never holds what would make a sum meaningless.
+
+    Raises:
+        ValueError: joules are negative or not finite, or the interval does not end after it starts.
+    """
+    if not math.isfinite(row.joules) or row.joules < 0:
+        raise ValueError(f"{row.uid} {row.component} at {row.start}: {row.joules} J; unknown energy is no row, not 0")
+    if utc(row.end) <= utc(row.start):
+        raise ValueError(f"{row.uid} {row.component}: {row.start} to {row.end} is no interval")
 
 
 def open_ledger(url: str) -> Ledger:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from windward.domain.clock import utc
 from windward.domain.energy import EnergyInterval
 from windward.domain.series import Kind, Series
 from windward.ledger import codec
-from windward.ledger.port import Body, Decision, LedgerError, LedgerUnavailable, Receipt
+from windward.ledger.port import Body, Decision, LedgerError, LedgerUnavailable, Receipt, check_interval
 from windward.ledger.tables import ENERGY_KEY, decisions, energy, issues, receipts
 from windward.ledger.upgrade import upgrade
 
@@ -107,7 +106,7 @@ class SqlLedger:
 
     def record_energy(self, rows: Sequence[EnergyInterval]) -> int:
         for row in rows:
-            _check_interval(row)
+            check_interval(row)
         values = [{column: getattr(row, column) for column in _ENERGY_COLUMNS} for row in rows]
         with self._writing() as connection:
             return self._add(connection, energy, values, ENERGY_KEY) if values else 0
@@ -228,14 +227,6 @@ class SqlLedger:
 
 
 _ENERGY_COLUMNS = tuple(column.name for column in energy.columns if column.name != "id")
-
-
-def _check_interval(row: EnergyInterval) -> None:
-    """The book never holds what would make a sum meaningless."""
-    if not math.isfinite(row.joules) or row.joules < 0:
-        raise ValueError(f"{row.uid} {row.component} at {row.start}: {row.joules} J; unknown energy is no row, not 0")
-    if utc(row.end) <= utc(row.start):
-        raise ValueError(f"{row.uid} {row.component}: {row.start} to {row.end} is no interval")
 
 
 def _receipt(row: Row[Any]) -> Receipt:

@@ -117,8 +117,14 @@ def _stop(runs: tuple[Run, ...], reason: str, why: str) -> list[Action]:
     return [PauseRun(r.name, reason, why) for r in runs if r.phase is not Phase.STOPPING]
 
 
-def _expire(observed: Observed, now: datetime) -> list[Action]:
+def expires_at(observed: Observed) -> datetime | None:
+    """When an ended job is deleted, if ever."""
     ttl, ended_at = observed.job.spec.ttl_seconds_after_finished, observed.job.status.finished_at
-    if ttl is None or ended_at is None or now < ended_at + timedelta(seconds=ttl):
+    return None if ttl is None or ended_at is None else ended_at + timedelta(seconds=ttl)
+
+
+def _expire(observed: Observed, now: datetime) -> list[Action]:
+    due = expires_at(observed)
+    if due is None or now < due:
         return []
-    return [DeleteJob(f"ttlSecondsAfterFinished {ttl} is over")]
+    return [DeleteJob(f"ttlSecondsAfterFinished {observed.job.spec.ttl_seconds_after_finished} is over")]

@@ -20,7 +20,6 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
     """What the planner is to place for this job now."""
     spec = observed.job.spec
     submitted = observed.job.metadata.creation_timestamp or now
-    live = next((r for r in reversed(observed.live) if r.phase is not Phase.STOPPING), None)
     left = spec.duration * (1.0 - progress_of(observed, now))
     return Work(
         key=observed.key,
@@ -36,7 +35,7 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         interruptible=spec.interruption.policy is InterruptionPolicy.CHECKPOINT,
         overhead=observed.job.overhead(),
         started=any(r.started_at is not None for r in observed.runs),
-        running_in=live.region if live is not None else None,
+        running_in=running_in(observed),
         min_saving=spec.policy.min_saving_percent / 100.0,
         fallback=spec.policy.fallback,
         margin=MARGIN,
@@ -46,6 +45,11 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         priority=spec.priority,
         duration_p90=spec.duration_p90,
     )
+
+
+def running_in(observed: Observed) -> str | None:
+    """Region of the newest run that goes on."""
+    return next((r.region for r in reversed(observed.runs) if r.phase in (Phase.STARTING, Phase.RUNNING)), None)
 
 
 def home_of(spec: GreenJobSpec) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 
 from windward import planning
 from windward.cluster import AttemptConflict, Cluster, ClusterError, Refused, Snapshot
 from windward.domain.clock import Clock
 from windward.domain.energy import EnergyInterval
-from windward.domain.fleet import Fleet, Region, Work
+from windward.domain.fleet import Fleet, Region
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Plan
@@ -26,11 +27,11 @@ from windward.grid.port import ProviderError
 from windward.ledger import codec
 from windward.ledger.port import Ledger, LedgerError
 from windward.lifecycle.accounting import Account, account, energy_of_run
-from windward.lifecycle.decide import decide, retry_at
+from windward.lifecycle.decide import decide, expires_at, retry_at
 from windward.lifecycle.events import events_of
 from windward.lifecycle.receipt import receipt_of
 from windward.lifecycle.status import Context, refused, status_of
-from windward.lifecycle.work import power_w, progress_of, work_of
+from windward.lifecycle.work import power_w, progress_of, running_in, work_of
 from windward.service.crons import tend_crons
 from windward.service.planned import lengthened, plan_body
 from windward.service.regions import regions_of, tend_regions
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 SETTLE_EVERY = timedelta(hours=1)
 LAST_WORDS = timedelta(seconds=15)
 REPLAN_EVERY = timedelta(minutes=15)  # and whenever something happened that was not planned
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_BUT_PROGRESS = attrgetter(*(f.name for f in fields(Run) if f.name != "progress"))
 
 Planner = Callable[[Fleet, Mapping[str, Forecast], datetime, Plan | None], Plan]
 
@@ -67,6 +71,7 @@ class _Memory:
         rows: its energy in the book.
         account, weighed_with: its account, and what that was weighed with.
         told_for: what its status was made from.
+        looked_at, due: what its last turn saw, and when the clock alone may change what follows from it.
         refusal: what the cluster said, when to ask again, how often it was asked.
         settled_at: when its receipt was weighed last.
     """
@@ -75,6 +80,8 @@ class _Memory:
     account: Account | None = None
     weighed_with: tuple[object, ...] = ()
     told_for: tuple[object, ...] = ()
+    looked_at: tuple[object, ...] = ()
+    due: datetime | None = None
     refusal: tuple[str, datetime, int] | None = None
     settled_at: datetime | None = None
 
@@ -95,14 +102,14 @@ class _Grounds:
         return all(p.windows and p.windows[-1].end <= now + REPLAN_EVERY for p in gone)
 
 
-def _job_grounds(o: Observed, work: Work, plan: Plan | None, now: datetime) -> tuple[object, ...]:
-    """The job's work, its mishaps, and whether it is where the plan has it."""
+def _job_grounds(o: Observed, plan: Plan | None, now: datetime) -> tuple[object, ...]:
+    """What was asked for, the mishaps, and where it runs if the plan has it elsewhere."""
     mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
     made = plan.jobs.get(o.key) if plan is not None else None
     window = made.window_at(now) if made is not None else None
-    astray = work.running_in is not None and (window is None or window.region != work.running_in)
-    still = replace(work, remaining=timedelta(0), started=False, running_in=None)
-    return (still, mishaps, astray and work.running_in)
+    runs_in = running_in(o)
+    astray = None if window is not None and window.region == runs_in else runs_in
+    return (o.job.spec, o.job.metadata.creation_timestamp, o.run_now, mishaps, astray)
 
 
 @dataclass
@@ -161,15 +168,15 @@ class Conductor:
     ) -> Plan:
         """The plan as it stands, or a new one: each quarter of an hour, and when anything that it rests on changed."""
         placed = [o for o in snapshot.jobs if _to_be_placed(o)]
-        work = tuple(work_of(o, now) for o in placed)
         tick = int(now.timestamp() // self.replan_every.total_seconds())
         world = (tick, regions, tuple((z, f.vintage, f.freshness) for z, f in sorted(forecasts.items())))
-        jobs = {o.key: _job_grounds(o, w, self.previous, now) for o, w in zip(placed, work, strict=True)}
+        jobs = {o.key: _job_grounds(o, self.previous, now) for o in placed}
         grounds = _Grounds(world, jobs)
         if self.previous is None or not grounds.hold(self._planned_for, self.previous, now):
             series = {z: f.series for z, f in forecasts.items() if f.series is not None}
             spent = [self._spent_g(o, accounts[o.key], regions, series, now) for o in placed]
-            fleet = Fleet(tuple(replace(w, spent_g=g) for w, g in zip(work, spent, strict=True)), regions)
+            work = tuple(work_of(o, now, spent_g=g) for o, g in zip(placed, spent, strict=True))
+            fleet = Fleet(work, regions)
             self.previous, self._planned_for = self.planner(fleet, forecasts, now, self.previous), grounds
         return self.previous
 
@@ -327,8 +334,11 @@ class _Turn:
     def take(self, now: datetime) -> tuple[Action, ...]:
         """Decide, act, book, tell."""
         c, observed = self.conductor, self.observed
+        if self._is_quiet(now):
+            return ()
         actions = decide(observed, self.plan, now)
         grounds = self._grounds(now)
+        self.memory.looked_at, self.memory.due = (observed, self.plan, *self._issues()), self._due(now)
         if not actions and not observed.ended and self.memory.told_for == grounds:
             return ()
         if self._waits_after_refusal(now):
@@ -362,13 +372,35 @@ class _Turn:
     def memory(self) -> _Memory:
         return self.conductor._memory.setdefault(self.observed.uid, _Memory())
 
+    def _is_quiet(self, now: datetime) -> bool:
+        """Whether nothing runs, nothing is due, and the very objects are those of the last look: most of what waits."""
+        seen, due = self.memory.looked_at, self.memory.due
+        if self.observed.live or not seen or due is None or now >= due:
+            return False
+        return seen[0] is self.observed and seen[1] is self.plan and seen[2:] == self._issues()
+
+    def _due(self, now: datetime) -> datetime:
+        """When time alone may change what is to be done, or said, of a job that nothing runs of."""
+        o = self.observed
+        if o.ended:
+            return min(expires_at(o) or _NEVER, self._settles_next() or _NEVER)
+        due = [_NEVER, o.job.finish_by(), retry_at(o, now)]
+        if self.plan is not None:
+            due += [t for w in self.plan.windows for t in (w.start, w.end)]
+            due.append(self.plan.latest_start)
+        return min(t for t in due if t > now)
+
+    def _issues(self) -> tuple[object, ...]:
+        """What the known forecasts are."""
+        return tuple((f.vintage, f.freshness) for f in self._known().values())
+
     def _grounds(self, now: datetime) -> tuple[object, ...]:
         """All that a status rests on, and last the status that stands: equal grounds, equal status."""
         o = self.observed
         meta = o.job.metadata
         said = (meta.generation, meta.deletion_timestamp, tuple(sorted(meta.annotations.items())))
-        known = tuple((f.vintage, f.freshness) for f in self._known().values())
-        runs = tuple(replace(r, progress=None) for r in o.runs)
+        known = self._issues()
+        runs = tuple(_BUT_PROGRESS(r) for r in o.runs)
         passed = (int(20 * progress_of(o, now) + 1e-9), now > o.job.finish_by())
         told = _as_told(self.plan, bool(o.live))
         return (said, runs, passed, told, known, self.memory.refusal, self.account, o.job.status)
@@ -405,10 +437,14 @@ class _Turn:
 
     def _settles_again(self, now: datetime) -> bool:
         """Whether an ended job's intensities may have been revised since it was weighed last."""
+        due = self._settles_next()
+        return due is not None and now >= due
+
+    def _settles_next(self) -> datetime | None:
         old = self.observed.job.status
         if not self.observed.ended or old.accounting.settled or old.finished_at is None:
-            return False
-        return now >= (self.memory.settled_at or old.finished_at) + SETTLE_EVERY
+            return None
+        return (self.memory.settled_at or old.finished_at) + SETTLE_EVERY
 
     def _context(self, receipt: str, refusal: str) -> Context:
         known = self._known()

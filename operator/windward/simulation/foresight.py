@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from hashlib import blake2b
 
 from windward.domain.clock import Clock
 from windward.domain.series import Kind, Quality, Series
@@ -27,23 +25,6 @@ class Foresight(StrEnum):
     PERFECT = "perfect"
     OWN = "own"
     YESTERDAY = "yesterday"
-
-
-class Kept:
-    """An archive in memory, for worlds that end with the program."""
-
-    def __init__(self) -> None:
-        self._issues: dict[tuple[str, Kind], list[Series]] = {}
-
-    def archive(self, series: Series) -> str:
-        kept = self._issues.setdefault((series.zone, series.kind), [])
-        if not kept or kept[-1] != series:
-            kept.append(series)
-        digest = blake2b(series.edges.tobytes() + series.intensity_g_per_kwh.tobytes(), digest_size=32)
-        return digest.hexdigest()
-
-    def issues(self, zone: str, kind: Kind, start: datetime, end: datetime) -> Sequence[Series]:
-        return [s for s in self._issues.get((zone, kind), ()) if s.start < end and s.end > start]
 
 
 class Hindcast:

@@ -13,13 +13,13 @@ from windward.domain.series import Series
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
-from windward.ledger import open_ledger
+from windward.ledger import MemoryLedger
 from windward.lifecycle.work import power_w
 from windward.service.conductor import Conductor
 from windward.simulation.arrivals import Arrival
 from windward.simulation.cluster import SimulatedCluster
 from windward.simulation.faults import Faults
-from windward.simulation.foresight import Foresight, Hindcast, Kept
+from windward.simulation.foresight import Foresight, Hindcast
 from windward.simulation.policies import Policy
 from windward.simulation.result import Outcome, Result, least_possible_g, outcome_of
 from windward_api.greenregion import GreenRegion
@@ -98,12 +98,12 @@ class _Year:
         self.policy, self.arrivals, self.step, self.progress = policy, arrivals, step, progress
         self.clock = FixedClock(arrivals[0].at.replace(minute=0, second=0, microsecond=0))
         self.cluster = SimulatedCluster(self.clock, regions, faults)
-        self.ledger = open_ledger("sqlite://")
+        self.ledger = MemoryLedger()
         provider = Hindcast(actuals, Foresight.PERFECT if policy.perfect else foresight, self.clock, faults)
         self.zones = sorted({r.spec.grid_zone for r in regions})
         ahead = Ahead(provider)
         dice = random.Random(1)  # noqa: S311
-        self.grid = Grid(provider, Kept(), every=issue_every - timedelta(minutes=10), dice=dice, ahead=ahead)
+        self.grid = Grid(provider, self.ledger, every=issue_every - timedelta(minutes=10), dice=dice, ahead=ahead)
         self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step)
         self.moves = 0
         self.cycles = 0
