@@ -51,12 +51,21 @@ class Condition(Status):
     observed_generation: int | None = None
 
 
-def transition(old: tuple[Condition, ...], new: tuple[Condition, ...], now: datetime) -> tuple[Condition, ...]:
-    """`new`, keeping the transition time of each condition whose status did not change."""
+def transition(
+    old: tuple[Condition, ...], new: tuple[Condition, ...], now: datetime, generation: int | None = None
+) -> tuple[Condition, ...]:
+    """`new`, keeping the transition time of each condition whose status did not change.
+
+    Args:
+        generation: of the object that the conditions were observed on; None: as they say.
+    """
     before = {c.type: c for c in old}
-    out = []
-    for c in new:
-        was = before.get(c.type)
-        kept = was.last_transition_time if was is not None and was.status == c.status else None
-        out.append(c.model_copy(update={"last_transition_time": kept or now}))
-    return tuple(out)
+    return tuple(_next(before.get(c.type), c, now, generation) for c in new)
+
+
+def _next(was: Condition | None, c: Condition, now: datetime, generation: int | None) -> Condition:
+    said = generation if generation is not None else c.observed_generation
+    kept = was.last_transition_time if was is not None and was.status == c.status else None
+    if was is not None and kept and (was.reason, was.message, was.observed_generation) == (c.reason, c.message, said):
+        return was
+    return c.model_copy(update={"last_transition_time": kept or now, "observed_generation": said})

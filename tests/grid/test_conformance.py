@@ -76,7 +76,7 @@ def test_every_misbehaviour_has_its_typed_reason(service, delivery):
 def test_the_last_good_issue_goes_on_serving_whatever_comes(service):
     good = CASES[0].answer(service, NOW)
     server = Server(lambda path: ways(service, path, server.answer))
-    provider = service.make(FixedClock(NOW), server.url, 1.0)
+    provider = service.make(FixedClock(NOW), server.url, 10.0)
     for case in CASES:
         if not case.only(service) or case.expect == FINE:
             continue

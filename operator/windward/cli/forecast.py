@@ -11,7 +11,7 @@ from typing import Any
 from windward.cli import text
 from windward.cli.errors import CliError, Exit
 from windward.cli.sources import forecasts_for, moment, span
-from windward.domain.forecast import Forecast
+from windward.domain.forecast import Forecast, band_at
 from windward.domain.series import Series
 from windward_api.scalars import format_duration, format_time
 
@@ -32,7 +32,7 @@ def forecast(
     if output == "json":
         print(json.dumps(document(known, now), indent=2))
     else:
-        print(_strips(known, now, ahead, length, shared=scale == "shared"))
+        print(strips(known, now, ahead, length, shared=scale == "shared"))
     errors = grid.errors()
     if errors and len(errors) == len(known):
         first = next(iter(errors.values()))
@@ -45,7 +45,7 @@ def document(known: dict[str, Forecast], now: datetime) -> dict[str, Any]:
         "apiVersion": "cli.windward.dev/v1",
         "kind": "ForecastList",
         "now": format_time(now),
-        "items": [series_body(f) for f in known.values()],
+        "items": [series_body(f) | quality_body(f, now) for f in known.values()],
     }
 
 
@@ -71,7 +71,23 @@ def series_body(f: Forecast) -> dict[str, Any]:
     return body
 
 
-def _strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: timedelta, *, shared: bool) -> str:
+def quality_body(f: Forecast, now: datetime) -> dict[str, Any]:
+    """How good it is: age, error of late, quantiles of the hours that are our own estimate."""
+    age, band = f.age(now), f.band
+    told = None
+    if band is not None:
+        quantiles = {
+            f"{level:g}": values for level, values in zip(band.levels, band.intensity_g_per_kwh.tolist(), strict=True)
+        }
+        told = {"edgesEpochSeconds": band.edges.tolist(), "quantilesGramsPerKwh": quantiles}
+    return {
+        "ageSeconds": None if age is None else int(age.total_seconds()),
+        "dayAheadErrorGramsPerKwh": f.error_g_per_kwh,
+        "band": told,
+    }
+
+
+def strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: timedelta, *, shared: bool) -> str:
     hour = now.replace(minute=0, second=0, microsecond=0)
     hours = max(1, int(ahead / timedelta(hours=1)))
     values = {z: text.hourly(f.series, hour, hours) for z, f in known.items() if f.series is not None}
@@ -82,15 +98,27 @@ def _strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length:
         "ZONE", "NOW", f"{hours} h, one cell = 1 h, {'shared scale' if shared else 'own scale'}", "MIN",
         f"BEST {format_duration(length)} (UTC)", "AVG", "VS NOW", "",
     ]  # fmt: skip
+    quality = any(f.band is not None or f.error_g_per_kwh is not None for f in known.values())
+    if quality:
+        header += ["80 % IN 24 h", "ERROR"]
     rows = [header]
     for zone, f in sorted(known.items(), key=lambda item: min(values.get(item[0]) or [1e9])):
         if f.series is None or not values.get(zone):
-            rows.append([zone, "", f.detail[:60], "", "", "", "", str(f.freshness)])
+            rows.append([zone, "", f.detail[:60], "", "", "", "", str(f.freshness)] + ["", ""] * quality)
             continue
         scale = everything if shared else values[zone]
-        rows.append(_row(zone, f.series, values[zone], min(scale), max(scale), now, now + ahead, length))
+        row = _row(zone, f.series, values[zone], min(scale), max(scale), now, now + ahead, length)
+        rows.append(row + _quality(f, hour) * quality)
     series = next(f.series for f in known.values() if f.series is not None)
-    return f"{_head(series, now)}\n{text.table(rows, right=(1, 3, 5, 6))}\n{series.attribution}".rstrip()
+    note = "ERROR: mean absolute error of the forecasts made a day ahead, over the last week\n" * quality
+    return f"{_head(series, now)}\n{text.table(rows, right=(1, 3, 5, 6))}\n{note}{series.attribution}".rstrip()
+
+
+def _quality(f: Forecast, hour: datetime) -> list[str]:
+    """The 80 % band a day ahead, and how far off such forecasts were of late."""
+    span = band_at(f, hour + timedelta(hours=24))
+    error = "" if f.error_g_per_kwh is None else f"{f.error_g_per_kwh:.0f}"
+    return ["" if span is None else f"{span[0]:.0f}-{span[1]:.0f}", error]
 
 
 def _row(
@@ -118,4 +146,6 @@ def _row(
 
 def _head(series: Series, now: datetime) -> str:
     mark = "DEMO " if series.demo else ""
-    return f"{mark}Forecast from {now:%Y-%m-%d %H:%MZ}  {series.kind}  gCO2e/kWh  {series.source}"
+    minutes = int((now - series.issued_at).total_seconds() // 60)
+    age = "" if series.demo else f"  issued {minutes} min ago"
+    return f"{mark}Forecast from {now:%Y-%m-%d %H:%MZ}  {series.kind}  gCO2e/kWh  {series.source}{age}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import sys
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windward import planning
 from windward.cli import text
 from windward.cli.errors import CliError, Exit
 from windward.cli.sources import moment, span
@@ -22,6 +24,7 @@ from windward_api.greenregion import GreenRegion
 if TYPE_CHECKING:
     from windward.grid.trace import TraceProvider
 
+_MANY = 500  # runs: from here on, loading the compiled loops is worth its second
 WARM_UP = timedelta(days=28)  # what a forecaster may learn from before the first job arrives
 
 
@@ -119,6 +122,9 @@ def _study(
     except ValueError as e:
         fix = f"one of {', '.join(Foresight)}"
         raise CliError(f"--foresight {study.foresight}: not known", fix=fix, code=Exit.USAGE) from e
+    if len(arrivals) * len(chosen) > _MANY:
+        planning.prefer_compiled()
+        gc.set_threshold(100_000)  # what a simulated year makes lives to its end, and looking through it takes a tenth
     with _Bar(chosen, arrivals) as bar:
         result = simulate(
             title,

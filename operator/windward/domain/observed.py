@@ -46,7 +46,10 @@ class Observed:
     @property
     def ended(self) -> bool:
         """Whether the job reached its end: Complete or Failed is True."""
-        return any(c.type in ("Complete", "Failed") and c.status == "True" for c in self.job.status.conditions)
+        for c in reversed(self.job.status.conditions):  # they are written last; asked for all the time
+            if c.type in ("Complete", "Failed") and c.status == "True":
+                return True
+        return False
 
 
 @dataclass(frozen=True, slots=True)

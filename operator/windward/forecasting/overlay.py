@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -71,7 +71,12 @@ def _assembled(layers: Sequence[Series], edges: Floats, cells: list[tuple[int, i
         edges=edges,
         intensity_g_per_kwh=np.array([layers[rank].intensity_g_per_kwh[p] for rank, p in cells]),
         quality=tuple(layers[rank].quality[p] for rank, p in cells),
-        source="+".join(dict.fromkeys(layer.source for layer in used)),
-        attribution="; ".join(dict.fromkeys(layer.attribution for layer in used if layer.attribution)),
+        source=_each_once((layer.source for layer in used), "+"),
+        attribution=_each_once((layer.attribution for layer in used), "; "),
         demo=any(layer.demo for layer in used),
     )
+
+
+def _each_once(names: Iterable[str], mark: str) -> str:
+    """Names joined; those that are joined already are taken apart first, or they would grow with every overlay."""
+    return mark.join(dict.fromkeys(part for name in names for part in name.split(mark) if part))

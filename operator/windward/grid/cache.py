@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE = timedelta(seconds=30)
 _LONGEST_PAUSE = timedelta(minutes=15)
 _LONGEST_RETRY_AFTER = timedelta(hours=6)
-_WORKERS = 4
 
 COUNTERS = (
     "refreshed",  # issues taken
@@ -63,6 +62,7 @@ class _Zone:
     band: Quantiles | None = None
     own: str = ""  # what of it is our own forecast
     vintage: str = ""
+    flat: bool = False  # the issue has one value all the time
     taken_at: datetime | None = None  # last success
     error: ProviderError | None = None  # of the last attempt; None after a success
     failures: int = 0  # in a row
@@ -79,6 +79,7 @@ class Grid:
         past: how much recent past a forecast's series carries before its issue.
         ahead: our own forecasts, for a provider without any and beyond the end of an issue; None: issues as they come.
         dice: jitter of the pauses.
+        workers: zones that are asked about at once; one where nobody is far away.
     """
 
     def __init__(
@@ -91,9 +92,11 @@ class Grid:
         past: timedelta = timedelta(hours=24),
         dice: random.Random | None = None,
         ahead: Ahead | None = None,
+        workers: int = 4,
     ) -> None:
         self._provider = provider
         self._ahead = ahead
+        self._workers = workers
         self._archive = archive
         self._stale_after = stale_after
         self._every = every
@@ -121,11 +124,11 @@ class Grid:
             self._asking.update(due)
         try:
             self._archive_late()
-            if len(due) < 2:
+            if min(len(due), self._workers) < 2:
                 for zone in due:
                     self._refresh_one(zone, now)
             else:
-                with ThreadPoolExecutor(min(_WORKERS, len(due)), thread_name_prefix="grid") as pool:
+                with ThreadPoolExecutor(min(self._workers, len(due)), thread_name_prefix="grid") as pool:
                     list(pool.map(lambda zone: self._refresh_one(zone, now), due))
         finally:
             with self._lock:
@@ -221,17 +224,18 @@ class Grid:
     def _taken(self, zone: str, seen: Seen, past: Series | None, now: datetime) -> None:
         issue = seen.series
         vintage = self._archive_one(issue)
+        measured = past if past is not None else seen.past
         with self._lock:
             old = self._zones.get(zone, _Zone())
-            layers = [issue] + [layer for layer in (past, old.series) if layer is not None and _joinable(layer, issue)]
+            layers = [issue] + [layer for layer in (measured, old.series) if layer is not None and _joinable(layer, issue)]
             series = overlay(layers, issue.start - self._past, issue.end)
             if series is None or not series.covers(issue.start, issue.end):
                 series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
-            self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, taken_at=now)
+            self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, is_flat(issue), taken_at=now)
             self._counters["refreshed"] += 1
         skill = self._skill.setdefault(zone, Skill())
         skill.note(issue, now)
-        skill.judge(past if past is not None else seen.past if seen.past is not None else series, now)
+        skill.judge(measured if measured is not None else series, now)
 
     def _failed(self, zone: str, error: ProviderError, now: datetime) -> None:
         log.warning("%s", error)
@@ -243,7 +247,7 @@ class Grid:
         with self._lock:
             state = self._zones.get(zone, _Zone())
             if restored is not None and state.series is None:
-                state = _Zone(restored, restored, vintage=vintage)
+                state = _Zone(restored, restored, vintage=vintage, flat=is_flat(restored))
                 self._counters["restored"] += 1
             failures = state.failures + 1
             self._zones[zone] = replace(
@@ -327,7 +331,7 @@ class Grid:
             detail = str(state.error) if state.error else f"{self._provider.name} was not asked yet for {zone}."
             return Forecast(zone, None, Freshness.PROVIDER_UNAVAILABLE, detail=detail)
         freshness, detail = self._freshness(state, series, now)
-        if is_flat(state.issue) and freshness.usable:
+        if state.flat and freshness.usable:
             detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
         other = series.kind != self._provider.kind
         kind = f"Declared fallback: it counts {series.kind}, not {self._provider.kind}." if other else ""

@@ -63,7 +63,7 @@ def status_of(
         plan=old.plan if observed.ended or plan is None else _plan_status(plan),
         runs=tuple(_run_status(r) for r in observed.runs[-20:]),
         accounting=_accounting(observed, context),
-        conditions=transition(old.conditions, tuple(_numbered(conditions, observed)), now),
+        conditions=transition(old.conditions, conditions, now, observed.job.metadata.generation),
     )
     return status.model_copy(update={"summary": _summary(observed, status, plan, actions, now, context)})
 
@@ -85,11 +85,6 @@ def refused(observed_generation: int, old: GreenJobStatus, message: str, now: da
 
 def _condition(kind: str, status: Literal["True", "False", "Unknown"], reason: str, message: str = "") -> Condition:
     return Condition(type=kind, status=status, reason=reason, message=message[:1024])
-
-
-def _numbered(conditions: tuple[Condition, ...], observed: Observed) -> list[Condition]:
-    generation = observed.job.metadata.generation
-    return [c.model_copy(update={"observed_generation": generation}) for c in conditions]
 
 
 def _conditions(

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from operator import attrgetter
 
 from windward import planning
@@ -114,7 +115,15 @@ def _job_grounds(o: Observed, plan: Plan | None, now: datetime) -> tuple[object,
 
 @dataclass
 class Conductor:
-    """See the module."""
+    """See the module.
+
+    Attributes:
+        planner: `planning.plan`, or another policy to compare with it.
+        previous: the plan that stands.
+        replan_every: a plan is made anew at least this often.
+        tells_figures: whether a status is written anew because a figure in it changed; where nobody reads it, it is
+            written when something happens.
+    """
 
     cluster: Cluster
     grid: Grid
@@ -123,6 +132,7 @@ class Conductor:
     planner: Planner = planning.plan
     previous: Plan | None = None
     replan_every: timedelta = REPLAN_EVERY
+    tells_figures: bool = True
     _planned_for: _Grounds | None = None
     _memory: dict[str, _Memory] = field(default_factory=dict)
 
@@ -338,7 +348,7 @@ class _Turn:
             return ()
         actions = decide(observed, self.plan, now)
         grounds = self._grounds(now)
-        self.memory.looked_at, self.memory.due = (observed, self.plan, *self._issues()), self._due(now)
+        self.memory.looked_at, self.memory.due = (observed, self.plan, *self._issues), self._due(now)
         if not actions and not observed.ended and self.memory.told_for == grounds:
             return ()
         if self._waits_after_refusal(now):
@@ -368,7 +378,7 @@ class _Turn:
         self.memory.told_for = () if actions else (*grounds[:-1], status)
         return tuple(actions)
 
-    @property
+    @cached_property
     def memory(self) -> _Memory:
         return self.conductor._memory.setdefault(self.observed.uid, _Memory())
 
@@ -377,7 +387,7 @@ class _Turn:
         seen, due = self.memory.looked_at, self.memory.due
         if self.observed.live or not seen or due is None or now >= due:
             return False
-        return seen[0] is self.observed and seen[1] is self.plan and seen[2:] == self._issues()
+        return seen[0] is self.observed and seen[1] is self.plan and seen[2:] == self._issues
 
     def _due(self, now: datetime) -> datetime:
         """When time alone may change what is to be done, or said, of a job that nothing runs of."""
@@ -390,20 +400,23 @@ class _Turn:
             due.append(self.plan.latest_start)
         return min(t for t in due if t > now)
 
+    @cached_property
     def _issues(self) -> tuple[object, ...]:
         """What the known forecasts are."""
-        return tuple((f.vintage, f.freshness) for f in self._known().values())
+        return tuple((f.vintage, f.freshness) for f in self._known.values())
 
     def _grounds(self, now: datetime) -> tuple[object, ...]:
         """All that a status rests on, and last the status that stands: equal grounds, equal status."""
         o = self.observed
         meta = o.job.metadata
         said = (meta.generation, meta.deletion_timestamp, tuple(sorted(meta.annotations.items())))
-        known = self._issues()
         runs = tuple(_BUT_PROGRESS(r) for r in o.runs)
-        passed = (int(20 * progress_of(o, now) + 1e-9), now > o.job.finish_by())
+        late, refusal = now > o.job.finish_by(), self.memory.refusal
+        if not self.conductor.tells_figures:
+            return (said, runs, late, refusal, self.account is None, o.job.status)
+        progress = int(20 * progress_of(o, now) + 1e-9)
         told = _as_told(self.plan, bool(o.live))
-        return (said, runs, passed, told, known, self.memory.refusal, self.account, o.job.status)
+        return (said, runs, progress, late, told, self._issues, refusal, self.account, o.job.status)
 
     def _create(self, action: CreateRun, now: datetime) -> GreenJob:
         """First the number, with a precondition; then the child. A refusal is told, and tried again later."""
@@ -447,10 +460,11 @@ class _Turn:
         return (self.memory.settled_at or old.finished_at) + SETTLE_EVERY
 
     def _context(self, receipt: str, refusal: str) -> Context:
-        known = self._known()
+        known = self._known
         demo = any(f.series is not None and f.series.demo for f in known.values())
         return Context(known, self.account, receipt, demo, refusal)
 
+    @cached_property
     def _known(self) -> dict[str, Forecast]:
         """Forecasts of the zones that the job may run in."""
         zones = {self.regions[r].zone for r in self.observed.job.spec.placement.regions if r in self.regions}

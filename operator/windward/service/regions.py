@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -45,13 +46,10 @@ def _on_site(region: GreenRegion) -> OnSite | None:
 
 def tend_regions(cluster: Cluster, snapshot: Snapshot, forecasts: Mapping[str, Forecast], now: datetime) -> None:
     """Write the status of each region that changed."""
-    running: dict[str, int] = {}
-    for observed in snapshot.jobs:
-        for run in observed.live:
-            running[run.region] = running.get(run.region, 0) + 1
+    running = Counter(run.region for observed in snapshot.jobs for run in observed.live)
     for region in snapshot.regions:
         forecast = forecasts.get(region.spec.grid_zone)
-        status = _status(region, forecast, running.get(region.metadata.name, 0), now)
+        status = _status(region, forecast, running[region.metadata.name], now)
         if status != region.status:
             cluster.write_region_status(region, status)
 

@@ -103,8 +103,11 @@ class _Year:
         self.zones = sorted({r.spec.grid_zone for r in regions})
         ahead = Ahead(provider)
         dice = random.Random(1)  # noqa: S311
-        self.grid = Grid(provider, self.ledger, every=issue_every - timedelta(minutes=10), dice=dice, ahead=ahead)
-        self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step)
+        every = issue_every - timedelta(minutes=10)
+        self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1)
+        self.conductor = Conductor(
+            self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step, tells_figures=False
+        )
         self.moves = 0
         self.cycles = 0
 
