@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := $(UV) --require-hashes --compile-bytecode
 COMPILE := $(BIN)/python -m compileall -q crds operator workers kernels
 
-.PHONY: help demo test lint types cluster-binaries system bench-demo bench-forecast bench-inference bench-serve crds lock clean
+.PHONY: help demo test lint types cluster-binaries system bench-demo bench-forecast bench-inference bench-kernels bench-serve crds lock clean
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
@@ -39,6 +39,9 @@ bench-forecast: .venv/.dev  ## share of the possible saving that our forecaster 
 
 bench-inference: .venv/.dev  ## figures of the inference engine beside its peers (LLAMA=FOLDER with node-llama-cpp's node_modules)
 	@LLAMA="$(LLAMA)" $(BIN)/python tests/bench/inference.py
+
+bench-kernels: .venv/.dev  ## each operation against this machine's roofline and torch's (FLAGS='--only linear'); one line of JSON
+	@$(BIN)/python -P tests/bench/kernels.py $(FLAGS)
 
 bench-serve: .venv/.dev  ## the server under 200 streams for five minutes (FLAGS='--seconds 60 --smollm2'); one line of JSON
 	@OMP_NUM_THREADS=1 $(BIN)/python -P tests/bench/serve.py $(FLAGS)

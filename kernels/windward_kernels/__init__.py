@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from windward_kernels.fused import linear, residual_rms_norm, rms_norm, rope, rope_table, swiglu
     from windward_kernels.grouped import GroupedWeight, grouped_linear
     from windward_kernels.packed import packed_linear, paged_attention, quantise_rows
-    from windward_kernels.pages import Pages, kv_append, paged_decode, quantise_heads
+    from windward_kernels.pages import INT4, Pages, kv_append, paged_decode, quantise_heads, quantise_heads4
+    from windward_kernels.products import RowWeight, fp8_linear, quantise_tokens, w8a8_linear
     from windward_kernels.ragged import BlockSparse, block_sparse_attention, ragged_attention
     from windward_kernels.registry import REGISTRY, Cost, FastPath, Op, device, op
     from windward_kernels.sampling import sample
@@ -25,13 +26,15 @@ _HOMES = {
     "fused": ("linear", "residual_rms_norm", "rms_norm", "rope", "rope_table", "swiglu"),
     "grouped": ("GroupedWeight", "grouped_linear"),
     "packed": ("packed_linear", "paged_attention", "quantise_rows"),
-    "pages": ("Pages", "kv_append", "paged_decode", "quantise_heads"),
+    "pages": ("INT4", "Pages", "kv_append", "paged_decode", "quantise_heads", "quantise_heads4"),
+    "products": ("RowWeight", "fp8_linear", "quantise_tokens", "w8a8_linear"),
     "ragged": ("BlockSparse", "block_sparse_attention", "ragged_attention"),
     "registry": ("REGISTRY", "Cost", "FastPath", "Op", "device", "op"),
     "sampling": ("sample",),
 }
 
 __all__ = [
+    "INT4",
     "REGISTRY",
     "BlockSparse",
     "Causal",
@@ -40,9 +43,11 @@ __all__ = [
     "GroupedWeight",
     "Op",
     "Pages",
+    "RowWeight",
     "attention",
     "block_sparse_attention",
     "device",
+    "fp8_linear",
     "grouped_linear",
     "kv_append",
     "linear",
@@ -51,7 +56,9 @@ __all__ = [
     "paged_attention",
     "paged_decode",
     "quantise_heads",
+    "quantise_heads4",
     "quantise_rows",
+    "quantise_tokens",
     "ragged_attention",
     "residual_rms_norm",
     "rms_norm",
@@ -59,6 +66,7 @@ __all__ = [
     "rope_table",
     "sample",
     "swiglu",
+    "w8a8_linear",
 ]
 
 

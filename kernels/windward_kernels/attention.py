@@ -14,6 +14,8 @@ from torch import Tensor
 
 from windward_kernels.registry import Cost, op
 
+BAND = 64  # least queries that torch's kernel is given at once where a window is narrow
+
 
 @dataclass(frozen=True, slots=True)
 class Causal:
@@ -42,9 +44,12 @@ class Causal:
 def attention_cost(q: Tensor, k: Tensor, v: Tensor, *, mask: Causal | None = None, scale: float | None = None) -> Cost:
     """Two products over the visible pairs; q, k, v and the output cross memory once."""
     batch, heads, queries, head_dim = q.shape
-    keys = k.shape[2]
-    pairs = queries * (keys - queries) + queries * (queries + 1) / 2
-    flops = 4.0 * batch * heads * pairs * head_dim
+    keys, mask = k.shape[2], mask or Causal()
+    own = torch.arange(keys - queries, keys)[None, :]  # (1, Tq)
+    first = torch.zeros(batch, 1) if mask.first_key is None else mask.first_key.cpu()[:, None]
+    seen = (own + 1 - first).clamp_min(0)  # (B, Tq)
+    pairs = float((seen if mask.window is None else seen.clamp_max(mask.window)).sum())
+    flops = 4.0 * heads * pairs * head_dim
     return Cost(flops, float((2 * q.numel() + k.numel() + v.numel()) * q.element_size()))
 
 
@@ -95,8 +100,27 @@ def attention_sdpa(
     narrow = mask.window is not None and mask.window < k.shape[2]
     if mask.first_key is None and not narrow and (square or q.shape[2] == 1):
         return F.scaled_dot_product_attention(q, k, v, is_causal=square, scale=scale, enable_gqa=grouped)
+    if mask.first_key is None and mask.window is not None and q.shape[2] >= 2 * max(BAND, mask.window):
+        return _banded(q, k, v, mask.window, scale)
     seen = mask.visible(q.shape[2], k.shape[2], q.device)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)
     if mask.first_key is None:
         return out
     return out.masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)  # some of torch's backends give NaN there
+
+
+def _banded(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float | None) -> Tensor:
+    """A narrow window over many queries: bands of them, each with only the keys that it can see."""
+    queries, past, step = q.shape[2], k.shape[2] - q.shape[2], max(BAND, window)
+    made = []
+    for begin in range(0, queries, step):
+        end = min(begin + step, queries)
+        first = max(0, past + begin - window + 1)
+        seen = Causal(window=window).visible(end - begin, past + end - first, q.device)
+        some_k, some_v = (t[:, :, first : past + end] for t in (k, v))
+        made.append(
+            F.scaled_dot_product_attention(
+                q[:, :, begin:end], some_k, some_v, attn_mask=seen, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+            )
+        )
+    return torch.cat(made, dim=2)

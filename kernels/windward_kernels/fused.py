@@ -38,6 +38,13 @@ def residual_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -
     return total, rms_norm.reference(total, weight, eps)
 
 
+@residual_rms_norm.fast("torch-fused", "cpu", "cuda")
+def residual_rms_norm_torch(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The sum, then torch's own norm."""
+    total = x + residual
+    return total, F.rms_norm(total, (x.shape[-1],), weight.to(x.dtype), eps)
+
+
 def rope_table(positions: Tensor, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles, each (..., D/2), float32, for integer positions (...).
 

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from windward_kernels.attention import Causal, attention_sdpa
 from windward_kernels.registry import Cost, op
 
 ATTENTION_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.float16: 3e-3, torch.bfloat16: 3e-2}
@@ -73,6 +75,25 @@ def ragged_attention(
     return out
 
 
+@ragged_attention.fast("torch-sdpa", "cpu", "cuda")
+def ragged_attention_sdpa(
+    q: Tensor, k: Tensor, v: Tensor, begin_q: Tensor, begin_k: Tensor, *, window: int | None = None,
+    scale: float | None = None,
+) -> Tensor:  # fmt: skip
+    """The dense operation's path, a sequence at a time, on the queries that have keys."""
+    check_ragged("ragged_attention", q, k, v)
+    out = torch.zeros_like(q)
+    ends_q, ends_k = begin_q.tolist(), begin_k.tolist()
+    for s in range(len(ends_q) - 1):
+        keys = ends_k[s + 1] - ends_k[s]
+        rows = slice(max(ends_q[s], ends_q[s + 1] - keys), ends_q[s + 1])  # queries before see nothing
+        if rows.stop == rows.start or not keys:
+            continue
+        one = (t.transpose(0, 1)[None] for t in (q[rows], *(t[ends_k[s] : ends_k[s + 1]] for t in (k, v))))
+        out[rows] = attention_sdpa(*one, mask=Causal(window=window), scale=scale)[0].transpose(0, 1)
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class BlockSparse:
     """Which blocks of keys each block of queries looks at, as compressed rows; within a block, causal.
@@ -127,12 +148,34 @@ def block_sparse_attention(q: Tensor, k: Tensor, v: Tensor, mask: BlockSparse, *
     A query that sees no key yields zero. Raises ValueError where the mask has not one row for each block of queries.
     """
     check_sparse(q, k, v, mask)
-    if mask.blocks.numel() and int(mask.blocks.max()) >= -(-k.shape[2] // mask.size):
-        raise ValueError(f"block_sparse_attention: the mask names key block {int(mask.blocks.max())}, past the keys")
+    check_blocks(k, mask)
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     scores = (q @ k.transpose(-2, -1)) * (scale or 1 / math.sqrt(q.shape[-1]))  # (B, Hq, Tq, Tk)
     return _softmax_times(scores, mask.visible(q.shape[2], k.shape[2]), v)
+
+
+@block_sparse_attention.fast("torch-gather", "cpu", "cuda")
+def block_sparse_gather(q: Tensor, k: Tensor, v: Tensor, mask: BlockSparse, *, scale: float | None = None) -> Tensor:
+    """torch's fused kernel on each block of queries and the keys that its row of the mask names, laid side by side."""
+    check_sparse(q, k, v, mask)
+    check_blocks(k, mask)
+    out = torch.zeros_like(q)
+    queries, keys = q.shape[2], k.shape[2]
+    begin, offset = mask.begin.tolist(), torch.arange(mask.size, device=q.device)
+    for row in range(len(begin) - 1):
+        place = (mask.blocks[begin[row] : begin[row + 1], None].long() * mask.size + offset).flatten()
+        rows = slice(row * mask.size, min(queries, (row + 1) * mask.size))
+        own = torch.arange(rows.start, rows.stop, device=q.device) + keys - queries
+        place = place[place <= own[-1]]  # no query of the block sees more; and the last block may be short
+        if not place.numel() or not q.numel():
+            continue
+        seen = place[None, :] <= own[:, None]  # (block, chosen keys)
+        one = F.scaled_dot_product_attention(
+            q[:, :, rows], k[:, :, place], v[:, :, place], attn_mask=seen, scale=scale, enable_gqa=True
+        )
+        out[:, :, rows] = one.masked_fill(~seen.any(dim=-1)[:, None], 0.0)  # some of torch's backends give NaN there
+    return out
 
 
 def check_sparse(q: Tensor, k: Tensor, v: Tensor, mask: BlockSparse) -> None:
@@ -143,3 +186,9 @@ def check_sparse(q: Tensor, k: Tensor, v: Tensor, mask: BlockSparse) -> None:
             f"block_sparse_attention: {q.shape[2]} queries in blocks of {mask.size} need "
             f"{-(-q.shape[2] // mask.size)} rows of the mask, got {len(mask.begin) - 1}"
         )
+
+
+def check_blocks(k: Tensor, mask: BlockSparse) -> None:
+    """Raises ValueError where the mask names keys that are not there. Waits for the GPU."""
+    if mask.blocks.numel() and int(mask.blocks.max()) >= -(-k.shape[2] // mask.size):
+        raise ValueError(f"block_sparse_attention: the mask names key block {int(mask.blocks.max())}, past the keys")

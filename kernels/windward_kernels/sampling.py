@@ -22,7 +22,7 @@ def sample(logits: Tensor, temperature: float, generators: Sequence[torch.Genera
     cumulative distribution, so a row's tokens do not depend on which other rows stand in its batch. `generators`
     may be empty at temperature 0.
     """
-    if temperature <= 0:
+    if temperature <= 0 or not len(logits):
         return logits.argmax(dim=-1)
     if len(generators) != logits.shape[0]:
         raise ValueError(f"sample: {logits.shape[0]} rows need as many generators, got {len(generators)}")

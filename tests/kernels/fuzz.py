@@ -1,7 +1,8 @@
-"""Triton's kernels in its interpreter against their definitions in float64, on random shapes: run by test_triton.py.
+"""Every fast path of this process' device against its definition in float64, on random shapes: run by test_fuzz.py.
 
-`TRITON_INTERPRET=1 python triton_fuzz.py SHAPES` prints a JSON line for each operation. Shapes are tiny (a program
-takes the interpreter 20 ms) but odd: one token, no token, sequences without keys, queries that see nothing.
+`python fuzz.py SHAPES [OPERATION...]` prints a JSON line for each operation and path: torch's on a CPU, Triton's in its
+interpreter with TRITON_INTERPRET=1, both on a GPU. (The compiled extension's are in test_cpp.py.) Shapes are tiny (a
+program takes the interpreter 20 ms) but odd: one token, no token, sequences without keys, queries that see nothing.
 """
 
 import json
@@ -12,10 +13,18 @@ import numpy as np
 import torch
 
 import windward_kernels as kernels
-from windward_kernels import BlockSparse, Causal, GroupedWeight, Pages
-from windward_kernels.triton import decode
+from windward_kernels import INT4, BlockSparse, Causal, GroupedWeight, Pages, RowWeight
+from windward_kernels.products import FP8
 
-decode.SPLIT_KEYS = 32  # so that short sequences are split too
+DEVICE = kernels.device()
+DTYPES = (
+    torch.float32,
+    torch.float16 if DEVICE == "interpreter" else torch.bfloat16,
+)  # the interpreter has no bfloat16
+if DEVICE != "cpu":
+    from windward_kernels.triton import decode
+
+    decode.SPLIT_KEYS = 32  # so that short sequences are split too
 
 
 class Dice:
@@ -80,7 +89,8 @@ def paged_decode(d):
     (heads, kv_heads), size, count, page = d.heads(), d.size(1, 40), d.size(1, 3), d.of(4, 16)
     lengths = [d.of(0, d.size(1, 12), d.size(1, 64)) for _ in range(count)]
     width = max(1, max(-(-n // page) for n in lengths))
-    kind = d.of(d.dtype, torch.int8)
+    kind = d.of(d.dtype, torch.int8, INT4)
+    size += size % 2 if kind == INT4 else 0
     pages = Pages.empty(count * width + 2, page, kv_heads, size, kind)
     slots = torch.arange(pages.keys.shape[0] * page)
     filled = d.draw(len(slots), kv_heads, size), d.draw(len(slots), kv_heads, size)
@@ -92,8 +102,8 @@ def paged_decode(d):
 
 def kv_append(d):
     _, kv_heads = d.heads()
-    size, count, page = d.size(1, 40), d.size(0, 5), d.of(4, 16)
-    pages = Pages.empty(3, page, kv_heads, size, d.of(d.dtype, torch.int8))
+    size, count, page = 2 * d.size(1, 20), d.size(0, 3), d.of(4, 16)
+    pages = Pages.empty(3, page, kv_heads, size, d.of(d.dtype, torch.int8, INT4))
     slots = torch.randperm(3 * page)[:count].to(torch.int32)
     slots[::3] = -1 if d.size(0, 2) == 0 else slots[::3]
     k, v = d.draw(count, kv_heads, size), d.draw(count, kv_heads, size)
@@ -133,6 +143,52 @@ def grouped_linear(d):
     return (d.sliced(rows, cols), GroupedWeight.of(codes, scale, low, group)), {}
 
 
+def w8a8_linear(d):
+    rows, cols, outputs = d.size(0, 20), d.size(1, 90), d.size(1, 70)
+    x = d.sliced(rows, cols)
+    if rows > 1:
+        x[1] = 0  # a token without a scale
+    return (x, RowWeight.of(torch.randn(outputs, cols))), {}
+
+
+def fp8_linear(d):
+    rows, cols, outputs = d.size(0, 20), d.of(d.size(1, 90), 16 * d.size(1, 5)), 16 * d.size(1, 4)
+    return (d.sliced(rows, cols), RowWeight.of(torch.randn(outputs, cols), FP8)), {}
+
+
+def linear(d):
+    lead = tuple(d.size(0, 4) for _ in range(d.size(1, 2)))
+    cols = d.size(1, 90)
+    return (d.draw(*lead, cols), d.draw(d.size(1, 70), cols)), {}
+
+
+class Replayed:
+    """Generators' seeds: `fresh` gives each run its own, so that all of them draw the same numbers."""
+
+    def __init__(self, seeds):
+        self._seeds = seeds
+
+    def fresh(self):
+        return [torch.Generator().manual_seed(s) for s in self._seeds]
+
+
+def sample(d):
+    rows, columns = d.size(0, 2), d.of(d.size(1, 40), d.size(1000, 2100))  # one tile, or several
+    seeds = [d.size(0, 10**9) for _ in range(rows)]
+    return (d.sliced(rows, columns) * 3, d.of(0.0, 0.3, 1.0, 2.5), Replayed(seeds)), {}
+
+
+def missed(tokens, logits, temperature, generators):
+    """How far each row's draw lies outside its token's share of the distribution, plus one: 1 is a hit."""
+    if temperature == 0:
+        return 1 + logits.amax(-1) - logits.gather(-1, tokens[:, None])[:, 0]
+    ends = (logits / temperature).softmax(-1).cumsum(-1)
+    draws = torch.stack([torch.rand((), dtype=torch.float64, generator=g) for g in generators]) if generators else ends
+    high = ends.gather(-1, tokens[:, None])[:, 0]
+    low = torch.where(tokens > 0, ends.gather(-1, (tokens - 1).clamp_min(0)[:, None])[:, 0], 0.0)
+    return 1 + (draws - high).clamp_min(0) + (low - draws).clamp_min(0) if len(tokens) else tokens.double()
+
+
 def wide(x):
     """The same case in float64; pages and weights as they are, their values dequantised."""
     if isinstance(x, torch.Tensor) and x.is_floating_point():
@@ -142,31 +198,35 @@ def wide(x):
     return x
 
 
-def outcome(op, made):
+def outcome(op, made, args):
     """What is compared: tensors."""
     if op == "kv_append":  # as values: where rounding decides, codes may differ by one
         table = torch.arange(made.keys.shape[0])
         return made.dense(table, made.keys.shape[0] * made.page)
+    if op == "sample":
+        return (missed(made, wide(args[0]), args[1], args[2].fresh()),)
     return made if isinstance(made, tuple) else (made,)
 
 
 def copied(args):
-    return tuple(Pages(*(None if t is None else t.clone() for t in (a.keys, a.values, a.key_scales, a.value_scales)))
-                 if isinstance(a, Pages) else a for a in args)  # fmt: skip
+    """The same case, once more: pages are written to, and generators drawn from."""
+
+    def pages(a):
+        return Pages(*(None if t is None else t.clone() for pair in zip(*a.sides(), strict=True) for t in pair))
+
+    return tuple(pages(a) if isinstance(a, Pages) else a.fresh() if isinstance(a, Replayed) else a for a in args)
 
 
-def fuzz(name, make, shapes):
-    """Worst share of the tolerance over so many cases, and the worst error by type."""
-    op = kernels.REGISTRY[name]
-    path, run = op.path()
-    assert path == "triton", f"{name} runs {path}"
-    worst, empty, began = {}, 0, time.perf_counter()
+def fuzz(name, path, shapes):
+    """Worst error by type over so many cases of an operation's path."""
+    op, make = kernels.REGISTRY[name], MAKERS[name]
+    worst, empty, began = {}, 0, time.process_time()
     for seed in range(shapes):
-        dtype = (torch.float32, torch.float16)[seed % 2]
+        dtype = DTYPES[seed % 2]
         torch.manual_seed(seed)
         args, options = make(Dice(seed, dtype))
-        expected = outcome(name, op.reference(*(wide(a) for a in copied(args)), **options))
-        got = outcome(name, run(*copied(args), **options))
+        expected = outcome(name, op.reference(*(wide(a) for a in copied(args)), **options), args)
+        got = outcome(name, path.run(*copied(args), **options), args)
         for a, b in zip(got, expected, strict=True):
             assert a.shape == b.shape, (name, seed)
             if not b.numel():
@@ -179,30 +239,48 @@ def fuzz(name, make, shapes):
             worst[kind] = max(worst.get(kind, 0.0), error)
             limit = op.tolerance[dtype]
             assert error <= limit, f"{name}: error {error:.1e} above {limit:.0e} at seed {seed}, {kind}"
-        cost = op.cost(*args, **options)
+        cost = op.cost(*copied(args), **options)
         assert cost.flops >= 0 and cost.bytes >= 0
-    return {"op": name, "shapes": shapes, "empty": empty, "worst": worst, "s": round(time.perf_counter() - began, 2)}
+    seconds = round(time.process_time() - began, 2)
+    return {"op": name, "path": path.name, "shapes": shapes, "empty": empty, "worst": worst, "s": seconds}
 
 
-MAKERS = (
-    attention,
-    ragged_attention,
-    block_sparse_attention,
-    paged_decode,
-    kv_append,
-    rms_norm,
-    residual_rms_norm,
-    rope,
-    swiglu,
-    grouped_linear,
-)
+MAKERS = {
+    make.__name__: make
+    for make in (
+        attention,
+        ragged_attention,
+        block_sparse_attention,
+        paged_decode,
+        kv_append,
+        rms_norm,
+        residual_rms_norm,
+        rope,
+        swiglu,
+        linear,
+        grouped_linear,
+        w8a8_linear,
+        fp8_linear,
+        sample,
+    )
+}
+
+
+def paths(op):
+    """Those that this device runs; on a CPU also that of FP8, which torch emulates there."""
+    wanted = {"triton"} if DEVICE == "interpreter" else {p.name for p in op.fast_paths} - {"cpp"}
+    emulated = {"torch-scaled-mm"} if DEVICE == "cpu" else set()
+    return [p for p in op.fast_paths if p.name in wanted and (DEVICE in p.devices or p.name in emulated)]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for maker in MAKERS:
-        if len(sys.argv) < 3 or maker.__name__ in sys.argv[2:]:
+    for name in MAKERS:
+        if len(sys.argv) > 2 and name not in sys.argv[2:]:
+            continue
+        for path in paths(kernels.REGISTRY[name]):
             try:
-                print(json.dumps(fuzz(maker.__name__, maker, int(sys.argv[1]))), flush=True)
+                print(json.dumps(fuzz(name, path, int(sys.argv[1]))), flush=True)
             except Exception as problem:  # each operation is a test of its own
-                print(json.dumps({"op": maker.__name__, "failed": f"{type(problem).__name__}: {problem}"}), flush=True)
+                failed = {"op": name, "path": path.name, "failed": f"{type(problem).__name__}: {problem}"}
+                print(json.dumps(failed), flush=True)

@@ -99,7 +99,7 @@ def filled(dice, kind, heads, size, lengths, layers=2):
 
 
 @needs
-@pytest.mark.parametrize(("kind", "rounding"), [("float32", 0.0), ("float16", 1e-3), ("int8", 5e-3)])
+@pytest.mark.parametrize(("kind", "rounding"), [("float32", 0.0), ("float16", 1e-3), ("int8", 5e-3), ("int4", 0.07)])
 def test_attention_over_pages(kind, rounding):
     dice = np.random.default_rng(7)
     worst = stored = 0.0
@@ -246,7 +246,7 @@ half = lambda w: w.astype("f2")
 for kind, f in (("Q4_1", quantise_int4), ("Q8_0", quantise_int8), ("F32", np.copy), ("F16", half)):
     w = dice.standard_normal((77, 160), np.float32)
     made.append(linear(dice.standard_normal((9, 160), np.float32), [pack(kind, f(w), 77, 160)]).ravel())
-for kind in ("float32", "float16", "int8"):
+for kind in ("float32", "float16", "int8", "int4"):
     pool = PagePool(kind, layers=1, blocks=12, kv_heads=2, head_dim=48)
     step = Step.of([Rows([0] * 180, 0, list(range(12)))])
     k, v, q = (dice.standard_normal((180, n, 48), np.float32) for n in (2, 2, 6))
@@ -260,6 +260,45 @@ np.save(sys.argv[1], np.concatenate(made))
         child(code.replace("sys.argv[1]", repr(str(file))), WINDWARD_ISA=isa)
         found.append(np.load(file))
     assert error(found[0], found[1]) < 1e-5
+
+
+def must_be_here(present, reason):
+    """Skip without it; where nothing may be skipped, fail."""
+    if not present and (os.environ.get("CI", "").lower() in {"1", "true"} or os.environ.get("WINDWARD_NO_SKIP")):
+        pytest.fail(f"nothing is skipped here (CI or WINDWARD_NO_SKIP is set): {reason}", pytrace=False)
+    if not present:
+        pytest.skip(reason)
+
+
+@needs
+def test_avx512_kernels_on_an_emulator(tmp_path):
+    """No processor of ours has AVX-512: SIMDe says its intrinsics in AVX2, and the tests of this file run on that."""
+    from windward_kernels.cpp import build
+
+    must_be_here(build.NEEDS["WW_SKIP_AVX2"] <= build._processor_flags(), "the emulation of AVX-512 needs AVX2")
+    must_be_here(Path("/usr/include/simde").is_dir(), "no SIMDe: apt-get install libsimde-dev (make system)")
+    header = Path(__file__).with_name("avx512_emulation.h")
+    flags = ["-DWW_SKIP_AVX2", f'-DWW_EMULATION="{header}"', "-O1", "-mavx2", "-mfma", "-mf16c"]
+    build.build(tmp_path / build.library_name(), flags)
+    kernels_dir = {"WINDWARD_KERNELS_DIR": str(tmp_path), "WINDWARD_ISA": "avx512-vnni"}
+    assert child(**kernels_dir).split() == ["True", "avx512-vnni", "False"]
+    chosen = "products or company or attention or pages_that or small_operations"
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen]
+    done = subprocess.run(command, env={**os.environ, **kernels_dir}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
+
+
+@needs
+def test_what_is_built_ahead_needs_no_compiler_and_nowhere_to_write(tmp_path):
+    """As in the worker's image: built by root with a usual umask, used by nobody in a pod that may write nowhere."""
+    folder = tmp_path / "image" / "kernels"
+    path = str(Path(__file__).parents[2] / "kernels")
+    command = ["sh", "-c", f"umask 022 && exec {sys.executable} -P -m windward_kernels.cpp {folder}"]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+    (made,) = folder.iterdir()
+    assert folder.stat().st_mode & 0o005 == 0o005 and made.stat().st_mode & 0o004, "others may read it"
+    nowhere = {"PATH": str(tmp_path), "CXX": "", "XDG_CACHE_HOME": "/proc/none", "WINDWARD_KERNELS_DIR": str(folder)}
+    assert child(**nowhere).split() == ["True", cpp.isa(), "False"]
 
 
 def test_without_a_compiler_it_says_so(tmp_path):

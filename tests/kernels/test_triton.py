@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE.parents[1] / "kernels")])
 OPS = (
     "attention", "ragged_attention", "block_sparse_attention", "paged_decode", "kv_append",
-    "rms_norm", "residual_rms_norm", "rope", "swiglu", "grouped_linear",
+    "rms_norm", "residual_rms_norm", "rope", "swiglu", "grouped_linear", "w8a8_linear", "sample",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def child(*command, **environ):
 @pytest.fixture(scope="module")
 def fuzzed():
     """Operation -> what became of its shapes."""
-    done = child(str(HERE / "triton_fuzz.py"), str(SHAPES), TRITON_INTERPRET="1")
+    done = child(str(HERE / "fuzz.py"), str(SHAPES), TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stderr[-2000:]
     return {line["op"]: line for line in map(json.loads, done.stdout.splitlines())}
 
@@ -42,7 +42,7 @@ def fuzzed():
 def test_kernel_equals_definition(fuzzed, name):
     found = fuzzed[name]
     assert "failed" not in found, found
-    assert found["shapes"] == SHAPES and set(found["worst"]) == {"float32", "float16"}
+    assert (found["path"], found["shapes"]) == ("triton", SHAPES) and set(found["worst"]) == {"float32", "float16"}
     print(found)
 
 

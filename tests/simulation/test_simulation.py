@@ -14,7 +14,9 @@ from windward.domain.series import Quality, Series
 from windward.grid.ahead import Ahead
 from windward.grid.port import ForecastInvalid, Unreachable
 from windward.grid.trace import TraceProvider
+from windward.service.conductor import Conductor
 from windward.simulation import POLICIES, Faults, Foresight, repeated, simulate
+from windward.simulation import run as run_module
 from windward.simulation.arrivals import drawn, from_trace, read_trace, regions_for
 from windward.simulation.cluster import SimulatedCluster
 from windward.simulation.foresight import Hindcast
@@ -58,6 +60,14 @@ def test_the_same_seed_gives_the_same_figures_and_another_seed_others():
     once = study(arrivals=few, faults=STORM).document(jobs=True)
     assert study(arrivals=few, faults=STORM).document(jobs=True) == once
     assert study(arrivals=few, faults=replace(STORM, seed=4)).document(jobs=True) != once
+
+
+def test_a_status_that_tells_no_figures_changes_nothing_that_happens(monkeypatch):
+    """Statuses are written less often in a simulation: what is decided must not rest on them."""
+    few = fleet(12, 1)
+    quiet = study(arrivals=few, faults=STORM).document(jobs=True)
+    monkeypatch.setattr(run_module, "Conductor", lambda *a, **k: Conductor(*a, **{**k, "tells_figures": True}))
+    assert study(arrivals=few, faults=STORM).document(jobs=True) == quiet
 
 
 def test_energy_in_the_receipts_is_what_the_fleet_really_drew():

@@ -11,9 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from windward_kernels.pages import Pages
+from windward_kernels.pages import Pages, check_pages
 from windward_kernels.triton.flash import LOG2_E, _absorb
-from windward_kernels.triton.launch import LEAST, precision, tile, upcast
+from windward_kernels.triton.launch import LEAST, precision, tile, tuned, upcast
 
 SPLIT_KEYS = 256  # least keys of a split, and most splits of a sequence: enough programs, few partial results
 MOST_SPLITS = 32
@@ -21,12 +21,14 @@ MOST_SPLITS = 32
 
 @triton.jit
 def _split(
-    q, keys, values, key_scales, value_scales, table, lengths, partial, tops, totals,
+    q, keys, values, key_scales, value_scales, key_lows, value_lows, table, lengths, partial, tops, totals,
     scale, group, window, splits, table_width, q_row, q_head, heads, kv_heads,
     PAGE: tl.constexpr, D: tl.constexpr, TILE_D: tl.constexpr, TILE_G: tl.constexpr, TILE_K: tl.constexpr,
-    WINDOW: tl.constexpr, SCALED: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
+    WINDOW: tl.constexpr, SCALED: tl.constexpr, INT4: tl.constexpr, UPCAST: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One split of one sequence for the queries that share one key head."""
+    """One split of one sequence for the queries that share one key head. A byte of int4 is asked for by both of its
+    columns; the second finds it in the cache that the first filled."""
+    wide: tl.constexpr = D // 2 if INT4 else D  # bytes or numbers of a stored head
     split, kv_head, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     length = tl.load(lengths + row)
     low = 0
@@ -51,13 +53,20 @@ def _split(
         block = tl.load(table + row * table_width + place // PAGE, mask=stored, other=0).to(tl.int64)
         slot = (block * PAGE + place % PAGE) * kv_heads + kv_head  # (K,)
         there = stored[:, None] & (depth < D)[None, :]
-        kt = tl.load(keys + slot[None, :] * D + depth[:, None], mask=tl.trans(there), other=0)  # (D, K)
-        vt = tl.load(values + slot[:, None] * D + depth[None, :], mask=there, other=0)  # (K, D)
+        column = depth % wide
+        kt = tl.load(keys + slot[None, :] * wide + column[:, None], mask=tl.trans(there), other=0)  # (D, K)
+        vt = tl.load(values + slot[:, None] * wide + column[None, :], mask=there, other=0)  # (K, D)
+        if INT4:
+            shift = depth // wide * 4
+            kt, vt = (kt.to(tl.int32) >> shift[:, None]) & 15, (vt.to(tl.int32) >> shift[None, :]) & 15
         if SCALED:
             by_key = tl.load(key_scales + slot, mask=stored, other=0.0).to(tl.float32)
             by_value = tl.load(value_scales + slot, mask=stored, other=0.0).to(tl.float32)
-            kt = (kt.to(tl.float32) * by_key[None, :]).to(queried.dtype)
-            vt = (vt.to(tl.float32) * by_value[:, None]).to(queried.dtype)
+            wide_k, wide_v = kt.to(tl.float32) * by_key[None, :], vt.to(tl.float32) * by_value[:, None]
+            if INT4:
+                wide_k += tl.load(key_lows + slot, mask=stored, other=0.0).to(tl.float32)[None, :]
+                wide_v += tl.load(value_lows + slot, mask=stored, other=0.0).to(tl.float32)[:, None]
+            kt, vt = wide_k.to(queried.dtype), wide_v.to(queried.dtype)
         if UPCAST:
             kt, vt = kt.to(tl.float32), vt.to(tl.float32)
         seen = stored[None, :] & (member < group)[:, None]
@@ -114,10 +123,38 @@ def _append(
             tl.store(codes + at * D + depth, given.to(codes.dtype.element_ty), mask=depth < D)
 
 
+@triton.jit
+def _append4(
+    x, codes, scales, lows, slots, x_row, x_head, kv_heads, HALF: tl.constexpr, TILE: tl.constexpr
+):  # fmt: skip
+    """One head of one token into its slot, two codes a byte: column j below, column j + D / 2 above."""
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    slot = tl.load(slots + row).to(tl.int64)
+    if slot >= 0:
+        at = tl.arange(0, TILE)
+        here = x + row * x_row + head * x_head + at
+        first = tl.load(here, mask=at < HALF, other=0.0).to(tl.float32)
+        second = tl.load(here + HALF, mask=at < HALF, other=0.0).to(tl.float32)
+        least = tl.where(at < HALF, tl.minimum(first, second), float("inf"))
+        most = tl.where(at < HALF, tl.maximum(first, second), float("-inf"))
+        low = tl.min(least, 0).to(tl.float16)
+        scale = (tl.maximum(tl.max(most, 0) - low.to(tl.float32), 0.0) / 15).to(tl.float16)
+        by, begin = scale.to(tl.float32), low.to(tl.float32)
+        under = tl.where(by > 0, by, 1.0)
+        below = tl.minimum(tl.maximum(tl.floor((first - begin) / under + 0.5), 0.0), 15.0)
+        above = tl.minimum(tl.maximum(tl.floor((second - begin) / under + 0.5), 0.0), 15.0)
+        code = tl.where(by > 0, below + 16 * above, 0.0).to(tl.uint8)
+        into = slot * kv_heads + head
+        tl.store(codes + into * HALF + at, code, mask=at < HALF)
+        tl.store(scales + into, scale)
+        tl.store(lows + into, low)
+
+
 def paged_decode(
     q: Tensor, pages: Pages, table: Tensor, lengths: Tensor, *, window: int | None = None, scale: float | None = None
 ) -> Tensor:
     """As `windward_kernels.paged_decode`. The number of splits depends on shapes alone: nothing waits for the GPU."""
+    check_pages(q, pages, table, lengths)
     q = q if q.stride(-1) == 1 else q.contiguous()
     out = torch.empty_like(q)
     count, heads, head_dim = q.shape
@@ -128,14 +165,16 @@ def paged_decode(
     sizes = {"dtype": torch.float32, "device": q.device}
     partial = torch.empty((count, splits, heads, head_dim), **sizes)  # type: ignore[call-overload]
     tops, totals = (torch.empty((count, splits, heads), **sizes) for _ in range(2))  # type: ignore[call-overload]
-    scaled = pages.key_scales is not None
+    beside = (pages.key_scales, pages.value_scales, pages.key_lows, pages.value_lows)
     group = heads // kv_heads
+    sizes_k = tuned("decode", head_dim, {"TILE_K": max(LEAST, min(64, tile(most)))})
     _split[(splits, kv_heads, count)](
-        q, pages.keys, pages.values, pages.key_scales if scaled else q, pages.value_scales if scaled else q,
+        q, pages.keys, pages.values, *(q if part is None else part for part in beside),
         table.contiguous(), lengths, partial, tops, totals, (scale or head_dim**-0.5) * LOG2_E, group, window or 0,
         splits, table.shape[1], q.stride(0), q.stride(1), heads, kv_heads,
-        PAGE=pages.page, D=head_dim, TILE_D=tile(head_dim), TILE_G=tile(group), TILE_K=max(LEAST, min(64, tile(most))),
-        WINDOW=window is not None, SCALED=scaled, UPCAST=upcast(q), PRECISION=precision(q),
+        PAGE=pages.page, D=head_dim, TILE_D=tile(head_dim), TILE_G=tile(group), **sizes_k,
+        WINDOW=window is not None, SCALED=beside[0] is not None, INT4=beside[2] is not None,
+        UPCAST=upcast(q), PRECISION=precision(q),
     )  # fmt: skip
     _join[(heads, count)](
         partial, tops, totals, out, splits, out.stride(0), out.stride(1), heads,
@@ -149,8 +188,14 @@ def kv_append(k: Tensor, v: Tensor, pages: Pages, slots: Tensor) -> Pages:
     if not k.numel():
         return pages
     head_dim = k.shape[2]
-    for given, codes, scales in ((k, pages.keys, pages.key_scales), (v, pages.values, pages.value_scales)):
+    for given, (codes, scales, lows) in zip((k, v), pages.sides(), strict=True):
         x = given if given.stride(-1) == 1 else given.contiguous()
+        if lows is not None:
+            _append4[(x.shape[0], x.shape[1])](
+                x, codes, scales, lows, slots, x.stride(0), x.stride(1), x.shape[1],
+                HALF=head_dim // 2, TILE=triton.next_power_of_2(head_dim // 2),
+            )  # fmt: skip
+            continue
         _append[(x.shape[0], x.shape[1])](
             x, codes, codes if scales is None else scales, slots, x.stride(0), x.stride(1), x.shape[1],
             D=head_dim, TILE_D=triton.next_power_of_2(head_dim), SCALED=scales is not None,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from windward_kernels.attention import Causal, check_shapes
 from windward_kernels.ragged import BlockSparse, check_ragged, check_sparse
-from windward_kernels.triton.launch import precision, tile, upcast
+from windward_kernels.triton.launch import precision, tile, tuned, upcast
 
 LOG2_E = math.log2(math.e)
 
@@ -145,9 +145,10 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _tiles(head_dim: int, queries: int) -> dict[str, int]:
-    """Tiles of queries and keys: large ones on a GPU, where 64 x 128 at D = 128 fits its shared memory."""
-    wide = 64 if head_dim <= 128 else 32
-    return {"TILE_Q": min(128 if head_dim <= 64 else 64, tile(queries)), "TILE_K": wide}
+    """Tiles of queries and keys: as tuned on this GPU, else 64 x 128 at D = 128, which its shared memory holds."""
+    sizes = {"TILE_Q": 128 if head_dim <= 64 else 64, "TILE_K": 64 if head_dim <= 128 else 32}
+    sizes = tuned("flash", head_dim, sizes)
+    return {**sizes, "TILE_Q": min(sizes["TILE_Q"], tile(queries))}
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Causal | None = None, scale: float | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Products with weights of 4 or 8 bits, dequantised in registers (W4A16, W8A16)."""
+"""Products with weights of 4 or 8 bits: dequantised in registers (W4A16, W8A16), or in integers (W8A8)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import triton.language as tl
 from torch import Tensor
 
 from windward_kernels.grouped import GroupedWeight
-from windward_kernels.triton.launch import LEAST, precision, tile, upcast
+from windward_kernels.products import RowWeight, check, quantise_tokens
+from windward_kernels.triton.launch import LEAST, precision, tile, tuned, upcast
 
 
 @triton.jit
@@ -55,6 +56,47 @@ def _product(
     tl.store(into, acc.to(out.dtype.element_ty), mask=(m < rows)[:, None] & (n < outputs)[None, :])
 
 
+@triton.jit
+def _integers(
+    x, codes, x_scale, scale, out, rows, outputs, cols,
+    TILE_M: tl.constexpr, TILE_N: tl.constexpr, TILE_K: tl.constexpr,
+):  # fmt: skip
+    """A tile of the output: int8 times int8 summed in int32, both scales at the end. x (M, C) and codes (F, C) int8."""
+    m = tl.program_id(1) * TILE_M + tl.arange(0, TILE_M)
+    n = tl.program_id(0) * TILE_N + tl.arange(0, TILE_N)
+    acc = tl.zeros((TILE_M, TILE_N), tl.int32)
+    for step in range(0, cols, TILE_K):
+        col = step + tl.arange(0, TILE_K)
+        given = tl.load(
+            x + m[:, None].to(tl.int64) * cols + col[None, :],
+            mask=(m < rows)[:, None] & (col < cols)[None, :], other=0,
+        )  # fmt: skip
+        code = tl.load(
+            codes + n[None, :].to(tl.int64) * cols + col[:, None],
+            mask=(n < outputs)[None, :] & (col < cols)[:, None], other=0,
+        )  # (K, N)  # fmt: skip
+        acc += tl.dot(given, code, out_dtype=tl.int32)
+    by_row = tl.load(x_scale + m, mask=m < rows, other=0.0)
+    by_col = tl.load(scale + n, mask=n < outputs, other=0.0)
+    made = acc.to(tl.float32) * by_row[:, None] * by_col[None, :]
+    into = out + m[:, None].to(tl.int64) * outputs + n[None, :]
+    tl.store(into, made.to(out.dtype.element_ty), mask=(m < rows)[:, None] & (n < outputs)[None, :])
+
+
+def w8a8_linear(x: Tensor, weight: RowWeight) -> Tensor:
+    """As `windward_kernels.w8a8_linear`."""
+    check("w8a8_linear", x, weight, torch.int8)
+    outputs, cols = weight.codes.shape
+    out = torch.zeros((x.shape[0], outputs), dtype=x.dtype, device=x.device)
+    if not out.numel() or not cols:
+        return out
+    given, x_scale = quantise_tokens(x)
+    sizes = tuned("w8a8", cols, {"TILE_M": min(64, tile(len(x))), "TILE_N": min(64, tile(outputs)), "TILE_K": 64})
+    grid = (triton.cdiv(outputs, sizes["TILE_N"]), triton.cdiv(len(x), sizes["TILE_M"]))
+    _integers[grid](given, weight.codes, x_scale, weight.scale, out, len(x), outputs, cols, **sizes)
+    return out
+
+
 def grouped_linear(x: Tensor, weight: GroupedWeight) -> Tensor:
     """As `windward_kernels.grouped_linear`."""
     x = x if x.stride(-1) == 1 else x.contiguous()
@@ -62,11 +104,11 @@ def grouped_linear(x: Tensor, weight: GroupedWeight) -> Tensor:
     out = torch.empty((x.shape[0], outputs), dtype=x.dtype, device=x.device)
     if not out.numel():
         return out
-    tile_m, tile_n = min(64, tile(x.shape[0])), min(64, tile(outputs))
-    _product[(triton.cdiv(outputs, tile_n), triton.cdiv(x.shape[0], tile_m))](
+    sizes = tuned("grouped", cols, {"TILE_M": min(64, tile(x.shape[0])), "TILE_N": min(64, tile(outputs))})
+    _product[(triton.cdiv(outputs, sizes["TILE_N"]), triton.cdiv(x.shape[0], sizes["TILE_M"]))](
         x, weight.codes, weight.scale, weight.scale if weight.low is None else weight.low, out,
         x.shape[0], outputs, cols, cols // weight.group, x.stride(0),
-        GROUP=weight.group, BITS=weight.bits, TILE_M=tile_m, TILE_N=tile_n,
+        GROUP=weight.group, BITS=weight.bits, **sizes,
         TILE_K=max(2 * LEAST, min(128, weight.group & -weight.group)),
         UPCAST=upcast(x), PRECISION=precision(x),
     )  # fmt: skip

@@ -18,9 +18,11 @@ from windward_kernels.attention import attention as _attention
 from windward_kernels.fused import residual_rms_norm, rms_norm, rope, swiglu
 from windward_kernels.grouped import GroupedWeight, grouped_linear
 from windward_kernels.pages import Pages, kv_append, paged_decode
+from windward_kernels.products import RowWeight, w8a8_linear
 from windward_kernels.ragged import BlockSparse, block_sparse_attention, ragged_attention
 from windward_kernels.registry import Op, device
-from windward_kernels.triton import decode, flash, grouped, small
+from windward_kernels.sampling import sample
+from windward_kernels.triton import choose, decode, flash, grouped, small
 
 log = logging.getLogger("windward.kernels")
 Case = Callable[[], tuple[Any, ...]]
@@ -44,6 +46,11 @@ def _weight() -> tuple[Any, ...]:
     codes = torch.arange(96 * 128, device="cuda").reshape(96, 128) % 16
     scale = _draw(96, 2).abs() * 0.1
     return _draw(5, 128), GroupedWeight.of(codes, scale, -8 * scale, 64)
+
+
+def _logits() -> tuple[Any, ...]:
+    logits = torch.tensor([[0.0, 4.0, 1.0], [2.0, -1.0, 0.0]], device="cuda").repeat(1, 700)
+    return logits, 0.7, [torch.Generator().manual_seed(s) for s in range(2)]
 
 
 def _ends(*ends: int) -> Tensor:
@@ -120,3 +127,5 @@ _register(residual_rms_norm, small.residual_rms_norm, lambda: (_draw(3, 96), _dr
 _register(rope, small.rope, lambda: (_draw(2, 3, 5, 64), _draw(5, 32).float(), _draw(5, 32).float()))
 _register(swiglu, small.swiglu, lambda: (_draw(3, 97), _draw(3, 97)))
 _register(grouped_linear, grouped.grouped_linear, _weight)
+_register(w8a8_linear, grouped.w8a8_linear, lambda: (_draw(5, 96), RowWeight.of(_draw(70, 96))))
+_register(sample, choose.sample, _logits)

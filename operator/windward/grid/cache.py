@@ -227,8 +227,8 @@ class Grid:
         measured = past if past is not None else seen.past
         with self._lock:
             old = self._zones.get(zone, _Zone())
-            layers = [issue] + [layer for layer in (measured, old.series) if layer is not None and _joinable(layer, issue)]
-            series = overlay(layers, issue.start - self._past, issue.end)
+            below = [layer for layer in (measured, old.series) if layer is not None and _joinable(layer, issue)]
+            series = overlay([issue, *below], issue.start - self._past, issue.end)
             if series is None or not series.covers(issue.start, issue.end):
                 series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
             self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, is_flat(issue), taken_at=now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,11 @@ def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     quantize.add_argument(
         "--out", required=True, type=Path, help="the folder to write; one that holds a model is replaced"
     )
-    pareto.add_argument("--variants", help="names, by comma, such as float32,int4+kv8,gptq-g128,mixed")
+    pareto.add_argument("--variants", help="names or folders, by comma, such as float32,int4+kv8,gptq-g128,./mine")
+    pareto.add_argument(
+        "--confidence",
+        help="instead: four bits of a key where attention is sure, from shares by comma, such as never,0.9,0.5,0",
+    )
     pareto.add_argument("--svg", type=Path, help="write the frontier as an SVG page")
 
 
@@ -69,7 +74,32 @@ def _quantize(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _confidence(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from windward_worker.model import load_path, open_model
+    from windward_worker.quant.confident import NEVER, measure_confidence, table
+    from windward_worker.quant.run import find_model, split_text
+
+    try:
+        words = [word.strip() for word in arguments.confidence.split(",")]
+        thresholds = [NEVER if word == "never" else float(word) for word in words]
+    except ValueError as error:
+        raise Refused(f"--confidence: {arguments.confidence!r}: {error}; give shares such as never,0.9,0.5,0") from None
+    path = find_model(arguments.model)
+    _, judged = split_text(open_model(path), arguments.calibration, arguments.tokens)
+    torch.set_num_threads(arguments.threads)
+    found = measure_confidence(load_path(path).decoder, judged, thresholds)
+    if arguments.output == "json":
+        sys.stdout.write(json.dumps({"model": arguments.model, "confidence": [asdict(c) for c in found]}) + "\n")
+    else:
+        sys.stdout.write(table(found) + "\n")
+    return 0
+
+
 def _pareto(arguments: argparse.Namespace) -> int:
+    if arguments.confidence is not None:
+        return _confidence(arguments)
     from windward_worker.quant.page import page
     from windward_worker.quant.pareto import DEFAULT, documents, pareto, table
 

@@ -10,6 +10,7 @@ from windward_worker.quant.pareto import Point
 
 WIDTH, HEIGHT = 860, 520
 LEFT, RIGHT, TOP, BOTTOM = 76, 150, 64, 64
+LABEL = (120, 14)  # room that a label needs, across and down
 FRONT, BEHIND, INK = "#0b6e4f", "#9aa5a0", "#1d2b27"
 
 
@@ -46,6 +47,18 @@ def _axis(low: float, high: float, begin: float, end: float, *, across: bool) ->
     return out
 
 
+def _apart(xs: Seq[float], ys: Seq[float]) -> list[float]:
+    """Heights of the labels: each point's own, or as far below it as keeps it off those before it."""
+    placed: dict[int, float] = {}
+    for i in sorted(range(len(xs)), key=lambda i: ys[i]):
+        at = ys[i]
+        for other in sorted((j for j in placed if abs(xs[j] - xs[i]) < LABEL[0]), key=lambda j: placed[j]):
+            if abs(placed[other] - at) < LABEL[1]:
+                at = placed[other] + LABEL[1]
+        placed[i] = at
+    return [placed[i] for i in range(len(xs))]
+
+
 def page(points: Seq[Point], title: str) -> str:
     """An SVG document. Filled: on the frontier (of all four costs); hollow: dominated. Raises ValueError for none."""
     if not points:
@@ -64,7 +77,7 @@ def page(points: Seq[Point], title: str) -> str:
         *_axis(x_low, x_high, LEFT, WIDTH - RIGHT, across=True),
         *_axis(y_low, y_high, HEIGHT - BOTTOM, TOP, across=False),
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 18}" font-size="13" text-anchor="middle">'
-        "joules per token</text>",
+        f"joules per token ({escape(methods)})</text>",
         f'<text transform="translate(20 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" font-size="13" '
         'text-anchor="middle">perplexity</text>',
     ]
@@ -72,7 +85,7 @@ def page(points: Seq[Point], title: str) -> str:
     if len(front) > 1:
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in front)
         out.append(f'<polyline points="{line}" fill="none" stroke="{FRONT}" stroke-opacity="0.35" stroke-width="2"/>')
-    for x, y, p in zip(xs, ys, points, strict=True):
+    for x, y, label, p in zip(xs, ys, _apart(xs, ys), points, strict=True):
         fill, stroke = ("#ffffff", BEHIND) if p.dominated else (FRONT, FRONT)
         told = (
             f"{p.variant}: perplexity {p.perplexity:.3f}, {p.joules_per_token:.4g} J/token, "
@@ -81,6 +94,6 @@ def page(points: Seq[Point], title: str) -> str:
         out.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{fill}" stroke="{stroke}" stroke-width="2">'
             f"<title>{escape(told)}</title></circle>"
-            f'<text x="{x + 10:.1f}" y="{y + 4:.1f}" font-size="12">{escape(p.variant)}</text>'
+            f'<text x="{x + 10:.1f}" y="{label + 4:.1f}" font-size="12">{escape(p.variant)}</text>'
         )
     return "\n".join([*out, "</svg>", ""])

@@ -1,8 +1,9 @@
 """`pareto`: what each way of keeping a model costs and how well it then predicts, measured side by side.
 
-Variants are named METHOD[-gGROUP][-wBITS][+kv8]: `float32`, `int8`, `int4` (as the loader rounds them), or a method of
-`quantize`, such as `gptq-g128` or `mixed`; `+kv8` keeps the KV cache in int8. A point is dominated where another is no
-worse in perplexity, joules, speed and memory, and better in one.
+Variants are named METHOD[-gGROUP][-wBITS][+kv8|+kv4]: `float32`, `int8`, `int4` (as the loader rounds them), a method
+of `quantize`, such as `gptq-g128` or `mixed`, or the folder that it wrote, such as `./mine`. `+kv8` keeps the KV cache
+in int8, `+kv4` in int4, which plain torch runs: its perplexity and KV bytes count, its speed and joules are torch's. A
+point is dominated where another is no worse in perplexity, joules, speed and memory, and better in one.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ DEFAULT = (
     "gptq-g128",
     "mixed",
 )
+KV = {"+kv8": "int8", "+kv4": "int4"}
 TURNS = 3
 TURN_S = 0.5  # a turn goes on until then: a small model's answers are too short to time
 PROMPT, ANSWER, TOGETHER = 16, 32, 4
 REACH = 1024  # tokens of KV cache that `memory_mb` counts beside the weights
-NAME = re.compile(r"(?P<method>[a-z]+(?:32|8|4)?)(?:-g(?P<group>\d+))?(?:-w(?P<bits>\d))?(?P<kv>\+kv8)?")
+NAME = re.compile(r"(?P<method>[a-z]+(?:32|8|4)?)(?:-g(?P<group>\d+))?(?:-w(?P<bits>\d))?(?P<kv>\+kv[48])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,23 @@ class Variant:
     method: str | None = None
     bits: int = 4
     group: int = 32
+    folder: Path | None = None  # already quantised
 
     @classmethod
     def parse(cls, name: str) -> Variant:
         """Raises Refused for a name that is none."""
+        if "/" in name:
+            at, _, kv = name.rpartition("+kv") if name.endswith(tuple(KV)) else (name, "", "")
+            folder = Path(at)
+            if not (folder / "config.json").is_file():
+                raise Refused(f"--variants: {folder} is no model folder; give one that `quantize` wrote")
+            return cls(folder.name + name[len(at) :], "stored", KV.get(f"+kv{kv}", "float16"), folder=folder)
         found = NAME.fullmatch(name)
-        kv = "int8" if found and found["kv"] else "float16"
+        kv = KV.get(found["kv"] or "", "float16") if found else ""
+        if found and kv == "int4" and found["method"] in ("int8", "int4"):
+            raise Refused(
+                f"--variants: {name!r}: an int4 cache runs in torch; give float32, stored, a method or a folder"
+            )
         if found and found["method"] in LOADED and not found["bits"]:
             group = int(found["group"] or 32)
             if group == 32:
@@ -153,7 +166,7 @@ def _prepared(
 ) -> Path:
     """The model's own path, or a folder with the variant's codes, made once for each scheme."""
     if variant.method is None:
-        return path
+        return variant.folder or path
     from windward_worker.quant.ptq import Scheme
     from windward_worker.quant.run import QuantizeRequest, quantize_model
 
@@ -168,9 +181,20 @@ def _prepared(
 
 def _opened(variant: Variant, path: Path, judged: list[int], threads: int) -> _Open:
     blocks = max(blocks_needed(), TOGETHER * ((PROMPT + ANSWER) // 16 + 2))
-    opened = open_runner(path, blocks=blocks, weights=variant.weights, kv=variant.kv, threads=threads)
+    if variant.kv == "int4":
+        opened = _int4_cache(path, blocks)
+    else:
+        opened = open_runner(path, blocks=blocks, weights=variant.weights, kv=variant.kv, threads=threads)
     memory = weight_bytes(opened) + REACH * opened.runner.kv_bytes_per_token
     return _Open(variant, opened, perplexity(opened.runner, judged), memory, [], [])
+
+
+def _int4_cache(path: Path, blocks: int) -> Opened:
+    from windward_worker.model import load_path
+    from windward_worker.quant.paged import PagedRunner
+
+    loaded = load_path(path)
+    return Opened(PagedRunner(loaded.decoder, blocks=blocks, kind="int4"), loaded.tokenizer, open_model(path))
 
 
 def weight_bytes(opened: Opened) -> float:
@@ -212,15 +236,22 @@ def _point(each: _Open) -> Point:
 
 
 def table(points: Seq[Point]) -> str:
-    """For people: best perplexity first, the frontier starred."""
-    rows = [f"{'':2}{'variant':16}{'perplexity':>12}{'J/token':>12}{'tokens/s':>11}{'MB':>10}"]
+    """For people: best perplexity first, the frontier starred; changes against the first variant that was asked for."""
+    first = points[0]
+    rows = [f"{'':2}{'variant':16}{'perplexity':>12}{'change':>10}{'J/token':>12}{'tokens/s':>11}{'MB':>10}"]
     for p in sorted(points, key=lambda p: p.perplexity):
         star = "  " if p.dominated else "* "
+        change = f"{100 * (p.perplexity / first.perplexity - 1):+.2f} %"
         rows.append(
-            f"{star}{p.variant:16}{p.perplexity:12.3f}{p.joules_per_token:12.5f}{p.tokens_per_s:11.1f}{p.memory_mb:10.2f}"
+            f"{star}{p.variant:16}{p.perplexity:12.3f}{change:>10}{p.joules_per_token:12.5f}{p.tokens_per_s:11.1f}"
+            f"{p.memory_mb:10.2f}"
         )
     methods = ", ".join(sorted({p.method for p in points}))
-    return "\n".join([*rows, f"* on the frontier; joules are {methods}; MB with {REACH} tokens of KV cache"])
+    note = f"* on the frontier; change: of perplexity against {first.variant}; joules are {methods}; "
+    note += f"MB with {REACH} tokens of KV cache"
+    if any(p.variant.endswith("+kv4") for p in points):
+        note += "; +kv4 runs in plain torch, whose weights are float32 in memory"
+    return "\n".join([*rows, note])
 
 
 def documents(points: Seq[Point]) -> list[dict[str, object]]:
