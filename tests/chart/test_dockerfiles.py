@@ -92,6 +92,16 @@ def test_it_runs_as_nobody_and_imports_nothing_from_where_it_stands(recipe: str)
     assert RECIPES[recipe][1] in project["scripts"]
 
 
+def test_the_worker_finds_the_kernels_that_were_built_for_it() -> None:
+    """Its pods have no compiler; that what is built ahead suffices there, tests/kernels/test_cpp.py says."""
+    (folder,) = re.findall(r"-m windward_kernels\.cpp (\S+)", "\n".join(lines("workers/Dockerfile")))
+    last = lines("workers/Dockerfile")
+    last = last[max(i for i, line in enumerate(last) if line.startswith("FROM ")) :]
+    assert f"COPY --from=kernels {folder} {folder}" in last
+    assert f"WINDWARD_KERNELS_DIR={folder}" in " ".join(last)
+    assert not any("g++" in line for line in last)
+
+
 @everyone
 def test_what_it_copies_is_enough_for_the_wheel(recipe: str, tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="the build tool of requirements/build.txt is not installed")

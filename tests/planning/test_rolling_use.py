@@ -8,11 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planning.fleets import HOUR, REGIONS, T0, hours, known, work
 from planning.profiles import thorough
+from planning.test_fleet_arrays import drawn
 from planning.test_fleet_plan import crowd, overused
 
 import windward.planning as planning
 from windward.domain.fleet import Fleet, Region
 from windward.planning import plan
+from windward.planning.fleet import Budget, solve
+from windward.planning.fleet.instance import windows
+from windward.planning.fleet.kernels import pick
+from windward.planning.fleet.placement import Placement, one_by_one
+from windward.planning.fleet.search import score
 from windward.planning.occupancy import Occupancy
 from windward.planning.windows import Ask, best_window, best_windows, place
 
@@ -81,3 +87,46 @@ def test_compiled_loops_can_be_preferred_and_plan_the_same():
         assert plan(fleet, forecasts, T0) == plain
     finally:
         assert planning.prefer_compiled(False) is False
+
+
+@thorough(20)
+@given(seeds, st.sampled_from([3.0, 4.0, 6.0]))
+def test_a_warm_plan_is_never_worse_than_one_by_one_nor_than_the_plan_before(seed, cap):
+    """Whatever prices and places it begins with: first who has no place, then grams."""
+    fleet = drawn(seed, count=14, cap=cap)
+    loops = pick(fleet, False)
+    alone = one_by_one(fleet, loops)
+    dice = np.random.default_rng(seed)
+    before, free = Placement.empty(fleet), np.zeros((*fleet.cap.shape[:2], fleet.cap.shape[2] + 1))
+    loops.polish(fleet, dice.permutation(fleet.size), before.lane, before.start, before.used, free, 0.0)
+    warm = dice.uniform(0.0, 40.0, fleet.cap.shape)
+    made = solve(fleet, Budget(warm_iterations=2, passes=4, mend=10), warm=warm, begin=before, compiled=False)
+    got = Placement(made.lane, made.start, fleet.use(made.lane, made.start))
+    for other in (alone, before):
+        late, grams = score(fleet, other)
+        assert score(fleet, got) <= (late, grams * (1 + 1e-9))
+
+
+def test_mending_finds_what_prices_and_polish_do_not():
+    """Over many tight fleets the mended replan is better in some and worse in none."""
+    gains = []
+    for seed in range(30):
+        fleet = drawn(seed, count=14, cap=3.0)
+        plain, mended = (
+            solve(fleet, Budget(iterations=10, passes=6, mend=n), begin=Placement.empty(fleet), compiled=False)
+            for n in (0, 40)
+        )
+        assert (len(mended.late), mended.total_g) <= (len(plain.late), plain.total_g * (1 + 1e-9))
+        gains.append((len(mended.late), mended.total_g) < (len(plain.late), plain.total_g * (1 - 1e-6)))
+    assert sum(gains) >= 3
+
+
+def test_all_find_a_place_where_the_cheapest_start_of_one_shuts_another_out():
+    fleet = windows(
+        earliest=np.zeros(3, int), latest=np.array([6, 7, 7]), slots=np.array([4, 3, 3]), units=np.ones(3),
+        energy_kwh=np.ones(3), allowed=np.ones((3, 1), bool),
+        intensity_g_per_kwh=np.array([[9.0, 9, 1, 1, 1, 1, 9, 9, 9, 9]]), cap=np.ones((1, 10)),
+    )  # fmt: skip
+    assert (one_by_one(fleet, pick(fleet, False)).lane < 0).sum() == 1
+    for budget in (Budget(tries=64, restarts=1), Budget(warm_iterations=1, passes=1, mend=40)):
+        assert not len(solve(fleet, budget, warm=np.zeros(fleet.cap.shape), compiled=False).late)

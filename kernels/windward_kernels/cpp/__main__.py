@@ -7,4 +7,6 @@ from windward_kernels.cpp.build import build, library_name
 
 if len(sys.argv) != 2:
     sys.exit("usage: python -m windward_kernels.cpp FOLDER   (then set WINDWARD_KERNELS_DIR=FOLDER)")
-sys.stdout.write(f"{build(Path(sys.argv[1]) / library_name(), ())}\n")
+folder = Path(sys.argv[1])
+folder.mkdir(parents=True, exist_ok=True)  # as the umask has it: in an image, others than its builder read it
+sys.stdout.write(f"{build(folder / library_name(), ())}\n")

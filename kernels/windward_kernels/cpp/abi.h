@@ -8,7 +8,7 @@
 #define WW_EXPORT extern "C" __attribute__((visibility("default")))
 
 enum WwKind : int32_t { WW_F32 = 0, WW_F16 = 1, WW_BF16 = 2, WW_Q4 = 3, WW_Q8 = 4 };
-enum WwCache : int32_t { WW_KV_F32 = 0, WW_KV_F16 = 1, WW_KV_I8 = 2 };
+enum WwCache : int32_t { WW_KV_F32 = 0, WW_KV_F16 = 1, WW_KV_I8 = 2, WW_KV_I4 = 3 };
 
 struct WwWeight {  // (rows, cols), packed
     int32_t kind, rows, cols, reserved;
@@ -41,11 +41,13 @@ struct WwModel {
 
 // The pool of pages. A page holds WW_PAGE tokens of one key-value head of one layer: keys as (D, WW_PAGE), so that a
 // query meets 16 keys at once, values as (WW_PAGE, D). int8 has a float16 scale for each token, head and side.
-enum { WW_PAGE = 16 };
+// int4 keeps 16 neighbours in 8 bytes (low nibbles: the first 8), and for each token, head, side and group of WW_KV_GROUP
+// columns a float16 scale d and minimum m, x = d q + m: (groups, 2, WW_PAGE) a page.
+enum { WW_PAGE = 16, WW_KV_GROUP = 32 };
 struct WwKv {
     int32_t kind, blocks;
     uint8_t *keys, *values;              // (layers, blocks, Hkv, D * WW_PAGE) elements
-    uint16_t *key_scales, *value_scales;  // (layers, blocks, Hkv, WW_PAGE); int8 alone
+    uint16_t *key_scales, *value_scales;  // int8: (layers, blocks, Hkv, WW_PAGE); int4: see above
 };
 
 struct WwStep {  // one mixed batch: tokens of several sequences, each sequence's own in order and side by side

@@ -5,6 +5,35 @@ static inline int64_t page_of(const WwKv *kv, int64_t layer, int block, int head
     return (layer * kv->blocks + block) * kv_heads + head;
 }
 
+// Sixteen neighbours of a page of int4.
+static inline void sixteen(const uint8_t *from, float *into) {
+    for (int i = 0; i < 8; i++) {
+        into[i] = (float)(from[i] & 15);
+        into[i + 8] = (float)(from[i] >> 4);
+    }
+}
+
+static inline const float *int4_page(const uint8_t *from, const uint16_t *halved, int head_dim, bool keys, float *into) {
+    alignas(64) float one[WW_PAGE], d[WW_PAGE], low[WW_PAGE];
+    for (int begin = 0; begin < head_dim; begin += WW_KV_GROUP, halved += 2 * WW_PAGE) {
+        const int end = begin + WW_KV_GROUP < head_dim ? begin + WW_KV_GROUP : head_dim;
+        for (int t = 0; t < WW_PAGE; t += W) {
+            store(d + t, halves((const uint8_t *)(halved + t)));
+            store(low + t, halves((const uint8_t *)(halved + WW_PAGE + t)));
+        }
+        for (int i = begin; keys && i < end; i++) {
+            sixteen(from + i * 8, one);
+            for (int t = 0; t < WW_PAGE; t++) into[i * WW_PAGE + t] = one[t] * d[t] + low[t];
+        }
+        for (int t = 0; !keys && t < WW_PAGE; t++)
+            for (int i = begin; i < end; i += 16) {
+                sixteen(from + (t * head_dim + i) / 2, one);
+                for (int j = 0; j < 16; j++) into[t * head_dim + i + j] = one[j] * d[t] + low[t];
+            }
+    }
+    return into;
+}
+
 // The keys (D, 16) or values (16, D) of a page as float32: in place, or unpacked into `into`.
 static inline const float *page_floats(const WwKv *kv, const uint8_t *base, const uint16_t *scales, int64_t page,
                                        int head_dim, bool keys, float *into) {
@@ -15,6 +44,8 @@ static inline const float *page_floats(const WwKv *kv, const uint8_t *base, cons
         for (int i = 0; i < count; i += W) store(into + i, halves(from + i * 2));
         return into;
     }
+    if (kv->kind == WW_KV_I4)
+        return int4_page(base + page * count / 2, scales + page * ww_kv_halves(head_dim), head_dim, keys, into);
     const int8_t *from = (const int8_t *)base + page * count;
     alignas(64) float scale[WW_PAGE];
     for (int i = 0; i < WW_PAGE; i += W) store(scale + i, halves((const uint8_t *)(scales + page * WW_PAGE + i)));
@@ -31,7 +62,8 @@ static inline const float *page_floats(const WwKv *kv, const uint8_t *base, cons
 template <int MR>
 static void score_rows(const float *const *keys, int pages, const float *q, int head_dim, float *scores) {
     for (int p = 0; p < pages; p++) {
-        vf acc[MR][NV] = {};
+        vf acc[MR][NV];
+        clear<MR>(acc);
         float_tile<MR, LoadF32>((const uint8_t *)keys[p], WW_PAGE * 4, head_dim, q, head_dim, acc);
         for (int m = 0; m < MR; m++)
             for (int v = 0; v < NV; v++) store(scores + m * CHUNK + p * WW_PAGE + v * W, acc[m][v]);
@@ -136,6 +168,29 @@ static void attend(const AttentionUnit *u) {
     }
 }
 
+// One side of one head into a page of int4: between the least and the greatest of each group.
+static void append_int4(const float *x, uint8_t *page, uint16_t *halved, int head_dim, int slot, bool keys) {
+    for (int begin = 0; begin < head_dim; begin += WW_KV_GROUP, halved += 2 * WW_PAGE) {
+        const int end = begin + WW_KV_GROUP < head_dim ? begin + WW_KV_GROUP : head_dim;
+        float least = x[begin], most = x[begin];
+        for (int i = begin; i < end; i++) {
+            least = x[i] < least ? x[i] : least;
+            most = x[i] > most ? x[i] : most;
+        }
+        const uint16_t low = float_to_half(least), d = float_to_half((most - half_to_float(low)) / 15.0f);
+        halved[slot] = d;
+        halved[WW_PAGE + slot] = low;
+        const float from = half_to_float(low), by = half_to_float(d) > 0 ? 1.0f / half_to_float(d) : 0.0f;
+        for (int i = begin; i < end; i++) {
+            const float scaled = __builtin_rintf((x[i] - from) * by);
+            const int code = scaled > 15 ? 15 : scaled < 0 ? 0 : (int)scaled;
+            const int place = keys ? i * WW_PAGE + slot : slot * head_dim + i, shift = place % 16 / 8 * 4;
+            uint8_t &both = page[place / 16 * 8 + place % 8];
+            both = (uint8_t)((both & ~(15 << shift)) | code << shift);
+        }
+    }
+}
+
 // Store one token's key and value of every head (Hkv * D each) at a slot of a block.
 static void append(const WwKv *kv, int64_t layer, int kv_heads, int head_dim, int block, int slot, const float *k,
                    const float *v) {
@@ -145,6 +200,11 @@ static void append(const WwKv *kv, int64_t layer, int kv_heads, int head_dim, in
             const float *x = (side ? v : k) + h * head_dim;
             uint8_t *to = side ? kv->values : kv->keys;
             const int64_t at = base + (side ? slot * head_dim : slot), step = side ? 1 : WW_PAGE;
+            if (kv->kind == WW_KV_I4) {
+                uint16_t *halved = (side ? kv->value_scales : kv->key_scales) + page * ww_kv_halves(head_dim);
+                append_int4(x, to + base / 2, halved, head_dim, slot, !side);
+                continue;
+            }
             float by = 0;
             if (kv->kind == WW_KV_I8) {
                 float peak = 0;

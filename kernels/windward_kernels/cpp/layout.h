@@ -21,4 +21,5 @@ static inline int64_t ww_panel_bytes(int kind, int cols) {
     }
 }
 
-static inline int ww_element_bytes(int cache) { return cache == WW_KV_F32 ? 4 : cache == WW_KV_F16 ? 2 : 1; }
+// Halves of scales and minima that a page of int4 has on one side.
+static inline int64_t ww_kv_halves(int head_dim) { return (head_dim + WW_KV_GROUP - 1) / WW_KV_GROUP * 2 * WW_PAGE; }

@@ -13,8 +13,9 @@ from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from windward_kernels.cpp.build import Unavailable, library_path
 
 F32, F16, BF16, Q4, Q8 = range(5)
-KV_F32, KV_F16, KV_INT8 = range(3)
+KV_F32, KV_F16, KV_INT8, KV_INT4 = range(4)
 PAGE = 16  # tokens of a KV page
+KV_GROUP = 32  # columns of an int4 key or value that share a scale
 GROUP = 32  # columns that share a scale
 PANEL = 16  # output rows that lie interleaved
 ENV_BACKEND = "WINDWARD_KERNELS"

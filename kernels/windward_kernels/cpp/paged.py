@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from windward_kernels.cpp.library import KV_F16, KV_F32, KV_INT8, PAGE, CKv, CStep, library
+from windward_kernels.cpp.library import KV_F16, KV_F32, KV_GROUP, KV_INT4, KV_INT8, PAGE, CKv, CStep, library
 from windward_kernels.cpp.weights import aligned
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 HOLE = -1  # a logical block that a sliding window has left behind
-CACHE_KINDS = {"float32": (KV_F32, np.float32), "float16": (KV_F16, np.float16), "int8": (KV_INT8, np.int8)}
+CACHE_KINDS = {
+    "float32": (KV_F32, np.float32),
+    "float16": (KV_F16, np.float16),
+    "int8": (KV_INT8, np.int8),
+    "int4": (KV_INT4, np.uint8),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,8 @@ class Step:
 class PagePool:
     """Keys and values of all layers in pages of PAGE tokens: keys (L, blocks, Hkv, D, PAGE), values (.., PAGE, D).
 
-    int8 keeps a float16 scale for each token, head and side: max |x| / 127.
+    int8 keeps a float16 scale for each token, head and side: max |x| / 127. int4 keeps 16 neighbours in 8 bytes, so its
+    last axis is half as long, and a float16 scale and minimum for each token, head, side and KV_GROUP columns.
     """
 
     def __init__(self, kind: str, *, layers: int, blocks: int, kv_heads: int, head_dim: int) -> None:
@@ -75,9 +81,12 @@ class PagePool:
         self.kind, self.blocks = kind, blocks
         self.heads, self.head_dim, self.layers = kv_heads, head_dim, layers
         pages = layers * blocks * kv_heads
-        self.keys = aligned(pages * head_dim * PAGE, dtype).reshape(layers, blocks, kv_heads, head_dim, PAGE)
-        self.values = aligned(pages * head_dim * PAGE, dtype).reshape(layers, blocks, kv_heads, PAGE, head_dim)
-        scales = (layers, blocks, kv_heads, PAGE) if kind == "int8" else (1,)
+        half = 2 if kind == "int4" else 1
+        size, outer = pages * head_dim * PAGE // half, (layers, blocks, kv_heads)
+        self.keys = aligned(size, dtype).reshape(*outer, head_dim, PAGE // half)
+        self.values = aligned(size, dtype).reshape(*outer, PAGE, head_dim // half)
+        own = {"int8": (*outer, PAGE), "int4": (*outer, -(-head_dim // KV_GROUP), 2, PAGE)}
+        scales = own.get(kind, (1,))
         self.key_scales, self.value_scales = (
             aligned(int(np.prod(scales)), np.float16).reshape(scales) for _ in range(2)
         )
@@ -87,8 +96,10 @@ class PagePool:
     @property
     def bytes_per_token(self) -> float:
         """Of keys and values over all layers, scales included."""
-        scale = 2 if self.kind == "int8" else 0
-        return 2.0 * self.layers * self.heads * (self.head_dim * self.keys.itemsize + scale)
+        arrays = [self.keys, self.values]
+        if self.kind in ("int8", "int4"):
+            arrays += [self.key_scales, self.value_scales]
+        return float(sum(a.nbytes for a in arrays)) / (self.blocks * PAGE)
 
     def append(self, layer: int, step: Step, k: Floats, v: Floats) -> None:
         """Store the step's keys and values, (T, Hkv, D) each."""
@@ -112,11 +123,18 @@ class PagePool:
         """Keys and values of places begin..end of a sequence, dequantised, (end - begin, Hkv, D): the definition."""
         made = []
         for pages, scales, keys in ((self.keys, self.key_scales, True), (self.values, self.value_scales, False)):
-            one = pages[layer].astype(np.float32)  # (blocks, Hkv, D, PAGE) or (blocks, Hkv, PAGE, D)
+            one = pages[layer]  # (blocks, Hkv, D, PAGE) or (blocks, Hkv, PAGE, D); int4: the last axis halved
+            if self.kind == "int4":
+                runs = one.reshape(*one.shape[:-1], -1, 8)
+                one = np.concatenate((runs & 15, runs >> 4), axis=-1).reshape(*one.shape[:-1], -1)
+            one = one.astype(np.float32)
             if keys:
                 one = one.transpose(0, 1, 3, 2)
             if self.kind == "int8":
                 one = one * scales[layer].astype(np.float32)[..., None]
+            if self.kind == "int4":  # scales (blocks, Hkv, groups, 2, PAGE) to (2, blocks, Hkv, PAGE, D)
+                wide = scales[layer].astype(np.float32).transpose(3, 0, 1, 4, 2).repeat(KV_GROUP, axis=-1)
+                one = one * wide[0, ..., : self.head_dim] + wide[1, ..., : self.head_dim]
             made.append(np.stack([one[table[p // PAGE], :, p % PAGE] for p in range(begin, end)]))
         return made[0], made[1]
 

@@ -52,6 +52,7 @@ class Region:
         pue: site energy per IT energy.
         capacity: units of each resource that runs may hold together; a resource that is not listed has no bound.
         on_site: own generation, part of the effective intensity.
+        price_per_hour: what an hour of one unit of each resource costs here, in any one currency.
     """
 
     name: str
@@ -59,10 +60,15 @@ class Region:
     pue: float = 1.0
     capacity: Mapping[str, float] = field(default_factory=dict)
     on_site: OnSite | None = None
+    price_per_hour: Mapping[str, float] = field(default_factory=dict)
 
     def effective(self, grid: Series) -> Series:
         """The intensity that a kilowatt-hour here has, given its zone's."""
         return grid if self.on_site is None else self.on_site.mixed(grid)
+
+    def cost_per_hour(self, demand: Mapping[str, float]) -> float:
+        """Of holding `demand` for an hour, in the currency of the prices."""
+        return sum(units * self.price_per_hour.get(resource, 0.0) for resource, units in demand.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +106,12 @@ class Work:
         margin: share of the duration kept in reserve before the finish-by time.
         asap: the user asked for an immediate start.
         spent_g: grams that its runs emitted so far.
-        levels: measured ways to run beside the declared one; one of them serves the whole job. Those with a demand of
-            their own are not weighed.
+        levels: measured ways to run beside the declared one; one of them serves the whole job.
         running_level: index of the level at which it runs now; None: as declared.
         start_energy_wh: drawn once more at every start and resume, at the meter (loading, warming up).
         move_energy_wh: drawn at every start away from home, at the meter there (fetching the data).
         delay_g_per_hour: what an hour of waiting for its end is worth, in grams; never reported as emissions.
+        grams_per_currency: what one unit of currency is worth, in grams; never reported as emissions.
         priority: higher ones are placed first; lower ones get what room is left.
         duration_p90: running time of the whole job that nine runs in ten keep: the deadline is held for it, the grams
             are those of `duration`.
@@ -135,6 +141,7 @@ class Work:
     start_energy_wh: float = 0.0
     move_energy_wh: float = 0.0
     delay_g_per_hour: float = 0.0
+    grams_per_currency: float = 0.0
     priority: int = 0
     duration_p90: timedelta | None = None
 
@@ -143,6 +150,10 @@ class Work:
         """Time kept free before the finish-by for what no plan foresees: a slower node, one more resume."""
         longer = (self.duration_p90 or self.duration) - self.duration
         return max(self.duration * self.margin, self.overhead if self.interruptible else timedelta(0), longer)
+
+    def demand_at(self, level: int | None) -> Mapping[str, float]:
+        """What it holds while it runs at one of its levels; None: as declared."""
+        return self.demand if level is None else self.levels[level].demand or self.demand
 
     def latest_start(self) -> datetime:
         """When it must run without further pause to finish in time, whatever the carbon.

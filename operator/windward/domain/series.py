@@ -201,6 +201,11 @@ class Series:
         area = self.integral(np.array([a, b]))
         return float(area[1] - area[0]) / ((b - a) / 3600.0)
 
+    def quality_over(self, start: datetime, end: datetime) -> tuple[Quality, ...]:
+        """Of the periods that overlap [start, end)."""
+        i = max(int(np.searchsorted(self.edges, utc(start).timestamp(), side="right")) - 1, 0)
+        return self.quality[i : int(np.searchsorted(self.edges, utc(end).timestamp(), side="left"))]
+
     def clip(self, start: datetime, end: datetime) -> Series | None:
         """The periods that overlap [start, end), whole; None where there are none."""
         a, b = utc(start).timestamp(), utc(end).timestamp()

@@ -176,8 +176,8 @@ def _weigh(row: EnergyInterval, series: Series | None) -> Piece:
 
 def _settled(row: EnergyInterval, series: Series | None, until: datetime | None) -> bool:
     final = until is None or row.end <= until
-    part = series.clip(row.start, row.end) if series is not None else None
-    return part is not None and all(q is Quality.RECORDED or (final and q is Quality.MEASURED) for q in part.quality)
+    found = series.quality_over(row.start, row.end) if series is not None else ()
+    return bool(found) and all(q is Quality.RECORDED or (final and q is Quality.MEASURED) for q in found)
 
 
 def _run_time_s(rows: Sequence[EnergyInterval]) -> float:

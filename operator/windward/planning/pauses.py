@@ -26,7 +26,7 @@ from windward.domain.series import Floats
 from windward.planning.occupancy import Occupancy
 from windward.planning.windows import Candidate, Place
 
-Surcharge = Callable[[str, Floats], Floats]
+Surcharge = Callable[[Place, Floats], Floats]  # grams of each slot between times, beside those of running
 _GRIDS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 MAX_SLOTS = 720
 _EVEN = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
@@ -72,9 +72,9 @@ def best_pauses(
     if slots < n or n == 0:
         return None
     times = first + step * np.arange(slots + 1, dtype=np.float64)
-    cost = np.array([_slot_cost(p, times, work, occupancy) for p in places])  # (R, T)
+    cost = np.array([_slot_cost(p, times, occupancy) for p in places])  # (R, T)
     if surcharge is not None:
-        cost += np.array([surcharge(p.region.name, times) for p in places])
+        cost += np.array([surcharge(p, times) for p in places])
     overhead = int(np.ceil(work.overhead.total_seconds() / step - 1e-9))
     running = next((i for i, p in enumerate(places) if p.region.name == work.running_in), None)
     fresh = not work.started and running is None
@@ -89,14 +89,14 @@ def best_pauses(
     return _tidy(segments, places, times, earliest, n * step - work.remaining.total_seconds(), on)
 
 
-def _slot_cost(at: Place, times: Floats, work: Work, occupancy: Occupancy) -> Floats:
-    """Grams of running through each slot; infinite where the series or capacity ends."""
+def _slot_cost(at: Place, times: Floats, occupancy: Occupancy) -> Floats:
+    """Grams of running through each slot, and its toll; infinite where the series or capacity ends."""
     integral = at.series.integral(times)
-    cost = at.power_kw * np.diff(integral)
+    cost = at.power_kw * np.diff(integral) + at.toll_g_per_hour / 3600.0 * np.diff(times)
     starts, ends = times[:-1], times[1:]
     known = (starts >= at.series.edges[0]) & (ends <= at.series.edges[-1])
-    if occupancy.bounded(at.region.name, work.demand):
-        known &= occupancy.free(at.region.name, starts, ends, work.demand)
+    if occupancy.bounded(at.region.name, at.demand):
+        known &= occupancy.free(at.region.name, starts, ends, at.demand)
     return np.where(known, cost, np.inf)
 
 

@@ -87,11 +87,10 @@ class Placing:
 
     def _cheapest(self) -> JobPlan:
         """The best of all regions and shapes, unless too little is saved to wait for it."""
-        work = self.work
         options = [c for c in self._windows() if c is not None]
         options += [c for c in (self.pauses(),) if c is not None]
         if not options:
-            blocked = any(self.occupancy.bounded(p.region.name, work.demand) for p in self.places)
+            blocked = any(self.occupancy.bounded(p.region.name, p.demand) for p in self.lanes)
             return self._without_windows(Reason.CAPACITY_FULL) if blocked else self._without_forecast()
         # Rounding must not decide: of equals, the earliest end, then the region named first.
         best = min(options, key=lambda c: (round(c.grams + self.price_g(c), 9), c.segments[-1][2], len(c.segments)))
@@ -166,15 +165,25 @@ class Placing:
         return Candidate(((at.region.name, self.earliest, end),), at.grams(self.earliest, end), level)
 
     def price_g(self, candidate: Candidate) -> float:
-        """The price on the wait, and what pauses must save beside their resumes; stopping what runs is one too."""
+        """Grams that are no emissions: the wait, the currency, and what pauses must save beside their resumes;
+        stopping what runs is one too."""
         region, start, _ = candidate.segments[0]
-        delay_g = 0.0
+        other_g = 0.0
         if self.work.delay_g_per_hour:
-            delay_g = self.work.delay_g_per_hour * (candidate.segments[-1][2] - self.earliest) / 3600.0
+            other_g += self.work.delay_g_per_hour * (candidate.segments[-1][2] - self.earliest) / 3600.0
+        if self.work.grams_per_currency:
+            other_g += self.work.grams_per_currency * self.cost(candidate)
         if len(candidate.segments) == 1 and self.work.running_in is None:
-            return delay_g
+            return other_g
         stops = self.work.running_in is not None and (region != self.work.running_in or start > self.earliest)
-        return delay_g + self._pause_g() * (len(candidate.segments) - 1 + stops)
+        return other_g + self._pause_g() * (len(candidate.segments) - 1 + stops)
+
+    def cost(self, candidate: Candidate) -> float:
+        """Of a candidate's running hours, in the currency of its regions' prices."""
+        demand = self.work.demand_at(candidate.level)
+        return sum(
+            (b - a) / 3600.0 * self.fleet.regions[name].cost_per_hour(demand) for name, a, b in candidate.segments
+        )
 
     def _pause_g(self) -> float:
         """A share of the whole job's grams at the mean of its cleanest region: minSavingPercent, and at least what

@@ -83,7 +83,7 @@ def _chosen(
 
 def _alone(free: list[Placing], occupancy: Occupancy) -> dict[str, JobPlan] | None:
     """Every job at its own best, blind to the others; None where that needs more room than there is, or may."""
-    contended = any(occupancy.bounded(p.region.name, f.work.demand) for f in free for p in f.places)
+    contended = any(occupancy.bounded(p.region.name, p.demand) for f in free for p in f.lanes)
     if contended and len(free) > _MANY:
         return None  # too many to try in vain
     _seek(free, occupancy)
@@ -116,14 +116,14 @@ def _crowded(free: list[Placing], occupancy: Occupancy) -> bool:
         some = [c for c in p.found or () if c is not None]
         if not some:
             return True
-        region, a, b = min(some, key=lambda c: (round(c.grams + p.price_g(c), 9), c.segments[-1][2])).segments[0]
-        trial.hold(region, a, b, p.work.demand)
+        best = min(some, key=lambda c: (round(c.grams + p.price_g(c), 9), c.segments[-1][2]))
+        trial.hold(*best.segments[0], p.work.demand_at(best.level))
     return trial.overused(trial.regions)
 
 
 def _hold(occupancy: Occupancy, placing: Placing, made: JobPlan) -> None:
     for w in made.windows:
-        occupancy.hold(w.region, w.start.timestamp(), w.end.timestamp(), placing.work.demand)
+        occupancy.hold(w.region, w.start.timestamp(), w.end.timestamp(), placing.work.demand_at(made.level))
 
 
 def _sum(free: list[Placing], jobs: Mapping[str, JobPlan]) -> Certificate | None:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -23,19 +23,19 @@ from windward.planning.fleet.instance import EVEN, prefix
 from windward.planning.fleet.placement import Placement
 from windward.planning.fleet.solve import Budget, Solution, solve
 from windward.planning.occupancy import Occupancy
-from windward.planning.pauses import Surcharge
 from windward.planning.placing import Placing
-from windward.planning.windows import Candidate
+from windward.planning.windows import Candidate, Place
 
 EXACT = 200  # jobs up to which every one is placed once more by exact search, off the grid
 CHANGE_WORTH = 0.01  # share of a job's grams that another window than the planned one must save
 _NEAR = 1e-3  # above the cheapest window of all: nothing left to refine
 _TRIES = 1_000  # of search, for small fleets: half a second in numpy
 _FIRST = Budget(iterations=60, tries=_TRIES, restarts=4)
-_AGAIN = Budget(warm_iterations=12, theta=0.4, passes=25, polish=1)
+_MEND = 40  # tries, some ten milliseconds in numpy, where a replan is not proved to be within half a per cent
+_AGAIN = Budget(warm_iterations=12, theta=0.4, passes=25, polish=1, mend=_MEND)
 _FEW = 3  # new jobs that are put into the plan before; where most are new it is made from nothing
-_NEWLY = Budget(iterations=30, passes=25, polish=2)  # contended for the first time
-_MISSED = Budget(warm_iterations=1, tries=200, restarts=2)  # where an earlier plan's prices leave jobs without a place
+_NEWLY = Budget(iterations=30, passes=25, polish=2, mend=_MEND)  # contended for the first time
+_MISSED = Budget(warm_iterations=1, tries=80, restarts=1)  # where an earlier plan's prices leave jobs without a place
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, prev
 
     Work without any start in its window before its forecast ends is planned alone, as fallbacks say.
     """
-    able = [p for p in sorted(free, key=lambda p: p.work.key) if _options_of(0, p, {}, None)]
+    able = [p for p in sorted(free, key=lambda p: p.work.key) if _options_of(0, p, {}, (), None)]
     rest = [p for p in free if p not in able]
     jobs: dict[str, JobPlan] = {}
     for placing in rest:
         placing.found = None  # what was sought for all at once knows of none of them
         jobs[placing.work.key] = made = placing.plan()
-        _take(held, placing, [(w.region, w.start.timestamp(), w.end.timestamp()) for w in made.windows])
+        _take(held, placing, made)
     joint = _Joint(able, held, now, previous)
     joint.solve()
     joint.pause()
@@ -67,12 +67,14 @@ def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, prev
     return Joint(jobs | joint.plans(), joint.prices(), joint.certificate())
 
 
-def _take(held: Occupancy, placing: Placing, segments: Sequence[tuple[str, float, float]]) -> None:
-    for region, start, end in segments:
-        held.hold(region, start, end, placing.work.demand)
+def _take(held: Occupancy, placing: Placing, made: JobPlan) -> None:
+    for w in made.windows:
+        held.hold(w.region, w.start.timestamp(), w.end.timestamp(), placing.work.demand_at(made.level))
 
 
-def _options_of(job: int, p: Placing, regions: Mapping[str, int], previous: Plan | None) -> list[Option]:
+def _options_of(
+    job: int, p: Placing, regions: Mapping[str, int], resources: Sequence[str], previous: Plan | None
+) -> list[Option]:
     """Where and when a job may run without a break; the planned start that still lies ahead is kept in mind."""
     before = previous.jobs.get(p.work.key) if previous is not None else None
     first = before.windows[0] if before is not None and len(before.windows) == 1 else None
@@ -88,8 +90,9 @@ def _options_of(job: int, p: Placing, regions: Mapping[str, int], previous: Plan
         kept = planned if planned is not None and earliest <= planned <= latest else None
         out.append(
             Option(
-                job, regions.get(name, 0), earliest, latest, length, place.power_kw, kept, place.level, place.speed,
-                place.start_kwh, p.work.delay_g_per_hour,
+                job, regions.get(name, 0), earliest, latest, length, place.power_kw,
+                tuple(place.demand.get(r, 0.0) for r in resources), kept, place.level, place.speed, place.start_kwh,
+                p.work.delay_g_per_hour, place.toll_g_per_hour,
             )
         )  # fmt: skip
     return sorted(out, key=lambda o: o.region)
@@ -104,12 +107,11 @@ class _Joint:
         names = sorted(series)
         index = {name: i for i, name in enumerate(names)}
         self.series: list[Series] = [series[name] for name in names]
-        self.options = [o for j, p in enumerate(able) for o in _options_of(j, p, index, previous)]
-        wanted = sorted({r for p in able for r, u in p.work.demand.items() if u > 0})
+        wanted = sorted({r for p in able for q in p.lanes for r, u in q.demand.items() if u > 0})
         bounded = [r for r in wanted if any(r in held.regions[n].capacity for n in names)]
+        self.options = [o for j, p in enumerate(able) for o in _options_of(j, p, index, bounded, previous)]
         step = step_of(len(able))
         self.grid: Grid = grid_of(self.options, names, bounded, now.timestamp(), step)
-        self.units = np.array([[p.work.demand.get(r, 0.0) for r in bounded] for p in able]).reshape(-1, len(bounded))
         self.room = self.grid.room(held.regions, held)
         self.mean_room = self._mean_room()
         self.chosen: list[Candidate | None] = [None] * len(able)
@@ -134,7 +136,7 @@ class _Joint:
         for o in self.options:
             mean = float(self.series[o.region].intensity_g_per_kwh.mean())
             worth[o.job] = max(worth[o.job], CHANGE_WORTH * o.power_kw * mean * o.length / 3600.0)
-        lanes = lanes_of(self.options, self.units, self.series, self.grid, self.room, worth)
+        lanes = lanes_of(self.options, self.series, self.grid, self.room, worth)
         warm = None
         if self.previous is not None and self.previous.prices is not None:
             p = self.previous.prices
@@ -143,10 +145,12 @@ class _Joint:
         if int((before.lane < 0).sum()) > max(_FEW, len(self.able) // 2):
             solution = solve(lanes.instance, _FIRST, warm=warm)
         else:
-            solution = solve(lanes.instance, _NEWLY if warm is None else _AGAIN, warm=warm, begin=before)
+            # Other draws at each replan: what forty tries do not find now, those of the next hour may.
+            again = replace(_NEWLY if warm is None else _AGAIN, seed=int(self.now.timestamp()) % 2**31)
+            solution = solve(lanes.instance, again, warm=warm, begin=before)
             if len(solution.late):
-                again = solve(lanes.instance, _MISSED, warm=solution.mu)
-                solution = again if len(again.late) < len(solution.late) else solution
+                anew = solve(lanes.instance, _MISSED, warm=solution.mu)
+                solution = anew if len(anew.late) < len(solution.late) else solution
         self.mu, self.paid = solution.mu, prefix(solution.mu)
         self._dear = {name for r, name in enumerate(self.grid.regions) if np.any(self.mu[:, r] > 0)}
         self._adopt(lanes, solution)
@@ -168,8 +172,8 @@ class _Joint:
             lane = int(solution.lane[j])
             if lane >= 0:
                 cell = int(x.cells[lane] + solution.start[j] - x.first[lane])
-                self.chosen[j] = self._candidate(lanes, cell, lane)
-                _take(self.held, p, self.chosen[j].segments)  # type: ignore[union-attr]
+                self.chosen[j] = found = self._candidate(lanes, cell, lane)
+                self._hold(p, found)
         self._weigh(lanes)
 
     def _candidate(self, lanes: Lanes, cell: int, lane: int) -> Candidate:
@@ -193,21 +197,23 @@ class _Joint:
         for cell in hits[np.searchsorted(hits, heads)].tolist():
             self.others[self.options[int(option[cell])].job].append(self._candidate(lanes, cell, int(lane[cell])))
 
-    def _surcharge(self, j: int) -> Surcharge:
-        def of(region: str, times: Floats) -> Floats:
-            r = self.grid.regions.index(region)
-            total = np.zeros(len(times) - 1)
-            for q in range(self.paid.shape[0]):
-                total += self.units[j, q] * np.diff(np.interp(times, self.grid.edges, self.paid[q, r]))
-            return total
+    def _room_g(self, region: str, demand: Mapping[str, float], times: Floats) -> Floats:
+        """What holding `demand` is worth to others, in grams, between consecutive times."""
+        r = self.grid.regions.index(region)
+        total = np.zeros(len(times) - 1)
+        for q, resource in enumerate(self.grid.resources):
+            if units := demand.get(resource, 0.0):
+                total += units * np.diff(np.interp(times, self.grid.edges, self.paid[q, r]))
+        return total
 
-        return of
+    def _surcharge(self, at: Place, times: Floats) -> Floats:
+        return self._room_g(at.region.name, at.demand, times)
 
     def paid_g(self, j: int, c: Candidate) -> float:
         """What the room that a candidate holds is worth to others."""
-        of = self._surcharge(j)
+        demand = self.able[j].work.demand_at(c.level)
         dear = [s for s in c.segments if s[0] in self._dear]
-        return sum((float(of(region, np.array([a, b]))[0]) for region, a, b in dear), 0.0)
+        return sum((float(self._room_g(region, demand, np.array([a, b]))[0]) for region, a, b in dear), 0.0)
 
     def pause(self) -> None:
         """Work that may pause, one after another, at the prices first and then on what is left."""
@@ -215,7 +221,7 @@ class _Joint:
         jobs.sort(key=lambda j: (self.able[j].latest_start, self.able[j].work.key))
         for priced in (True, False):
             for j in jobs:
-                self._replace(j, [self.able[j].pauses(self._surcharge(j) if priced else None, step_of(len(self.able)))]
+                self._replace(j, [self.able[j].pauses(self._surcharge if priced else None, step_of(len(self.able)))]
                               if self._lift(j) else [], priced)  # fmt: skip
 
     def refine(self) -> None:
@@ -243,8 +249,12 @@ class _Joint:
         """Take a job's holdings out."""
         c = self.chosen[j]
         for region, a, b in c.segments if c is not None else ():
-            self.held.release(region, a, b, self.able[j].work.demand)
+            self.held.release(region, a, b, self.able[j].work.demand_at(c.level if c is not None else None))
         return True
+
+    def _hold(self, p: Placing, c: Candidate) -> None:
+        for region, a, b in c.segments:
+            self.held.hold(region, a, b, p.work.demand_at(c.level))
 
     def _replace(self, j: int, found: Sequence[Candidate | None], priced: bool) -> None:
         """Put a lifted job back: where it was, or at the cheapest of what was found if that fits and is cheaper."""
@@ -256,12 +266,11 @@ class _Joint:
                 best = c
         self.chosen[j] = best
         if best is not None:
-            _take(self.held, p, best.segments)
+            self._hold(p, best)
 
     def _fits(self, p: Placing, c: Candidate) -> bool:
-        return all(
-            self.held.free(region, np.array([a]), np.array([b]), p.work.demand)[0] for region, a, b in c.segments
-        )
+        demand = p.work.demand_at(c.level)
+        return all(self.held.free(region, np.array([a]), np.array([b]), demand)[0] for region, a, b in c.segments)
 
     def _cost(self, j: int, c: Candidate, priced: bool) -> float:
         """Grams, the price on pauses, the price on changing a plan, and on room if `priced`."""
@@ -293,7 +302,7 @@ class _Joint:
                 replaced = self.chosen[j]
                 assert replaced is not None
                 out[p.work.key] = made = p.stand(replaced, self.others[j])
-            _take(self.held, p, [(w.region, w.start.timestamp(), w.end.timestamp()) for w in made.windows])
+            _take(self.held, p, made)
         return out
 
     def prices(self) -> CapacityPrices:
@@ -313,5 +322,5 @@ class _Joint:
             j: p.work.remaining.total_seconds() for j, p in enumerate(self.able) if p.work.interruptible and j in placed
         }
         options = [o for o in self.options if o.job in placed]
-        bound = bound_of(options, pausing, self.units, self.series, self.grid, self.mu, self.mean_room)
+        bound = bound_of(options, pausing, self.series, self.grid, self.mu, self.mean_room)
         return Certificate(plan_g, bound)

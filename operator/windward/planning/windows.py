@@ -7,8 +7,8 @@ start is therefore the earliest, the latest, or one where the window's start or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class Place:
     speed: float = 1.0
     level: int | None = None  # index in the work's levels; None: as declared
     start_kwh: float = 0.0  # at the grid, drawn evenly over the first START_S of every start
+    demand: Mapping[str, float] = field(default_factory=dict)  # units of each resource that are held there
+    toll_g_per_hour: float = 0.0  # what running there costs in currency, as grams; in the objective alone
 
     def grams(self, start: float, end: float) -> float:
         """Of running, without what a start draws."""
@@ -56,16 +58,21 @@ class Candidate:
 
 def place(work: Work, region: Region, series: Series) -> Place:
     """`region` as a place for `work`; `series` is the effective one."""
-    return Place(region, series, work.power_w / 1000.0 * region.pue, start_kwh=_start_kwh(work, region))
+    return Place(
+        region, series, work.power_w / 1000.0 * region.pue, start_kwh=_start_kwh(work, region), demand=work.demand,
+        toll_g_per_hour=work.grams_per_currency * region.cost_per_hour(work.demand),
+    )  # fmt: skip
 
 
 def levels_of(work: Work, at: Place) -> list[Place]:
     """The same place at each of the work's levels."""
     return [
-        replace(at, power_kw=v.power_w / 1000.0 * at.region.pue, speed=v.speed, level=i)
+        replace(
+            at, power_kw=v.power_w / 1000.0 * at.region.pue, speed=v.speed, level=i, demand=work.demand_at(i),
+            toll_g_per_hour=work.grams_per_currency * at.region.cost_per_hour(work.demand_at(i)),
+        )
         for i, v in enumerate(work.levels)
-        if not v.demand
-    ]
+    ]  # fmt: skip
 
 
 def _start_kwh(work: Work, region: Region) -> float:
@@ -85,12 +92,12 @@ def best_window(
     earliest = max(earliest, float(series.edges[0]))
     if latest < earliest:
         return None
-    meets = np.concatenate([series.edges, occupancy.boundaries(at.region.name, work.demand)])
+    meets = np.concatenate([series.edges, occupancy.boundaries(at.region.name, at.demand)])
     drawn = [meets - START_S] if at.start_kwh else []
     starts = np.concatenate([[earliest, latest], meets, meets - length_s, *drawn])
     starts = distinct(starts[(starts >= earliest) & (starts <= latest)])
-    if occupancy.bounded(at.region.name, work.demand):
-        starts = starts[occupancy.free(at.region.name, starts, starts + length_s, work.demand)]
+    if occupancy.bounded(at.region.name, at.demand):
+        starts = starts[occupancy.free(at.region.name, starts, starts + length_s, at.demand)]
         if len(starts) == 0:
             return None
     grams = at.power_kw * (series.integral(starts + length_s) - series.integral(starts))
@@ -133,8 +140,8 @@ def _of_region(asks: Sequence[Ask], occupancy: Occupancy) -> list[Candidate | No
     a = np.maximum([k.earliest for k in asks], series.edges[0])
     length = np.array([k.length_s for k in asks])
     b = np.minimum([k.latest for k in asks], series.edges[-1] - length)
-    wanted = sorted({r for k in asks for r in k.work.demand if r in at.region.capacity})
-    demand = {r: np.array([k.work.demand.get(r, 0.0) for k in asks]) for r in wanted}
+    wanted = sorted({r for k in asks for r in k.at.demand if r in at.region.capacity})
+    demand = {r: np.array([k.at.demand.get(r, 0.0) for k in asks]) for r in wanted}
     edges = distinct(np.concatenate([series.edges, occupancy.boundaries(name, demand)]))
     shifts = [np.zeros(len(asks)), length]
     if any(k.at.start_kwh for k in asks):

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from operator import attrgetter
 
 from windward import planning
@@ -121,8 +120,8 @@ class Conductor:
         planner: `planning.plan`, or another policy to compare with it.
         previous: the plan that stands.
         replan_every: a plan is made anew at least this often.
-        tells_figures: whether a status is written anew because a figure in it changed; where nobody reads it, it is
-            written when something happens.
+        tells_figures: whether a status is written anew because a figure in it changed. Where nobody reads them, a job's
+            is written when something happens, and a region's, which is nothing but figures, never.
     """
 
     cluster: Cluster
@@ -148,10 +147,10 @@ class Conductor:
         plan = self._plan(snapshot, accounts, regions, forecasts, now)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
         conflicts = False
+        world = _World(regions, objects, forecasts, _issues(forecasts))
         for observed in snapshot.jobs:  # 4. decide and act, job by job
-            turn = _Turn(
-                self, observed, plan.jobs.get(observed.key), accounts[observed.key], regions, objects, forecasts
-            )
+            made, memory = plan.jobs.get(observed.key), self._memory[observed.uid]
+            turn = _Turn(self, world, observed, made, accounts[observed.key], memory)
             try:
                 actions[observed.key] = turn.take(now)
                 accounts[observed.key] = turn.account
@@ -163,7 +162,8 @@ class Conductor:
                 log.warning("%s: %s", observed.key, e)
         self._tell_bad(snapshot, now)
         tend_crons(self.cluster, snapshot, now)
-        tend_regions(self.cluster, snapshot, forecasts, now)
+        if self.tells_figures:
+            tend_regions(self.cluster, snapshot, forecasts, now)
         soon = now + timedelta(seconds=1) if conflicts or errors else None
         wake_at = soon or self._wake_at(snapshot, plan, now)
         return Cycle(now, snapshot, plan, forecasts, actions, accounts, wake_at, errors)
@@ -329,17 +329,30 @@ class Conductor:
         return min((t for t in due if t > now), default=None)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What all jobs of one cycle share."""
+
+    regions: Mapping[str, Region]
+    objects: Mapping[str, GreenRegion]
+    forecasts: Mapping[str, Forecast]
+    issues: tuple[object, ...]
+
+
+def _issues(forecasts: Mapping[str, Forecast]) -> tuple[object, ...]:
+    return tuple((f.vintage, f.freshness) for f in forecasts.values())
+
+
+@dataclass(slots=True)
 class _Turn:
     """One job's part of a cycle."""
 
     conductor: Conductor
+    world: _World
     observed: Observed
     plan: JobPlan | None
     account: Account | None
-    regions: Mapping[str, Region]
-    objects: Mapping[str, GreenRegion]
-    forecasts: Mapping[str, Forecast]
+    memory: _Memory
 
     def take(self, now: datetime) -> tuple[Action, ...]:
         """Decide, act, book, tell."""
@@ -348,7 +361,7 @@ class _Turn:
             return ()
         actions = decide(observed, self.plan, now)
         grounds = self._grounds(now)
-        self.memory.looked_at, self.memory.due = (observed, self.plan, *self._issues), self._due(now)
+        self.memory.looked_at, self.memory.due = (observed, self.plan, self.world.issues), self._due(now)
         if not actions and not observed.ended and self.memory.told_for == grounds:
             return ()
         if self._waits_after_refusal(now):
@@ -378,16 +391,12 @@ class _Turn:
         self.memory.told_for = () if actions else (*grounds[:-1], status)
         return tuple(actions)
 
-    @cached_property
-    def memory(self) -> _Memory:
-        return self.conductor._memory.setdefault(self.observed.uid, _Memory())
-
     def _is_quiet(self, now: datetime) -> bool:
         """Whether nothing runs, nothing is due, and the very objects are those of the last look: most of what waits."""
         seen, due = self.memory.looked_at, self.memory.due
         if self.observed.live or not seen or due is None or now >= due:
             return False
-        return seen[0] is self.observed and seen[1] is self.plan and seen[2:] == self._issues
+        return seen[0] is self.observed and seen[1] is self.plan and seen[2] == self.world.issues
 
     def _due(self, now: datetime) -> datetime:
         """When time alone may change what is to be done, or said, of a job that nothing runs of."""
@@ -400,11 +409,6 @@ class _Turn:
             due.append(self.plan.latest_start)
         return min(t for t in due if t > now)
 
-    @cached_property
-    def _issues(self) -> tuple[object, ...]:
-        """What the known forecasts are."""
-        return tuple((f.vintage, f.freshness) for f in self._known.values())
-
     def _grounds(self, now: datetime) -> tuple[object, ...]:
         """All that a status rests on, and last the status that stands: equal grounds, equal status."""
         o = self.observed
@@ -416,14 +420,14 @@ class _Turn:
             return (said, runs, late, refusal, self.account is None, o.job.status)
         progress = int(20 * progress_of(o, now) + 1e-9)
         told = _as_told(self.plan, bool(o.live))
-        return (said, runs, progress, late, told, self._issues, refusal, self.account, o.job.status)
+        return (said, runs, progress, late, told, _issues(self._known()), refusal, self.account, o.job.status)
 
     def _create(self, action: CreateRun, now: datetime) -> GreenJob:
         """First the number, with a precondition; then the child. A refusal is told, and tried again later."""
         c, observed = self.conductor, self.observed
         job = c.cluster.claim_attempt(observed, action.attempt, action.region)
         try:
-            c.cluster.create_run(job, action.attempt, self.objects[action.region])
+            c.cluster.create_run(job, action.attempt, self.world.objects[action.region])
             self.memory.refusal = None
         except Refused as e:
             times = self.memory.refusal[2] if self.memory.refusal is not None else 0
@@ -442,7 +446,7 @@ class _Turn:
         if not ends and not self._settles_again(now):
             return old.accounting.receipt
         self.memory.settled_at = now
-        made = c.settle(observed, self.regions, old.finished_at or now)
+        made = c.settle(observed, self.world.regions, old.finished_at or now)
         if made is None:
             return old.accounting.receipt
         self.account, receipt = made
@@ -460,15 +464,15 @@ class _Turn:
         return (self.memory.settled_at or old.finished_at) + SETTLE_EVERY
 
     def _context(self, receipt: str, refusal: str) -> Context:
-        known = self._known
+        known = self._known()
         demo = any(f.series is not None and f.series.demo for f in known.values())
         return Context(known, self.account, receipt, demo, refusal)
 
-    @cached_property
     def _known(self) -> dict[str, Forecast]:
         """Forecasts of the zones that the job may run in."""
-        zones = {self.regions[r].zone for r in self.observed.job.spec.placement.regions if r in self.regions}
-        return {z: self.forecasts[z] for z in sorted(zones) if z in self.forecasts}
+        regions, forecasts = self.world.regions, self.world.forecasts
+        zones = {regions[r].zone for r in self.observed.job.spec.placement.regions if r in regions}
+        return {z: forecasts[z] for z in sorted(zones) if z in forecasts}
 
     def _note(self, actions: Sequence[Action], now: datetime) -> None:
         """The decision and its grounds, into the book."""

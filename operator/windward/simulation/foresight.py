@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+import numpy as np
+
 from windward.domain.clock import Clock
 from windward.domain.series import Kind, Quality, Series
 from windward.forecasting import same_hour_yesterday
@@ -72,7 +74,7 @@ class Hindcast:
         if min(end, now) <= start:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing is known yet of {start:%Y-%m-%d %H:%M}")
         known = self._actuals.history(zone, start, min(end, now))
-        over = int(sum(known.edges[1:] <= now.timestamp()))
+        over = int(np.searchsorted(known.edges[1:], now.timestamp(), side="right"))
         if over == 0:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"the period from {start:%H:%M} is not over yet")
         return replace(

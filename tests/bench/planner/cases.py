@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from bench.planner.fleets import Made, draw, openb
-from bench.planner.online import HOLD_OUT, TUNED, Outcome, Policy, fleet_of, perfect, simulate, world
+from bench.planner.online import HOLD_OUT, TUNED, Outcome, Policy, blended, fleet_of, perfect, simulate, world
 from bench.planner.oracle import cached
+from bench.planner.pausing import arrivals, savings
 from bench.planner.single import interrupt, power_cap, window_exact
 from bench.planner.tools import Missing, Settings, bound_of, rounded, share, timed
 from bench.planner.views import Learned
@@ -19,6 +20,7 @@ from windward.planning.fleet.instance import Instance
 from windward.planning.fleet.rolling import later
 from windward.planning.fleet.solve import Budget, Solution, solve
 
+_LEARNED = Learned()  # its memory serves all cases online
 WARM = Budget(warm_iterations=5, theta=0.2, polish=1)
 
 
@@ -104,7 +106,12 @@ def p5(s: Settings) -> dict[str, Any]:
                     "moved": 100 * np.mean(moved)})  # fmt: skip
 
 
-def _against_mip(s: Settings, fleets: list[tuple[str, Made]], budget: Budget) -> dict[str, Any]:
+def _searched(s: Settings, made: Made, seconds: float) -> Budget:
+    """Tries that take about so many seconds: each looks over all jobs once. A thousand where numpy runs them."""
+    return Budget(tries=min(320_000, int(seconds * 60e6) // made.instance.size) if s.compiled else 1_000)
+
+
+def _against_mip(s: Settings, fleets: list[tuple[str, Made]], seconds_wanted: float) -> dict[str, Any]:
     out: dict[str, Any] = {}
     shares = []
     over, late, slowest = 0.0, 0, 0.0
@@ -112,12 +119,11 @@ def _against_mip(s: Settings, fleets: list[tuple[str, Made]], budget: Budget) ->
         mip = cached(made.instance, whole=True, seconds=s.mip_s, folder=s.mip_cache)
         if mip is None:
             continue
-        if made.instance.size >= 1000:
-            budget = replace(budget, tries=min(budget.tries, 200_000))
+        budget = _searched(s, made, seconds_wanted)
         solve(made.instance, replace(budget, tries=10), compiled=s.compiled)
         answer, seconds = timed(
             min(3, s.runs),
-            lambda m=made: solve(m.instance, budget, compiled=s.compiled),  # type: ignore[misc]
+            lambda m=made, b=budget: solve(m.instance, b, compiled=s.compiled),  # type: ignore[misc]
         )
         now = made.now_g.sum()
         shares.append(0.0 if len(answer.late) else _of_mip(now, answer.total_g, mip["found_g"]))
@@ -147,7 +153,7 @@ def p6(s: Settings) -> dict[str, Any]:
     """small: 100 jobs on capacity 4, and 400 jobs of an accelerator trace; share of the MIP's saving"""
     fleets = [(f"100 cap 4 seed {i}", draw(s.data, 100, i, cap=4, most_units=4)) for i in s.seeds[:3]]
     fleets += [(f"openb 400 seed {i}", made) for i in s.seeds[:2] if (made := openb(s.data, 400, i)) is not None]
-    return _against_mip(s, fleets, Budget(tries=250_000 if s.compiled else 1_000))
+    return _against_mip(s, fleets, 1.0)
 
 
 def _tight(s: Settings, count: int, cap: int, seed: int) -> Made:
@@ -161,7 +167,7 @@ def p7(s: Settings) -> dict[str, Any]:
         (f"{n} cap {cap} seed {i}", _tight(s, n, cap, i)) for n, cap in sizes
         for i in s.seeds[:2]
     ]  # fmt: skip
-    return _against_mip(s, fleets, Budget(tries=350_000 if s.compiled else 1_000))
+    return _against_mip(s, fleets, 2.0)
 
 
 def _online(s: Settings, days: tuple[int, ...], policy: Policy) -> list[Outcome]:
@@ -196,12 +202,12 @@ def _told(found: list[Outcome]) -> dict[str, Any]:
 
 def p8(s: Settings) -> dict[str, Any]:
     """online: five hold-out fortnights on forecasts as they were issued; share of the clairvoyant bound"""
-    return _told(_online(s, HOLD_OUT, Policy(view=Learned())))
+    return _told(_online(s, HOLD_OUT, Policy(view=_LEARNED)))
 
 
 def p9(s: Settings) -> dict[str, Any]:
     """online, what is worth what: other views and change prices, on the tuned fortnights"""
-    learned = Learned()
+    learned = _LEARNED
     ways = {
         "learned": Policy(view=learned),
         "blended": Policy(),
@@ -217,6 +223,20 @@ def p9(s: Settings) -> dict[str, Any]:
         out[name] = [told["bound_share"], told["worst"], told["changes_per_job"]]
         print(f"    {name}: {told}", flush=True)
     return out
+
+
+def p10(s: Settings) -> dict[str, Any]:
+    """interruptible online: jobs that may pause at 0.25 h a resume, planned anew every hour; share of perfect"""
+    s.need("forecast")
+    w = world(s.data)
+    if len(w.names) < 3:
+        raise Missing("fewer than three zones have forecasts")
+    jobs = arrivals(s.data, s.jobs or 60, s.seeds[0], w.actual.shape[1])
+    out: dict[str, Any] = {}
+    for name, view in (("blended", blended), ("", _LEARNED)):
+        online, best = savings(w, jobs, view, 0.25)
+        out |= {f"{name}_perfect_share".strip("_"): 100 * online / best, f"{name}_saving".strip("_"): online}
+    return rounded(out | {"perfect_saving": best})
 
 
 def p12(s: Settings) -> dict[str, Any]:
@@ -242,6 +262,7 @@ CASES: dict[str, Callable[[Settings], dict[str, Any]]] = {
     "p7": p7,
     "p8": p8,
     "p9": p9,
+    "p10": p10,
     "p11": power_cap,
     "p12": p12,
 }

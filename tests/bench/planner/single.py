@@ -26,9 +26,11 @@ T0 = datetime(2022, 1, 1, tzinfo=UTC)
 GAIA_START, GAIA_HOURS, TICK_S = 3000, 720, 5
 
 
-def series(name: str, values: np.ndarray) -> Series:
+def series(name: str, values: np.ndarray, first_hour: int = 0) -> Series:
+    """Hourly values from so many hours after T0 on."""
+    start = T0 + timedelta(hours=first_hour)
     return Series.regular(
-        name, KIND, T0, timedelta(hours=1), values, quality=Quality.RECORDED, source="trace", issued_at=T0
+        name, KIND, start, timedelta(hours=1), values, quality=Quality.RECORDED, source="trace", issued_at=T0
     )
 
 

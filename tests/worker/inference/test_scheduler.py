@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from windward_worker.control import Refused
 from windward_worker.inference.blocks import HOLE, PAGE, Blocks, chain
+from windward_worker.inference.orders import Orders, read_orders
 from windward_worker.inference.pace import Pace, pace_for
 from windward_worker.inference.scheduler import Limits, Scheduler
 from windward_worker.inference.sequence import Request, Sequence
@@ -163,6 +165,40 @@ def test_a_long_prompt_does_not_hold_up_those_who_decode():
 def test_the_dirtier_the_longer_the_wait(intensity, gather, wait):
     pace = pace_for(intensity_g_per_kwh=intensity, cap_w=None, max_batch=16, max_wait_s=1.0)
     assert (pace.gather, pace.max_wait_s, pace.intensity_g_per_kwh) == (gather, pytest.approx(wait), intensity)
+
+
+@pytest.mark.parametrize(("draw", "gather", "wait"), [(0, 1, 0.0), (99, 1, 0.0), (200, 8, 0.5), (400, 12, 0.75)])
+def test_the_further_above_the_cap_the_longer_the_wait(draw, gather, wait):
+    pace = pace_for(intensity_g_per_kwh=None, cap_w=100.0, draw_w=draw, max_batch=16, max_wait_s=1.0)
+    assert (pace.gather, pace.max_wait_s, pace.cap_w) == (gather, pytest.approx(wait), 100.0)
+    dirty = pace_for(intensity_g_per_kwh=900, cap_w=100.0, draw_w=draw, max_batch=16, max_wait_s=1.0)
+    assert dirty.gather == 16, "the stronger of two reasons counts"
+
+
+def test_orders_come_from_the_environment_and_follow_the_file(tmp_path):
+    file = tmp_path / "intensity"
+    environ = {"WINDWARD_POWER_CAP_WATTS": "120", "WINDWARD_INTENSITY_FILE": str(file)}
+    orders = read_orders(environ, cap_w=200.0)
+    assert orders.cap_w == 120 and read_orders(environ, cap_w=90.0).cap_w == 90, "the lower holds"
+    assert orders.intensity() is None, "the file is not there yet"
+    for text, intensity, gather in (
+        ("500", 500, 16),
+        ("20\n", 20, 1),
+        ("nan", None, 1),
+        ("-3", None, 1),
+        ("x", None, 1),
+    ):
+        file.write_text(text)
+        pace = orders.pace(draw_w=0.0, max_batch=16, max_wait_s=1.0)
+        assert (pace.intensity_g_per_kwh, pace.gather, pace.cap_w) == (intensity, gather, 120)
+    assert read_orders(environ, intensity_g_per_kwh=300.0).intensity() == 300, "a flag goes before the variable"
+    assert read_orders({}) == Orders()
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "nan", "inf", "much"])
+def test_a_cap_that_is_no_power_is_refused(text):
+    with pytest.raises(Refused, match="WINDWARD_POWER_CAP_WATTS"):
+        read_orders({"WINDWARD_POWER_CAP_WATTS": text})
 
 
 def test_when_a_pace_holds():

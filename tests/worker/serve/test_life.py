@@ -77,6 +77,19 @@ def test_grams_are_told_where_the_intensity_is_known(start, tmp_path):
         assert "grams" not in client.post("/v1/completions", json={**ASK, "max_tokens": 4}).json()["usage"]
 
 
+def test_what_the_control_plane_tells_the_pod_is_followed(start, tmp_path):
+    """The environment alone: a cap that any step exceeds, and a dirty grid, hold a single request back."""
+    (tmp_path / "intensity").write_text("900")
+    env = {"WINDWARD_POWER_CAP_WATTS": "0.5", "WINDWARD_INTENSITY_FILE": str(tmp_path / "intensity")}
+    server = start("--max-wait", 0.4, env=env)
+    with server.client() as client:
+        usage = client.post("/v1/completions", json={**ASK, "max_tokens": 4}).json()["usage"]
+        assert server.metrics()["windward_intensity_g_per_kwh"] == 900
+        assert usage["grams"] == pytest.approx(usage["joules"] / 3.6e6 * 900, abs=2e-9)
+        first = server.metrics()["vllm:time_to_first_token_seconds_sum"]
+    assert first >= 0.4
+
+
 def asked_aside(server, **body):
     """Ask in a thread; returns it and where the answer will stand."""
     made = {}

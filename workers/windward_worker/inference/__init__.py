@@ -1,7 +1,7 @@
 """Inference: continuous batching over a paged KV cache, and the batch door that resumes by line.
 
-engine.py is the cycle; scheduler.py, blocks.py, sequence.py and pace.py are pure; runner.py computes (torch_runner.py
-in plain torch); run.py is the `infer` command.
+engine.py is the cycle; scheduler.py, blocks.py, sequence.py and pace.py are pure; orders.py is what the
+pod is told; runner.py computes (torch_runner.py in plain torch); run.py is the `infer` command.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from windward_worker.inference.embed import Embedder
     from windward_worker.inference.engine import Answer, Engine, Event
     from windward_worker.inference.open import Opened, open_runner
+    from windward_worker.inference.orders import Orders, read_orders
     from windward_worker.inference.pace import Pace, pace_for
     from windward_worker.inference.run import infer
     from windward_worker.inference.runner import CpuRunner, Rows, Runner
@@ -31,6 +32,7 @@ _HOMES = {
     "Event": "engine",
     "Limits": "scheduler",
     "Opened": "open",
+    "Orders": "orders",
     "Pace": "pace",
     "Request": "sequence",
     "Rows": "runner",
@@ -40,6 +42,7 @@ _HOMES = {
     "infer": "run",
     "open_runner": "open",
     "pace_for": "pace",
+    "read_orders": "orders",
 }
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "Event",
     "Limits",
     "Opened",
+    "Orders",
     "Pace",
     "Request",
     "Rows",
@@ -61,6 +65,7 @@ __all__ = [
     "infer",
     "open_runner",
     "pace_for",
+    "read_orders",
 ]
 
 

@@ -1,8 +1,9 @@
 """How long requests may be held back to share a step, and how many share it: by carbon and by a cap on power.
 
 A batch reads the weights once for all, so joules per token fall with its size while each answer takes longer. Where
-electricity is dirty we wait longer and batch more; where it is clean we answer at once. The figures come from the
-control plane; without them the engine answers at once.
+electricity is dirty we wait longer and batch more; where it is clean we answer at once. Steps that draw more than the
+cap must pause anyway: then waiting for company costs no answers. The figures come from the control plane (orders.py);
+without them the engine answers at once.
 """
 
 from __future__ import annotations
@@ -37,11 +38,19 @@ class Pace:
         return min(1.0, step_s * (step_w / self.cap_w - 1.0))
 
 
-def pace_for(*, intensity_g_per_kwh: float | None, cap_w: float | None, max_batch: int, max_wait_s: float) -> Pace:
-    """The pace for the present carbon intensity: from `answer at once` when clean to the full wait when dirty."""
-    if intensity_g_per_kwh is None:
-        return Pace(cap_w=cap_w)
-    dirt = (intensity_g_per_kwh - CLEAN_G_PER_KWH) / (DIRTY_G_PER_KWH - CLEAN_G_PER_KWH)
-    dirt = min(1.0, max(0.0, dirt))
-    gather = max(1, round(dirt * max_batch))
-    return Pace(gather, dirt * max_wait_s, max_batch, cap_w, intensity_g_per_kwh)
+def pace_for(
+    *, intensity_g_per_kwh: float | None, cap_w: float | None, max_batch: int, max_wait_s: float, draw_w: float = 0.0
+) -> Pace:
+    """From `answer at once`, when clean and below the cap, to the full wait when dirty or far above it.
+
+    `draw_w`: mean power of steps so far, 0 where unknown. Above the cap, the share of the time that must be idle
+    (1 - cap / draw) is the share of the wait.
+    """
+    dirt = excess = 0.0
+    if intensity_g_per_kwh is not None:
+        dirt = (intensity_g_per_kwh - CLEAN_G_PER_KWH) / (DIRTY_G_PER_KWH - CLEAN_G_PER_KWH)
+    if cap_w is not None and draw_w > cap_w:
+        excess = 1.0 - cap_w / draw_w
+    share = min(1.0, max(0.0, dirt, excess))
+    gather = max(1, round(share * max_batch))
+    return Pace(gather, share * max_wait_s, max_batch, cap_w, intensity_g_per_kwh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from windward_worker.control.run import Run, carry_out
 from windward_worker.inference.engine import Answer, Engine
 from windward_worker.inference.lines import Answers, read_prompts
 from windward_worker.inference.open import Opened, blocks_for, open_runner
+from windward_worker.inference.orders import read_orders
+from windward_worker.inference.pace import Pace
 from windward_worker.inference.scheduler import Limits
 from windward_worker.inference.sequence import Request
 from windward_worker.model.stored import open_model, package_file
@@ -60,6 +63,8 @@ class _Inference:
         self._prompts = read_prompts(spec, run.env)
         output = run.env.inside_storage(spec.output or f"outputs/{run.env.job_name}.jsonl")
         self._answers = Answers(output, self._prompts)
+        # All prompts are here: nothing is gained by waiting, whatever the intensity. A cap holds by pauses.
+        self._pace = Pace(cap_w=read_orders(os.environ).cap_w)
         self._unfinished = Unfinished(folder / "sequences.json", spec)
         self._seconds = 0.0  # of steps in this run
         self._tokens = 0  # made in this run
@@ -88,7 +93,7 @@ class _Inference:
         """Keep the engine fed with the next prompts; write each answer once all before it are written."""
         spec, total = self._spec, len(self._prompts)
         limits = Limits(max(STEP_TOKENS, spec.batch_size), spec.batch_size)
-        engine = Engine(opened.runner, limits=limits, recorder=self._run.energy)
+        engine = Engine(opened.runner, limits=limits, recorder=self._run.energy, pace=self._pace)
         lines: dict[int, dict[str, Any]] = {}
         index_of: dict[int, int] = {}
         fed = self._answers.count

@@ -31,7 +31,10 @@ class Runner(Protocol):
         """Bytes of keys and values that one token takes, over all layers."""
 
     def step(self, rows: Seq[Rows]) -> Floats:
-        """Store the rows' keys and values; logits (sum of outputs, V), in the rows' order."""
+        """Store the rows' keys and values; logits (sum of outputs, V), in the rows' order.
+
+        The array may be the runner's own: it holds until the next call.
+        """
 
     def hidden(self, rows: Seq[Rows]) -> Floats:
         """As `step`, but the states after the last norm, (sum of outputs, C)."""
@@ -41,7 +44,7 @@ class CpuRunner:
     """A packed model on the compiled extension: one call into it a step."""
 
     def __init__(self, model: PackedModel, *, blocks: int, kv: str = "float16", threads: int = 1) -> None:
-        """`kv`: float32, float16, or int8 with a scale for each token and head. Raises Refused, Unavailable."""
+        """`kv`: float32, float16, or int8 and int4 with scales for each token and head. Raises Refused, Unavailable."""
         if kv not in CACHE_KINDS:
             raise Refused(f"KV cache {kv!r} is not known; give one of {', '.join(CACHE_KINDS)}")
         self.config, self.blocks, self.kv = model.config, blocks, kv
@@ -50,6 +53,7 @@ class CpuRunner:
         set_threads(threads)
         sizes = {"layers": self.config.layers, "kv_heads": self.config.kv_heads, "head_dim": self.config.head_dim}
         self._pool = PagePool(kv, blocks=blocks, **sizes)
+        self._out = np.empty(0, np.float32)
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -63,8 +67,15 @@ class CpuRunner:
 
     def _run(self, rows: Seq[Rows], width: int, wanted: str) -> Floats:
         step = Step.of(rows)
-        out = np.empty((len(step.output), width), np.float32)
+        out = self._room(len(step.output), width)
         setattr(step.c, wanted, out.ctypes.data)
         if self._library.ww_step(ctypes.byref(self._model.c), ctypes.byref(self._pool.c), ctypes.byref(step.c)):
             raise ValueError("a step names a token, place or block that the model or its pool does not have")
         return out
+
+    def _room(self, outputs: int, width: int) -> Floats:
+        """(outputs, width), the same memory each time: megabytes, of which the system would clear fresh pages."""
+        if self._out.size < outputs * width:
+            self._out = np.empty(outputs * width, np.float32)
+        room: Floats = self._out[: outputs * width].reshape(outputs, width)
+        return room

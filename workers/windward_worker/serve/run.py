@@ -25,7 +25,7 @@ from windward_worker.control.run import Run, carry_out
 from windward_worker.inference.blocks import PAGE
 from windward_worker.inference.engine import Engine
 from windward_worker.inference.open import Opened, open_runner
-from windward_worker.inference.pace import Pace, pace_for
+from windward_worker.inference.pace import Pace
 from windward_worker.inference.scheduler import Limits
 from windward_worker.model.chat import ChatTemplate
 from windward_worker.model.stored import ModelFile, open_model, package_file
@@ -177,9 +177,9 @@ class _Server:
                     await asyncio.sleep(0.02)
 
     async def _beat(self) -> None:
-        """Now and then: follow the intensity, write progress."""
+        """Now and then: follow the control plane's orders, write progress."""
         while True:
-            self._engine.pace = self._pace()
+            self._engine.pace = self._pace(self._engine.energy.step_w)
             self._tell()
             await asyncio.sleep(TELL_S)
 
@@ -187,19 +187,7 @@ class _Server:
         self._run.run_units = float(self._engine.made)
         self._run.tell(0.0, float(self._engine.made), {})
 
-    def _pace(self) -> Pace:
-        """The pace for the intensity as last told; an unreadable file counts as unknown."""
-        settings, intensity = self._settings, self._settings.intensity_g_per_kwh
-        if settings.intensity_file is not None:
-            try:
-                intensity = float(settings.intensity_file.read_text())
-            except (OSError, ValueError):
-                intensity = None
-        if intensity is not None and not 0 <= intensity < 1e5:
-            intensity = None
-        return pace_for(
-            intensity_g_per_kwh=intensity,
-            cap_w=settings.cap_w,
-            max_batch=settings.sequences,
-            max_wait_s=settings.max_wait_s,
-        )
+    def _pace(self, draw_w: float = 0.0) -> Pace:
+        """The pace for what the control plane tells now, and for what steps have drawn."""
+        settings = self._settings
+        return settings.orders.pace(draw_w=draw_w, max_batch=settings.sequences, max_wait_s=settings.max_wait_s)

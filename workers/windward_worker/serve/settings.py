@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from windward_worker.control import Refused
+from windward_worker.inference.orders import ENV_CAP_WATTS, ENV_INTENSITY_FILE, Orders, read_orders
 
 TOKEN_VARIABLE = "WINDWARD_SERVE_TOKEN"  # noqa: S105 - the variable's name, no secret
 LEAST_TOKEN = 16  # characters
@@ -37,10 +38,10 @@ class Settings:
     max_tokens: int = 4096  # of an answer
     max_time_s: float = 600.0  # of a request; then it ends with what it has
     grace_s: float = 25.0  # to finish in after SIGTERM; below Kubernetes' 30
-    intensity_g_per_kwh: float | None = None
-    intensity_file: Path | None = None  # one number, read again every few seconds
-    max_wait_s: float = 0.0  # most that requests are held back for company, where electricity is dirty
-    cap_w: float | None = None
+    orders: Orders = field(default_factory=Orders)  # cap and intensity; read again every few seconds
+    max_wait_s: float = (
+        0.05  # most that requests are held back for company: where electricity is dirty, or above the cap
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--insecure", action="store_true", help="answer without a token: whoever reaches the port may ask")
     add("--chat-template", type=Path, help="jinja file, where the model carries none")
     add("--weights", choices=["stored", "float32", "int8", "int4"], default=Settings.weights)
-    add("--kv", choices=["float32", "float16", "int8"], default=Settings.kv, help="how keys and values are kept")
+    add("--kv", choices=["float32", "float16", "int8", "int4"], default=Settings.kv, help="form of keys and values")
     add("--kv-mib", type=_whole, default=Settings.kv_mib, help="memory for keys and values (default: %(default)s)")
     add("--threads", type=_whole, default=Settings.threads)
     add("--context", type=_whole, help="most tokens of prompt and answer (default: the model's)")
@@ -68,9 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-time", type=_positive, default=Settings.max_time_s, help="seconds of a request (default: %(default)s)")
     add("--grace", type=_positive, default=Settings.grace_s, help="seconds to finish in after SIGTERM")
     add("--intensity", type=_positive, help="g CO2e/kWh; answers then tell grams")
-    add("--intensity-file", type=Path, help="file with that number, read again every few seconds")
-    add("--max-wait", type=float, default=Settings.max_wait_s, help="seconds to wait for company, when dirty")
-    add("--cap-watts", type=_positive, help="mean draw to stay below")
+    add("--intensity-file", type=Path, help=f"file with it, read again every few seconds (also: {ENV_INTENSITY_FILE})")
+    add("--max-wait", type=_wait, default=Settings.max_wait_s, help="seconds to wait for company, when dirty or capped")
+    add("--cap-watts", type=_positive, help=f"mean draw to stay below (also: {ENV_CAP_WATTS}; the lower holds)")
 
 
 def _port(text: str) -> int:
@@ -91,6 +92,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text} is out of range; give a number above 0")
+    return value
+
+
+def _wait(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 60:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; give 0 to 60 seconds")
     return value
 
 
@@ -125,10 +133,13 @@ def settings_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         max_tokens=arguments.max_tokens,
         max_time_s=arguments.max_time,
         grace_s=arguments.grace,
-        intensity_g_per_kwh=arguments.intensity,
-        intensity_file=arguments.intensity_file,
+        orders=read_orders(
+            environ,
+            cap_w=arguments.cap_watts,
+            intensity_g_per_kwh=arguments.intensity,
+            intensity_file=arguments.intensity_file,
+        ),
         max_wait_s=arguments.max_wait,
-        cap_w=arguments.cap_watts,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit  # type: ignore[import-untyped,unused-ignore]
 
-from windward.planning.fleet.instance import EJECT, EVEN, Floats, Instance, Ints
+from windward.planning.fleet.instance import DRAWN, EJECT, EVEN, INVITE, ROUNDING, Floats, Instance, Ints
 
 NAME = "numba"
 
@@ -28,12 +28,13 @@ class _Arrays(NamedTuple):
     cells: Ints
     grams: Floats
     cap: Floats
+    least: Floats
 
 
 def _arrays(fleet: Instance) -> _Arrays:
     return _Arrays(
         fleet.lanes, fleet.region, fleet.first, fleet.width, fleet.slots, fleet.units, fleet.cells, fleet.grams,
-        fleet.cap,
+        fleet.cap, fleet.least,
     )  # fmt: skip
 
 
@@ -167,6 +168,9 @@ def _seed_py(x: Any, lane: Any, d: Any) -> int:
     size = len(lane)
     seed = int(d[0] * size)
     if 0.1 <= d[1] <= 0.9:
+        if d[1] < EJECT and d[6] < INVITE:
+            other = int(d[DRAWN + 7] * size)
+            return other if _size(x, other) > _size(x, seed) else seed
         return seed
     for step in range(size):
         j = (seed + step) % size
@@ -175,13 +179,17 @@ def _seed_py(x: Any, lane: Any, d: Any) -> int:
     return seed
 
 
+def _size_py(x: Any, j: int) -> float:
+    return float(x.units[x.lanes[j], 0] * x.slots[x.lanes[j]])
+
+
 def _goal_py(x: Any, lane: Any, d: Any) -> int:
     seed = _seed(x, lane, d)
     first = x.cells[x.lanes[seed]]
     cells = x.cells[x.lanes[seed + 1]] - first
-    best = first + int(d[6] * cells)
+    best = first + int(d[DRAWN] * cells)
     for n in range(int(d[2] * 4.0)):
-        cell = first + int(d[7 + n] * cells)
+        cell = first + int(d[DRAWN + 1 + n] * cells)
         if x.grams[cell] < x.grams[best]:
             best = cell
     return int(best)
@@ -204,10 +212,11 @@ def _forced_py(x: Any, j: int, goal: int, used: Any) -> Any:
 
 def _victims_py(x: Any, order: Any, rank: Any, lane: Any, start: Any, d: Any, out: Any, goal: int) -> int:
     size = len(lane)
-    most = (len(d) - 6) // 2
+    most = (len(d) - DRAWN) // 2
     seed = _seed(x, lane, d)
     if goal >= 0:
-        return int(_in_the_way(x, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2, out))
+        count = int(_in_the_way(x, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2, out))
+        return _with_guests(x, out, count, goal, lane, start, d) if lane[seed] >= 0 and d[6] < INVITE else count
     k = 2 + int(d[2] * d[2] * (most - 1))
     reach = 6 * k + 6
     end = 0
@@ -219,7 +228,7 @@ def _victims_py(x: Any, order: Any, rank: Any, lane: Any, start: Any, d: Any, ou
     for n in range(2 * most):
         if count >= k:
             break
-        at = rank[seed] + int((d[6 + n] - 0.5) * 2.0 * reach)
+        at = rank[seed] + int((d[DRAWN + n] - 0.5) * 2.0 * reach)
         if at < 0 or at >= size:
             continue
         j = order[at]
@@ -247,7 +256,7 @@ def _in_the_way_py(x: Any, seed: int, best: int, lane: Any, start: Any, d: Any, 
     end, region = begin + x.slots[i], x.region[i]
     out[0] = seed
     count = 1
-    offset = int(d[11] * size)
+    offset = int(d[DRAWN + 5] * size)
     for n in range(size):
         if count >= most:
             break
@@ -261,11 +270,43 @@ def _in_the_way_py(x: Any, seed: int, best: int, lane: Any, start: Any, d: Any, 
     return count
 
 
+def _with_guests_py(x: Any, out: Any, count: int, goal: int, lane: Any, start: Any, d: Any) -> int:
+    size, seed = len(lane), out[0]
+    i, left = x.lanes[seed], lane[seed]
+    while x.cells[i + 1] <= goal:
+        i += 1
+    region, begin, end = x.region[left], start[seed], start[seed] + x.slots[left]
+    if x.region[i] == region:
+        new = x.first[i] + goal - x.cells[i]
+        if new < begin:
+            begin = max(begin, new + x.slots[i])
+        else:
+            end = min(end, new)
+    offset = int(d[DRAWN + 6] * size)
+    for n in range(size):
+        if count >= len(d) - 2 or end <= begin:
+            break
+        j = (n + offset) % size
+        b = lane[j]
+        if b < 0 or x.grams[x.cells[b] + start[j] - x.first[b]] <= x.least[j]:
+            continue
+        known = False
+        for k in range(count):
+            known = known or out[k] == j
+        if known:
+            continue
+        for k in range(x.lanes[j], x.lanes[j + 1]):
+            if x.region[k] == region and x.first[k] < end and x.first[k] + x.width[k] - 1 + x.slots[k] > begin:
+                out[count] = j
+                count += 1
+                break
+    return count
+
+
 def _returning_py(x: Any, out: Any, count: int, d: Any, keys: Any, back: Any) -> None:
     for n in range(count):
         if d[3] < 0.4:
-            lane = x.lanes[out[n]]
-            keys[n] = -x.units[lane, 0] * x.slots[lane]
+            keys[n] = -_size(x, out[n])
         else:
             keys[n] = d[len(d) - 1 - n]
         if n == 0 and d[1] < EJECT:
@@ -289,16 +330,23 @@ def _ruin_py(
         d = draws[row]
         goal = _goal(x, lane, d) if d[1] < EJECT else -1
         count = _victims(x, order, rank, lane, start, d, out, goal)
-        before, after = 0.0, 0.0
+        before, after, left = 0.0, 0.0, 0.0
         for n in range(count):
             j = out[n]
             old_lane[n], old_start[n] = lane[j], start[j]
+            left += x.least[j]
             before += _cell(x, lane[j], start[j], miss_g)
             if lane[j] >= 0:
                 _hold(x, lane[j], start[j], used, -1.0)
+            lane[j] = -1
         scale = 0.0 if d[5] < 0.5 else 2.0 * (d[5] - 0.5)
+        allowed = (hot + (cool - hot) * (row / draws.shape[0])) * d[4]
         _returning(x, out, count, d, keys, back)
+        hopeless = False
         for n in range(count):
+            hopeless = after + left - before > allowed + ROUNDING * before
+            if hopeless:
+                break
             j = out[back[n]]
             i, s = -1, -1
             if n == 0 and goal >= 0 and d[3] >= 0.5:
@@ -306,11 +354,11 @@ def _ruin_py(
             if i < 0:
                 i, s = _hard(x, j, used, prices, scale)
             lane[j], start[j] = i, s
+            left -= x.least[j]
             after += _cell(x, lane[j], start[j], miss_g)
             if lane[j] >= 0:
                 _hold(x, lane[j], start[j], used, 1.0)
-        heat = hot + (cool - hot) * (row / draws.shape[0])
-        if after - before <= heat * d[4]:
+        if not hopeless and after - before <= allowed:
             behind += after - before
             if behind < -1e-9:
                 best_lane[:] = lane
@@ -337,10 +385,12 @@ _route = _compile(_route_py)
 _polish = _compile(_polish_py)
 _cell = _compile(_cell_py)
 _cost = _compile(_cost_py)
+_size = _compile(_size_py)
 _seed = _compile(_seed_py)
 _goal = _compile(_goal_py)
 _forced = _compile(_forced_py)
 _in_the_way = _compile(_in_the_way_py)
+_with_guests = _compile(_with_guests_py)
 _victims = _compile(_victims_py)
 _returning = _compile(_returning_py)
 _ruin = _compile(_ruin_py)

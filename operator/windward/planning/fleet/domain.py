@@ -29,7 +29,8 @@ class Option:
         job: index.
         region: index in the grid's regions.
         planned: start of the plan before, if it lies ahead and in this region; changing it has a price.
-        level, speed, start_kwh, delay_g_per_hour: see `Place` and `Work`.
+        units: of each of the grid's resources.
+        level, speed, start_kwh, delay_g_per_hour, toll_g_per_hour: see `Place` and `Work`.
     """
 
     job: int
@@ -38,11 +39,13 @@ class Option:
     latest: float
     length: float
     power_kw: float
+    units: tuple[float, ...]
     planned: float | None = None
     level: int | None = None
     speed: float = 1.0
     start_kwh: float = 0.0
     delay_g_per_hour: float = 0.0
+    toll_g_per_hour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -101,14 +104,11 @@ class Lanes:
     true_g: Floats
 
 
-def lanes_of(
-    options: Sequence[Option], units: Floats, series: Sequence[Series], grid: Grid, cap: Floats, change_g: Floats
-) -> Lanes:
+def lanes_of(options: Sequence[Option], series: Sequence[Series], grid: Grid, cap: Floats, change_g: Floats) -> Lanes:
     """All lanes of all options.
 
     Args:
         options: in the order of jobs; each job has at least one.
-        units: (N, Q).
         series: of each of the grid's regions.
         cap: (Q, R, T).
         change_g: (N,) grams that another start than the planned one must save.
@@ -130,12 +130,12 @@ def lanes_of(
     kind = np.concatenate([np.full(len(p[0]), p[2]) for p in parts] + [np.full(int(on_grid.sum()), 2)])
     order = np.lexsort((kind, option))
     option, begin, width = option[order], begin[order], width[order]
-    return _assembled(options, option, begin, width, units, series, grid, cap, change_g, planned, job)
+    return _assembled(options, option, begin, width, series, grid, cap, change_g, planned, job)
 
 
 def _assembled(
-    options: Sequence[Option], option: Ints, begin: Floats, width: Ints, units: Floats, series: Sequence[Series],
-    grid: Grid, cap: Floats, change_g: Floats, planned: Floats, job: Ints,
+    options: Sequence[Option], option: Ints, begin: Floats, width: Ints, series: Sequence[Series], grid: Grid,
+    cap: Floats, change_g: Floats, planned: Floats, job: Ints,
 ) -> Lanes:  # fmt: skip
     region = np.array([o.region for o in options])[option]
     length = np.array([o.length for o in options])[option]
@@ -159,6 +159,10 @@ def _assembled(
     delay = np.array([o.delay_g_per_hour for o in options])
     if np.any(delay):
         price += np.repeat(delay[option], width) * (end - grid.start) / 3600.0
+    toll = np.array([o.toll_g_per_hour for o in options])
+    if np.any(toll):
+        price += np.repeat(toll[option] * length, width) / 3600.0
+    units = np.array([o.units for o in options]).reshape(len(options), -1)
     lane_job = job[option]
     instance = Instance(
         lanes=np.searchsorted(lane_job, np.arange(len(change_g) + 1)).astype(np.int64),
@@ -166,7 +170,7 @@ def _assembled(
         first=first,
         width=width,
         slots=last - first,
-        units=np.ascontiguousarray(units[lane_job]),
+        units=np.ascontiguousarray(units[option]),
         cells=cells,
         grams=grams + price,
         cap=cap,
@@ -203,7 +207,6 @@ def resampled(
 def bound_of(
     options: Sequence[Option],
     pausing: Mapping[int, float],
-    units: Floats,
     series: Sequence[Series],
     grid: Grid,
     mu: Floats,
@@ -220,25 +223,23 @@ def bound_of(
     paid = prefix(mu)
     finite = np.isfinite(room)
     value = -float((mu[finite] * room[finite]).sum())
-    best = np.full(len(units), np.inf)
+    best = np.full(max(o.job for o in options) + 1 if options else 0, np.inf)
     for r, known in enumerate(series):
         mine = [o for o in options if o.region == r and o.job not in pausing]
         if mine:
-            _windows_bound(best, mine, units, known, grid, paid[:, r])
+            _windows_bound(best, mine, known, grid, paid[:, r])
     for job, seconds in pausing.items():
         mine = [o for o in options if o.job == job]
         for speed in {o.speed for o in mine}:  # one level serves the whole job
             at = [o for o in mine if o.speed == speed]
-            best[job] = min(best[job], _pausing_bound(at, seconds / speed, units[job], series, grid, rate))
+            best[job] = min(best[job], _pausing_bound(at, seconds / speed, series, grid, rate))
     return value + float(best[np.isfinite(best)].sum())
 
 
-def _windows_bound(
-    best: Floats, mine: Sequence[Option], units: Floats, known: Series, grid: Grid, paid: Floats
-) -> None:
+def _windows_bound(best: Floats, mine: Sequence[Option], known: Series, grid: Grid, paid: Floats) -> None:
     """The cheapest start of unbroken windows in one region, at the prices; exact: costs are linear between edges."""
     edges = distinct(np.concatenate([known.edges, grid.edges]))
-    job = np.array([o.job for o in mine])
+    job, units = np.array([o.job for o in mine]), np.array([o.units for o in mine])
     a, b = np.array([o.earliest for o in mine]), np.array([o.latest for o in mine])
     length, power = np.array([o.length for o in mine]), np.array([o.power_kw for o in mine])
     starts, which = [a, b], [np.arange(len(mine))] * 2
@@ -251,13 +252,11 @@ def _windows_bound(
     e = s + length[of]
     cost = power[of] * (known.integral(e) - known.integral(s))
     for q in range(paid.shape[0]):
-        cost += units[job[of], q] * (np.interp(e, grid.edges, paid[q]) - np.interp(s, grid.edges, paid[q]))
+        cost += units[of, q] * (np.interp(e, grid.edges, paid[q]) - np.interp(s, grid.edges, paid[q]))
     np.minimum.at(best, job[of], cost)
 
 
-def _pausing_bound(
-    mine: Sequence[Option], seconds: float, units: Floats, series: Sequence[Series], grid: Grid, rate: Floats
-) -> float:
+def _pausing_bound(mine: Sequence[Option], seconds: float, series: Sequence[Series], grid: Grid, rate: Floats) -> float:
     """The cheapest `seconds` of all moments in the window, each in its cheapest region."""
     a, b = min(o.earliest for o in mine), max(o.latest + o.length for o in mine)
     edges = np.concatenate([series[o.region].edges for o in mine] + [grid.edges, [a, b]])
@@ -267,7 +266,7 @@ def _pausing_bound(
     slot = np.clip(((middle - grid.start) / grid.step).astype(np.int64), 0, grid.slots - 1)
     for o in mine:
         known = series[o.region]
-        price = o.power_kw * np.diff(known.integral(edges)) / width + units @ rate[:, o.region, slot]
+        price = o.power_kw * np.diff(known.integral(edges)) / width + np.array(o.units) @ rate[:, o.region, slot]
         cost = np.minimum(cost, np.where(middle < known.edges[-1], price, np.inf))
     order = np.argsort(cost, kind="stable")
     taken = np.minimum(width[order], np.maximum(0.0, seconds - (np.cumsum(width[order]) - width[order])))

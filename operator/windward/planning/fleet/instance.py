@@ -18,7 +18,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 EVEN = 1e-9  # units: what sums of fractions may exceed a capacity by, by rounding alone
+ROUNDING = 1e-9  # share of grams by which sums in another order may differ
 EJECT = 0.5  # share of the tries of search in which others make way for one job
+INVITE = 0.3  # share of those in which others are asked to where that job leaves
+DRAWN = 7  # of a try's draws, those with a meaning of their own; the rest choose jobs and their order
 
 
 def runs(first: Ints, count: Ints) -> Ints:
@@ -62,6 +65,11 @@ class Instance:
     def starts(self) -> Ints:
         """(N + 1,) the first cell of each job."""
         return self.cells[self.lanes]
+
+    @cached_property
+    def least(self) -> Floats:
+        """(N,) grams of each job's cheapest start."""
+        return np.asarray(np.minimum.reduceat(self.grams, self.starts[:-1]))
 
     @cached_property
     def lane_of_cell(self) -> Ints:

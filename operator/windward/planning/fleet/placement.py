@@ -131,12 +131,18 @@ def tidy(fleet: Instance, kernels: Kernels, at: Placement, passes: int) -> None:
     Jobs that have the cheapest of all their starts already are left alone.
     """
     order, _ = order_of(fleet)
-    least = np.minimum.reduceat(fleet.grams, fleet.starts[:-1])
     free = np.zeros((*fleet.cap.shape[:2], fleet.cap.shape[2] + 1))
     for _ in range(passes):
-        wanting = ~(fleet.grams_of(at.lane, at.start) <= least)  # jobs without a place (nan) want one
+        wanting = ~(fleet.grams_of(at.lane, at.start) <= fleet.least)  # jobs without a place (nan) want one
         if kernels.polish(fleet, order[wanting[order]], at.lane, at.start, at.used, free, 0.0) == 0:
             break
+
+
+def one_by_one(fleet: Instance, kernels: Kernels) -> Placement:
+    """Each job where it costs least of what those before it left: no prices, no second thoughts."""
+    at = Placement.empty(fleet)
+    tidy(fleet, kernels, at, 1)
+    return at
 
 
 def evict(fleet: Instance, kernels: Kernels, at: Placement) -> Ints:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from windward.planning.fleet.instance import EJECT, EVEN, Floats, Instance, Ints
+from windward.planning.fleet.instance import DRAWN, EJECT, EVEN, INVITE, ROUNDING, Floats, Instance, Ints
 
 NAME = "numpy"
 
@@ -169,7 +169,7 @@ def ruin(
 
     Args:
         order, rank: jobs by time, and each job's place there.
-        draws: (tries, 6 + 2 most) uniform in [0, 1).
+        draws: (tries, DRAWN + 2 most) uniform in [0, 1).
         hot, cool: grams that a try may cost at the first and the last row.
         miss_g: what a job without a place costs.
     """
@@ -179,27 +179,36 @@ def ruin(
         goal = _goal(fleet, lane, d) if d[1] < EJECT else -1
         out = _victims(fleet, order, rank, lane, start, d, goal)
         old = [(int(lane[j]), int(start[j])) for j in out]
-        before = 0.0
-        for i, s in old:
+        before, left = 0.0, 0.0  # left: the least that those still to be put back can cost
+        for j, (i, s) in zip(out, old, strict=True):
+            left += fleet.least[j]
             if i >= 0:
                 hold(fleet, i, s, used, -1.0)
                 before += fleet.grams[fleet.cells[i] + s - fleet.first[i]]
             else:
                 before += miss_g
         scale = 0.0 if d[5] < 0.5 else 2.0 * (d[5] - 0.5)
-        after = 0.0
+        allowed = (hot + (cool - hot) * (row / draws.shape[0])) * d[4]
+        after, hopeless = 0.0, False
+        for j in out:
+            lane[j] = -1
         for j in _returning(fleet, out, d):
+            hopeless = after + left - before > allowed + ROUNDING * before
+            if hopeless:
+                break
             i, s = _forced(fleet, j, goal, used) if j == out[0] and goal >= 0 and d[3] >= 0.5 else (-1, -1)
             if i < 0:
                 i, s = cheapest_hard(fleet, j, used, prices, scale)
             lane[j], start[j] = i, s
+            left -= fleet.least[j]
             if i >= 0:
                 hold(fleet, i, s, used, 1.0)
                 after += fleet.grams[fleet.cells[i] + s - fleet.first[i]]
             else:
                 after += miss_g
-        heat = hot + (cool - hot) * (row / draws.shape[0])
-        if after - before <= heat * d[4]:
+        else:
+            hopeless = after - before > allowed
+        if not hopeless:
             behind += after - before
             if behind < -1e-9:
                 best_lane[:], best_start[:] = lane, start
@@ -223,9 +232,15 @@ def _cost(fleet: Instance, lane: Ints, start: Ints, miss_g: float) -> float:
 
 
 def _seed(fleet: Instance, lane: Ints, d: Floats) -> int:
-    """The job that a try is about; in a fifth of the tries one that has no place, if there is any."""
+    """The job that a try is about; in a fifth of the tries one that has no place, if there is any.
+
+    Where others are invited to what it leaves it is the larger of two draws: a small one leaves little.
+    """
     seed = int(d[0] * fleet.size)
     if 0.1 <= d[1] <= 0.9:
+        if d[1] < EJECT and d[6] < INVITE:
+            other = int(d[DRAWN + 7] * fleet.size)
+            return other if _size(fleet, other) > _size(fleet, seed) else seed
         return seed
     for step in range(fleet.size):
         j = (seed + step) % fleet.size
@@ -234,13 +249,18 @@ def _seed(fleet: Instance, lane: Ints, d: Floats) -> int:
     return seed
 
 
+def _size(fleet: Instance, j: int) -> float:
+    """Unit-slots of the first resource that a job holds in its first lane."""
+    return float(fleet.units[fleet.lanes[j], 0]) * int(fleet.slots[fleet.lanes[j]])
+
+
 def _goal(fleet: Instance, lane: Ints, d: Floats) -> int:
     """A start of the job for which others are to make way: the cheapest of a few draws."""
     seed = _seed(fleet, lane, d)
     first, cells = int(fleet.starts[seed]), int(fleet.starts[seed + 1] - fleet.starts[seed])
-    best = first + int(d[6] * cells)
+    best = first + int(d[DRAWN] * cells)
     for n in range(int(d[2] * 4.0)):
-        cell = first + int(d[7 + n] * cells)
+        cell = first + int(d[DRAWN + 1 + n] * cells)
         if fleet.grams[cell] < fleet.grams[best]:
             best = cell
     return best
@@ -262,10 +282,11 @@ def _forced(fleet: Instance, j: int, goal: int, used: Floats) -> tuple[int, int]
 
 def _victims(fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, d: Floats, goal: int) -> list[int]:
     """A job, and who stands in its way: in the goal drawn for it, or near it in time."""
-    most = (len(d) - 6) // 2
+    most = (len(d) - DRAWN) // 2
     seed = _seed(fleet, lane, d)
     if goal >= 0:
-        return _in_the_way(fleet, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2)
+        out = _in_the_way(fleet, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2)
+        return _with_guests(fleet, out, goal, lane, start, d) if lane[seed] >= 0 and d[6] < INVITE else out
     k = 2 + int(d[2] * d[2] * (most - 1))
     reach = 6 * k + 6
     lanes, end = range(int(fleet.lanes[seed]), int(fleet.lanes[seed + 1])), 0
@@ -276,7 +297,7 @@ def _victims(fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, 
     for n in range(2 * most):
         if len(out) >= k:
             break
-        at = int(rank[seed]) + int((d[6 + n] - 0.5) * 2.0 * reach)
+        at = int(rank[seed]) + int((d[DRAWN + n] - 0.5) * 2.0 * reach)
         if at < 0 or at >= fleet.size:
             continue
         j = int(order[at])
@@ -296,7 +317,7 @@ def _in_the_way(fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, 
     begin = int(fleet.first[i] + best - fleet.cells[i])
     end, region = begin + int(fleet.slots[i]), int(fleet.region[i])
     out = [seed]
-    offset = int(d[11] * fleet.size)
+    offset = int(d[DRAWN + 5] * fleet.size)
     for n in range(fleet.size):
         if len(out) >= most:
             break
@@ -309,10 +330,39 @@ def _in_the_way(fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, 
     return out
 
 
+def _with_guests(fleet: Instance, out: list[int], goal: int, lane: Ints, start: Ints, d: Floats) -> list[int]:
+    """Also those who would rather be where the job leaves: a large job's move pays only if many others follow it."""
+    seed, i = out[0], int(fleet.lanes[out[0]])
+    while fleet.cells[i + 1] <= goal:
+        i += 1
+    left = int(lane[seed])
+    region, begin, end = int(fleet.region[left]), int(start[seed]), int(start[seed] + fleet.slots[left])
+    if fleet.region[i] == region:  # what it holds before and after is not left
+        new = int(fleet.first[i] + goal - fleet.cells[i])
+        if new < begin:
+            begin = max(begin, new + int(fleet.slots[i]))
+        else:
+            end = min(end, new)
+    offset = int(d[DRAWN + 6] * fleet.size)
+    for n in range(fleet.size):
+        if len(out) >= len(d) - 2 or end <= begin:
+            break
+        j = (n + offset) % fleet.size
+        b = int(lane[j])
+        if b < 0 or j in out or fleet.grams[fleet.cells[b] + start[j] - fleet.first[b]] <= fleet.least[j]:
+            continue
+        for k in range(int(fleet.lanes[j]), int(fleet.lanes[j + 1])):
+            opens, closes = fleet.first[k], fleet.first[k] + fleet.width[k] - 1 + fleet.slots[k]
+            if fleet.region[k] == region and opens < end and closes > begin:
+                out.append(j)
+                break
+    return out
+
+
 def _returning(fleet: Instance, out: list[int], d: Floats) -> list[int]:
     """The order of putting back: largest first, or at random; a job for which others made way before them."""
     if d[3] < 0.4:
-        keys = [-float(fleet.units[fleet.lanes[j], 0]) * int(fleet.slots[fleet.lanes[j]]) for j in out]
+        keys = [-_size(fleet, j) for j in out]
     else:
         keys = [float(d[len(d) - 1 - n]) for n in range(len(out))]
     if d[1] < EJECT:

@@ -9,17 +9,19 @@ accepting: Dueck and Scheuer, J. Comput. Phys. 90, 1990; ruin and recreate: Schr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from windward.planning.fleet.instance import Floats, Instance, Ints, prefix
+from windward.planning.fleet.instance import DRAWN, Floats, Instance, Ints, prefix, runs
 from windward.planning.fleet.kernels import Kernels
 from windward.planning.fleet.placement import Placement, evict, settle, tidy
 
 SMALL_JOBS = 1_500
 SMALL_CAP = 20.0  # biggest jobs that fit side by side
 _ROUND = 2_000
-_RESTARTS = 40
 MOST_OUT = 12  # jobs taken out at once
+_HOT = 0.5  # of a typical job's grams: what a try may cost at first
 
 
 def is_small(fleet: Instance) -> bool:
@@ -44,11 +46,29 @@ def restarts(fleet: Instance, kernels: Kernels, mu: Floats, count: int, seed: in
         )  # fmt: skip
         late = evict(fleet, kernels, at)
         tidy(fleet, kernels, at, 2)
-        score = (len(late), float(np.nansum(fleet.grams_of(at.lane, at.start))))
-        if best is None or score < best[0]:
-            best = (score, at)
+        found = (len(late), grams(fleet, at))
+        if best is None or found < best[0]:
+            best = (found, at)
     assert best is not None
     return best[1]
+
+
+def search(fleet: Instance, kernels: Kernels, mu: Floats, tries: int, count: int, seed: int) -> Placement:
+    """Restarts, then ruin and recreate.
+
+    While jobs have no place, an eighth of the tries goes to finding one for all with no regard to grams: to start as
+    early as may be leaves most room behind.
+    """
+    at, left = restarts(fleet, kernels, mu, count, seed), tries
+    part = tries // 8
+    if np.any(at.lane < 0):
+        at, left = improve(fleet, kernels, at, mu, part, seed, hot=0.0), left - part
+    if np.any(at.lane < 0):
+        early = replace(fleet, grams=runs(fleet.first, fleet.width).astype(np.float64))
+        free = np.zeros(mu.shape)
+        packed = improve(early, kernels, restarts(early, kernels, free, 1, seed), free, part, seed)
+        at, left = min(at, packed, key=lambda x: int((x.lane < 0).sum())), left - part
+    return improve(fleet, kernels, at, mu, left, seed)
 
 
 def neighbours(fleet: Instance) -> Ints:
@@ -58,8 +78,14 @@ def neighbours(fleet: Instance) -> Ints:
     return np.asarray(np.lexsort((np.arange(fleet.size), middle)), np.int64)
 
 
-def improve(fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, tries: int, seed: int) -> Placement:
-    """Ruin and recreate from `at`; the best placement seen. Jobs without a place are tried first in every round."""
+def improve(
+    fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, tries: int, seed: int, *, hot: float = _HOT
+) -> Placement:
+    """Ruin and recreate from `at`; the best placement seen. Jobs without a place are tried first in every round.
+
+    Args:
+        hot: what the first tries may cost, in grams of a typical job; 0: only what is better is kept.
+    """
     if fleet.size < 2 or tries <= 0:
         return at
     dice = np.random.default_rng([seed, 2])
@@ -72,26 +98,26 @@ def improve(fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, tries:
     best_g = _score(fleet, best, miss_g)
     for done in range(0, tries, _ROUND):
         count = min(_ROUND, tries - done)
-        draws = dice.random((count, 6 + 2 * MOST_OUT))
-        hot = _heat(done / tries) * typical
-        cool = _heat((done + count) / tries) * typical
+        draws = dice.random((count, DRAWN + 2 * MOST_OUT))
+        first, last = (hot * typical * (1.0 - n / tries) ** 3 for n in (done, done + count))
         kernels.ruin(
-            fleet, order, rank, now.lane, now.start, now.used, prices, draws, hot, cool, miss_g, best.lane, best.start
-        )
+            fleet, order, rank, now.lane, now.start, now.used, prices, draws, first, last, miss_g, best.lane,
+            best.start,
+        )  # fmt: skip
         # The kernel keeps the best of its round in `best`; used follows from it.
     best.used = fleet.use(best.lane, best.start)
     return best if _score(fleet, best, miss_g) <= best_g else at
 
 
-def _heat(share: float) -> float:
-    """Threshold as a share of a job's grams."""
-    return float(0.3 * (1.0 - share) ** 3)
-
-
 def _score(fleet: Instance, at: Placement, miss_g: float) -> float:
-    return float(np.nansum(fleet.grams_of(at.lane, at.start))) + miss_g * int((at.lane < 0).sum())
+    return grams(fleet, at) + miss_g * int((at.lane < 0).sum())
+
+
+def grams(fleet: Instance, at: Placement) -> float:
+    """Of the jobs that have a place."""
+    return float(np.nansum(fleet.grams_of(at.lane, at.start)))
 
 
 def score(fleet: Instance, at: Placement) -> tuple[int, float]:
     """Fewest jobs without a place first, then least grams."""
-    return int((at.lane < 0).sum()), float(np.nansum(fleet.grams_of(at.lane, at.start)))
+    return int((at.lane < 0).sum()), grams(fleet, at)

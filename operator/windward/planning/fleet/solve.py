@@ -11,10 +11,11 @@ from windward.planning.fleet import kernels as choice
 from windward.planning.fleet import search
 from windward.planning.fleet.instance import Floats, Instance, Ints
 from windward.planning.fleet.kernels import Kernels
-from windward.planning.fleet.placement import Placement, evict, settle, tidy
+from windward.planning.fleet.placement import Placement, evict, one_by_one, settle, tidy
 from windward.planning.fleet.prices import Prices, ascend, climb
 
 _PROVED = 0.002  # gap at which an earlier plan stands, and nothing else is tried
+_MENDED = 0.005  # gap above which a small fleet's replan is searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Budget:
         attempts: with ever larger penalties, while capacities are overused.
         polish: passes of polish.
         tries: of search, for small fleets; none: prices and placement alone.
+        mend: tries where there is no such search, if the prices leave a gap: only what is better is kept.
         restarts: before the search.
         seed: of every draw.
     """
@@ -42,6 +44,7 @@ class Budget:
     attempts: int = 3
     polish: int = 1
     tries: int = 0
+    mend: int = 0
     restarts: int = 10
     seed: int = 0
 
@@ -95,23 +98,32 @@ def solve(
     """
     budget = budget or Budget()
     kernels = choice.pick(fleet, compiled)
-    kept = _kept(fleet, kernels, begin, budget) if begin is not None and search.is_small(fleet) else None
+    small = search.is_small(fleet)
+    kept = _kept(fleet, kernels, begin, budget) if begin is not None and small else None
     enough = _enough(fleet, kept)
     prices = price(fleet, kernels, budget, warm, enough)
     if kept is not None and prices.bound_g >= enough:
         at = kept  # proved to be as good as another could be
-    elif budget.tries and search.is_small(fleet):
-        at = search.restarts(fleet, kernels, prices.mu, budget.restarts, budget.seed)
-        at = search.improve(fleet, kernels, at, prices.mu, budget.tries, budget.seed)
     else:
-        at = place(fleet, kernels, prices.mu, budget, begin)
-        evict(fleet, kernels, at)
-    if at is not kept:
-        tidy(fleet, kernels, at, budget.polish)
-    if kept is not None:
-        at = min(at, kept, key=lambda x: search.score(fleet, x))
+        at = _placed(fleet, kernels, budget, prices.mu, begin)
+        if small:
+            rivals = [at, one_by_one(fleet, kernels)] + ([kept] if kept is not None else [])
+            at = min(rivals, key=lambda x: search.score(fleet, x))
+            if search.grams(fleet, at) > prices.bound_g * (1.0 + _MENDED):
+                at = search.improve(fleet, kernels, at, prices.mu, budget.mend, budget.seed, hot=0.0)
     late = np.flatnonzero(at.lane < 0)
     return Solution(at.lane, at.start, fleet.grams_of(at.lane, at.start), prices.bound_g, prices.mu, late)
+
+
+def _placed(fleet: Instance, kernels: Kernels, budget: Budget, mu: Floats, begin: Placement | None) -> Placement:
+    """A placement at the prices, by search where that is asked for and worth it."""
+    if budget.tries and search.is_small(fleet):
+        at = search.search(fleet, kernels, mu, budget.tries, budget.restarts, budget.seed)
+    else:
+        at = place(fleet, kernels, mu, budget, begin)
+        evict(fleet, kernels, at)
+    tidy(fleet, kernels, at, budget.polish)
+    return at
 
 
 def _kept(fleet: Instance, kernels: Kernels, begin: Placement, budget: Budget) -> Placement:

@@ -1,0 +1,78 @@
+"""What the control plane tells a pod that answers requests: a cap on power, and the carbon intensity.
+
+The intensity is the one number that travels into a pod (DESIGN.md, section 4), and it changes while the pod runs: it
+comes as a file, such as a key of a mounted ConfigMap, which the kubelet replaces in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from windward_worker.control import Refused
+from windward_worker.inference.pace import Pace, pace_for
+
+ENV_CAP_WATTS = "WINDWARD_POWER_CAP_WATTS"
+ENV_INTENSITY_FILE = "WINDWARD_INTENSITY_FILE"  # one number, g CO2e/kWh
+DIRTIEST_G_PER_KWH = 1e5  # beyond it is no intensity
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """As told at the start; the file is read again at each `pace`."""
+
+    cap_w: float | None = None
+    intensity_g_per_kwh: float | None = None  # where there is no file
+    intensity_file: Path | None = None
+
+    def intensity(self) -> float | None:
+        """The present one; unknown where the file is missing or holds no plausible number."""
+        if self.intensity_file is None:
+            return self.intensity_g_per_kwh
+        try:
+            found = float(self.intensity_file.read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+        return found if 0 <= found < DIRTIEST_G_PER_KWH else None
+
+    def pace(self, *, draw_w: float, max_batch: int, max_wait_s: float) -> Pace:
+        """The pace for the present; `draw_w` is the mean power of steps so far, 0 where unknown."""
+        return pace_for(
+            intensity_g_per_kwh=self.intensity(),
+            cap_w=self.cap_w,
+            draw_w=draw_w,
+            max_batch=max_batch,
+            max_wait_s=max_wait_s,
+        )
+
+
+def read_orders(
+    environ: Mapping[str, str],
+    *,
+    cap_w: float | None = None,
+    intensity_g_per_kwh: float | None = None,
+    intensity_file: Path | None = None,
+) -> Orders:
+    """From the contract's environment, and what a command line adds: of two caps the lower holds, its file goes first.
+
+    Raises Refused for a cap that is no power.
+    """
+    if text := environ.get(ENV_CAP_WATTS, ""):
+        told_w = _watts(text)
+        cap_w = told_w if cap_w is None else min(cap_w, told_w)
+    if intensity_file is None and intensity_g_per_kwh is None and environ.get(ENV_INTENSITY_FILE):
+        intensity_file = Path(environ[ENV_INTENSITY_FILE])
+    return Orders(cap_w, intensity_g_per_kwh, intensity_file)
+
+
+def _watts(text: str) -> float:
+    """Raises Refused."""
+    try:
+        watts = float(text)
+    except ValueError:
+        watts = math.nan
+    if not 0 < watts < 1e7:
+        raise Refused(f"{ENV_CAP_WATTS}={text!r} is no plausible power; give watts, such as 350")
+    return watts
