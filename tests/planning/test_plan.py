@@ -222,6 +222,19 @@ def test_a_saving_below_the_threshold_is_not_waited_for(threshold, reason, start
     assert (made.reason, made.windows[0].start) == (reason, T0 + start_h * HOUR)
 
 
+@pytest.mark.parametrize(("away", "where"), [(405.0, "fr"), (4000.0, "de")])
+def test_a_threshold_never_sends_work_to_where_it_emits_more_than_waiting_saves(away, where):
+    """Home is full for three hours. What is saved against running there at once is less than nothing; what it would
+    cost to run elsewhere at once is what counts."""
+    regions = {"de": Region("de", "DE", 1.0, {"gpu": 1.0}), "fr": Region("fr", "FR", 1.0)}
+    held = work("ns/held", hours_h=3.0, demand={"gpu": 1.0}, running_in="de", started=True)
+    free = work("ns/free", regions=("de", "fr"), demand={"gpu": 1.0}, min_saving=0.02)
+    series = known(hours([400.0] * 30), hours([away] * 30, "FR"))
+    made = plan(Fleet((held, free), regions), series, T0).jobs["ns/free"]
+    assert made.windows[0].region == where
+    assert made.windows[0].start == T0 + (0 if where == "fr" else 3) * HOUR
+
+
 @pytest.mark.parametrize(
     ("more", "reason", "start_h", "region"),
     [

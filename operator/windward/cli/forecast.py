@@ -88,6 +88,12 @@ def quality_body(f: Forecast, now: datetime) -> dict[str, Any]:
 
 
 def strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: timedelta, *, shared: bool) -> str:
+    """The zones as a table, cleanest first: a cell for each hour, and how good the forecasts are where that is known.
+
+    Args:
+        ahead: what is shown, and where the best window of `length` is looked for.
+        shared: one scale for all zones, so that they can be compared; else each has its own.
+    """
     hour = now.replace(minute=0, second=0, microsecond=0)
     hours = max(1, int(ahead / timedelta(hours=1)))
     values = {z: text.hourly(f.series, hour, hours) for z, f in known.items() if f.series is not None}

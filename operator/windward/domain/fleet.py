@@ -167,7 +167,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All work to place, and all places."""
+    """All work to place, and all places.
+
+    Attributes:
+        coming: work that may be submitted soon; room is kept for it, and it is in no figure. Its keys are no job's.
+    """
 
     work: tuple[Work, ...]
     regions: Mapping[str, Region]
+    coming: tuple[Work, ...] = ()

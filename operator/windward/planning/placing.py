@@ -118,11 +118,23 @@ class Placing:
         made = self._made(Reason.CLEANER_WINDOW, best, options, full=full, paid=paid)
         share = made.saved_share
         if not work.started and work.min_saving > 0 and share is not None and share < work.min_saving:
-            return self._at_once(Reason.SAVING_BELOW_THRESHOLD, share)
+            at_once = self._at_once(Reason.SAVING_BELOW_THRESHOLD, share)
+            if self._is_worth(at_once, made):
+                return at_once
         starts_now = best.segments[0][1] <= self.earliest + 1 and len(best.segments) == 1
         if starts_now and (share is None or share < _WORTH_SAYING):
             return self._made(Reason.RUN_NOW, best, options, full=full, paid=paid)
         return made
+
+    def _is_worth(self, at_once: JobPlan, waiting: JobPlan) -> bool:
+        """Whether starting now, where there is room, emits no more than waiting does by what makes waiting worth it.
+
+        Where home is full, the regions that are not may emit many times what a little patience does.
+        """
+        now_g, later_g, baseline_g = at_once.emissions_g, waiting.emissions_g, waiting.run_now_g
+        if not at_once.windows or now_g is None or later_g is None or baseline_g is None:
+            return False
+        return now_g - later_g < self.work.min_saving * baseline_g
 
     def _stands(self, before: JobPlan, best: Candidate) -> bool:
         """Whether the plan before says the same, on the same forecasts: then it is told again word for word, though
@@ -220,13 +232,14 @@ class Placing:
     def _at_once(self, reason: Reason, best_share: float | None = None) -> JobPlan:
         """Start now, without a break: where it runs, else where it emits least of the regions that have room.
 
-        A saving too small to wait for is too small to leave home for; so is one that nobody can tell.
+        A saving too small to wait for is too small to leave home for, while home has room.
         """
         stays = reason is Reason.SAVING_BELOW_THRESHOLD
         if self.work.running_in in self.known:
             order = [self.work.running_in]
         else:
-            order = sorted(self.known, key=lambda r: (0.0 if stays else self._now_g(r), r != self.work.home))
+            home = self.work.home
+            order = sorted(self.known, key=lambda r: (stays and r != home, self._now_g(r), r != home))
         for region in order:
             length = self.length_s(region)
             span = (np.array([self.earliest]), np.array([self.earliest + length]))
