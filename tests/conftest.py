@@ -3,6 +3,9 @@ models and servers that a file starts."""
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+
 import pytest
 
 
@@ -11,3 +14,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         together = "cluster" if item.get_closest_marker("cluster") else str(item.path)
         item.add_marker(pytest.mark.xdist_group(together))
+
+
+def _inside(host: object) -> bool:
+    """Loopback, a private address of a test cluster, or no address at all (a name is judged when it is resolved)."""
+    try:
+        address = ipaddress.ip_address(str(host).partition("%")[0])
+    except ValueError:
+        return True
+    return address.is_private or address.is_loopback or address.is_unspecified or address.is_link_local
+
+
+def _guarded(connect):
+    def checked(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _inside(address[0]):
+            raise AssertionError(f"a test was about to reach {address[0]}: play recorded answers on 127.0.0.1 instead")
+        return connect(self, address)
+
+    return checked
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_public_network():
+    """In this process; children are our own programs, which are given local addresses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", _guarded(socket.socket.connect))
+        patch.setattr(socket.socket, "connect_ex", _guarded(socket.socket.connect_ex))
+        yield
