@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from windward import planning
 from windward.domain.clock import FixedClock
 from windward.domain.series import Quality, Series
 from windward.grid.ahead import Ahead
@@ -69,23 +68,6 @@ def test_a_status_that_tells_no_figures_changes_nothing_that_happens(monkeypatch
     quiet = study(arrivals=few, faults=STORM).document(jobs=True)
     monkeypatch.setattr(run_module, "Conductor", lambda *a, **k: Conductor(*a, **{**k, "tells_figures": True}))
     assert study(arrivals=few, faults=STORM).document(jobs=True) == quiet
-
-
-def test_the_operator_tells_the_planner_who_may_come(monkeypatch):
-    told = []
-
-    def spy(work, forecasts, now, previous=None):
-        told.append((now, work.coming))
-        return planning.plan(work, forecasts, now, previous)
-
-    monkeypatch.setitem(POLICIES, "windward", replace(POLICIES["windward"], make=lambda: spy))
-    arrivals = fleet(20, 2)
-    study(arrivals=arrivals)
-    came = {f"expected:{a.job.metadata.namespace}/{a.job.metadata.name}": a.at for a in arrivals}
-    assert all(not coming for now, coming in told if now - arrivals[0].at < timedelta(hours=11))
-    assert max(len(coming) for _, coming in told) >= 4
-    for now, coming in told:
-        assert all(w.earliest == came[w.key] + timedelta(days=1) > now for w in coming), "though the jobs may be gone"
 
 
 def test_energy_in_the_receipts_is_what_the_fleet_really_drew():

@@ -167,12 +167,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All work to place, and all places.
-
-    Attributes:
-        coming: work that may be submitted soon; room is kept for it, and it is in no figure. Its keys are no job's.
-    """
+    """All work to place, and all places."""
 
     work: tuple[Work, ...]
     regions: Mapping[str, Region]
-    coming: tuple[Work, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -116,7 +116,7 @@ class Certificate:
     """How good a plan is at worst, against every plan of the same work on the same forecasts that keeps the capacities.
 
     Attributes:
-        plan_g: expected grams of the windows of all work that was free to choose, and of what may come.
+        plan_g: expected grams of the windows of all work that was free to choose.
         bound_g: no plan has fewer (docs/planning.md 4).
     """
 
@@ -151,15 +151,9 @@ class Plan:
     Attributes:
         certificate: None where nothing was free to choose.
         prices: None where no capacity was contended; the next plan begins with them.
-        coming: where the work that may come was put; the next plan begins with it, and nobody else asks.
     """
 
     made_at: datetime
     jobs: Mapping[str, JobPlan]
     certificate: Certificate | None = None
     prices: CapacityPrices | None = None
-    coming: Mapping[str, JobPlan] = field(default_factory=dict)
-
-    def of(self, key: str) -> JobPlan | None:
-        """Of a job, or of work that may come."""
-        return self.jobs.get(key) or self.coming.get(key)

@@ -8,11 +8,11 @@ exact search, each as if it were alone; where that needs more room than there is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 
-from windward.domain.fleet import Fleet, Work
+from windward.domain.fleet import Fleet
 from windward.domain.forecast import Forecast
 from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan
 from windward.planning.occupancy import Occupancy
@@ -42,11 +42,8 @@ def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previou
         for name, region in fleet.regions.items()
         if (f := forecasts.get(region.zone)) is not None and f.series is not None
     }
-
-    def placing(w: Work) -> Placing:
-        return Placing(w, fleet, forecasts, now, occupancy, effective, previous.of(w.key) if previous else None)
-
-    placings = [placing(w) for w in order]
+    before = previous.jobs if previous is not None else {}
+    placings = [Placing(w, fleet, forecasts, now, occupancy, effective, before.get(w.key)) for w in order]
     jobs: dict[str, JobPlan] = {}
     prices: CapacityPrices | None = None
     proofs: list[Certificate] = []
@@ -55,15 +52,12 @@ def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previou
     for priority in sorted({p.work.priority for p in waiting}, reverse=True):
         mine = [p for p in waiting if p.work.priority == priority]
         _unfree([p for p in mine if not p.free], occupancy, jobs)
-        coming = (placing(w) for w in fleet.coming if w.priority == priority)
-        placed, paid, proof = _chosen([p for p in mine if p.free], coming, occupancy, now, previous)
+        placed, paid, proof = _chosen([p for p in mine if p.free], occupancy, now, previous)
         jobs |= placed
         prices = paid or prices
         proofs += [proof] if proof is not None else []
     certificate = Certificate(sum(c.plan_g for c in proofs), sum(c.bound_g for c in proofs)) if proofs else None
-    told = {w.key: jobs[w.key] for w in fleet.work}
-    kept = {w.key: jobs[w.key] for w in fleet.coming if w.key in jobs}
-    return Plan(now, told, certificate, prices, kept)
+    return Plan(now, {w.key: jobs[w.key] for w in fleet.work}, certificate, prices)
 
 
 def _unfree(some: list[Placing], occupancy: Occupancy, jobs: dict[str, JobPlan]) -> None:
@@ -74,19 +68,16 @@ def _unfree(some: list[Placing], occupancy: Occupancy, jobs: dict[str, JobPlan])
 
 
 def _chosen(
-    free: list[Placing], coming: Iterable[Placing], occupancy: Occupancy, now: datetime, previous: Plan | None
+    free: list[Placing], occupancy: Occupancy, now: datetime, previous: Plan | None
 ) -> tuple[Mapping[str, JobPlan], CapacityPrices | None, Certificate | None]:
-    """The plans of one class of work on what is left; afterwards the occupancy holds them.
-
-    Work that may come counts where room is contended already: elsewhere what is there can still make way for it.
-    """
+    """The plans of one class of work on what is left; afterwards the occupancy holds them."""
     if (alone := _alone(free, occupancy)) is not None:
         for p in free:
             _hold(occupancy, p, alone[p.work.key])
         return alone, None, _sum(free, alone)
     from windward.planning.together import place_together  # loaded only where room is contended
 
-    joint = place_together([*free, *(p for p in coming if p.free)], occupancy, now, previous)
+    joint = place_together(free, occupancy, now, previous)
     return joint.jobs, joint.prices, joint.certificate
 
 

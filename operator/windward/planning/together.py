@@ -76,7 +76,7 @@ def _options_of(
     job: int, p: Placing, regions: Mapping[str, int], resources: Sequence[str], previous: Plan | None
 ) -> list[Option]:
     """Where and when a job may run without a break; the planned start that still lies ahead is kept in mind."""
-    before = previous.of(p.work.key) if previous is not None else None
+    before = previous.jobs.get(p.work.key) if previous is not None else None
     first = before.windows[0] if before is not None and len(before.windows) == 1 else None
     out = []
     for place in p.lanes:

@@ -16,7 +16,7 @@ from windward import planning
 from windward.cluster import AttemptConflict, Cluster, ClusterError, Refused, Snapshot
 from windward.domain.clock import Clock
 from windward.domain.energy import EnergyInterval
-from windward.domain.fleet import Fleet, Region, Work
+from windward.domain.fleet import Fleet, Region
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Plan
@@ -41,7 +41,6 @@ from windward_api.greenregion import GreenRegion
 log = logging.getLogger(__name__)
 SETTLE_EVERY = timedelta(hours=1)
 LAST_WORDS = timedelta(seconds=15)
-ARRIVALS_TELL = timedelta(hours=24)
 REPLAN_EVERY = timedelta(minutes=15)  # and whenever something happened that was not planned
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -135,7 +134,6 @@ class Conductor:
     tells_figures: bool = True
     _planned_for: _Grounds | None = None
     _memory: dict[str, _Memory] = field(default_factory=dict)
-    _arrived: dict[str, Work] = field(default_factory=dict)
 
     def cycle(self) -> Cycle:
         """One turn. Trouble with one job is that job's; trouble with the whole world is raised (`ClusterError`)."""
@@ -180,7 +178,6 @@ class Conductor:
     ) -> Plan:
         """The plan as it stands, or a new one: each quarter of an hour, and when anything that it rests on changed."""
         placed = [o for o in snapshot.jobs if _to_be_placed(o)]
-        self._note_arrivals(placed, now)
         tick = int(now.timestamp() // self.replan_every.total_seconds())
         world = (tick, regions, tuple((z, f.vintage, f.freshness) for z, f in sorted(forecasts.items())))
         jobs = {o.key: _job_grounds(o, self.previous, now) for o in placed}
@@ -189,18 +186,9 @@ class Conductor:
             series = {z: f.series for z, f in forecasts.items() if f.series is not None}
             spent = [self._spent_g(o, accounts[o.key], regions, series, now) for o in placed]
             work = tuple(work_of(o, now, spent_g=g) for o, g in zip(placed, spent, strict=True))
-            fleet = Fleet(work, regions, planning.expected(self._arrived.values(), now))
+            fleet = Fleet(work, regions)
             self.previous, self._planned_for = self.planner(fleet, forecasts, now, self.previous), grounds
         return self.previous
-
-    def _note_arrivals(self, placed: Iterable[Observed], now: datetime) -> None:
-        """Work as it came, for a day: it tells who may come in the next."""
-        known = {uid: w for uid, w in self._arrived.items() if now - w.submitted < ARRIVALS_TELL}
-        for o in placed:
-            came = o.job.metadata.creation_timestamp
-            if o.uid not in known and came is not None and now - came < ARRIVALS_TELL:
-                known[o.uid] = work_of(Observed(o.job), came)
-        self._arrived = known
 
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
         """Zones whose forecasts are needed."""

@@ -32,13 +32,13 @@ class Policy:
 def run_now(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previous: Plan | None = None) -> Plan:
     """Each job at once, at home, as soon as there is room: what happens without any of this."""
     work = tuple(replace(w, asap=True, regions=(w.home,), interruptible=False) for w in fleet.work)
-    return planning.plan(replace(fleet, work=work, coming=()), forecasts, now, previous)
+    return planning.plan(replace(fleet, work=work), forecasts, now, previous)
 
 
 def greenest_now(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previous: Plan | None = None) -> Plan:
     """Each job at once, in the region that is cleanest now and has room: moves, never waits."""
     work = tuple(replace(w, asap=True, interruptible=False) for w in fleet.work)
-    return planning.plan(replace(fleet, work=work, coming=()), forecasts, now, previous)
+    return planning.plan(replace(fleet, work=work), forecasts, now, previous)
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Window:
         self, fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previous: Plan | None = None
     ) -> Plan:
         alone = {n: replace(r, capacity={}) for n, r in fleet.regions.items()}
-        blind = replace(fleet, regions=alone, coming=())
+        blind = replace(fleet, regions=alone)
         return Plan(now, {w.key: self._one(w, blind, forecasts, now, previous) for w in fleet.work})
 
     @staticmethod
