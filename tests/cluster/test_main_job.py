@@ -59,9 +59,12 @@ def example(name: str, namespace: str, **spec: Any) -> list[Body]:
 
 @pytest.fixture(scope="module")
 def operator(kube: Kube, cluster: Cluster, helm: Helm, nodes: dict[str, Node], release: str) -> Iterator[None]:
-    """The chart with a book that outlives the pod, told to read our recording and to look often; its pod is ready."""
+    """The chart with a book that outlives the pod, told to read our recording and to look often; its pod is ready.
+
+    The regions are there before it, so that no test rests on another that ran earlier.
+    """
     cluster.storage(SYSTEM, "book")
-    kube.apply(recording(datetime.now(UTC)))
+    kube.apply(recording(datetime.now(UTC)), *yaml.safe_load_all((EXAMPLES / "regions.yaml").read_text()))
     words = (
         "provider.trace.existingConfigMap=recording",
         "persistence.enabled=true",
