@@ -149,10 +149,15 @@ def _of_mip(now_g: float, plan_g: float, mip_g: float) -> float:
     return min(150.0, 100 * (now_g - plan_g) / (now_g - mip_g))
 
 
+def _few(s: Settings, count: int) -> list[int]:
+    """The seeds of a case that needs a MIP for each."""
+    return s.seeds[: s.mip_fleets or count]
+
+
 def p6(s: Settings) -> dict[str, Any]:
     """small: 100 jobs on capacity 4, and 400 jobs of an accelerator trace; share of the MIP's saving"""
-    fleets = [(f"100 cap 4 seed {i}", draw(s.data, 100, i, cap=4, most_units=4)) for i in s.seeds[:3]]
-    fleets += [(f"openb 400 seed {i}", made) for i in s.seeds[:2] if (made := openb(s.data, 400, i)) is not None]
+    fleets = [(f"100 cap 4 seed {i}", draw(s.data, 100, i, cap=4, most_units=4)) for i in _few(s, 3)]
+    fleets += [(f"openb 400 seed {i}", made) for i in _few(s, 2) if (made := openb(s.data, 400, i)) is not None]
     return _against_mip(s, fleets, 1.0)
 
 
@@ -165,7 +170,7 @@ def p7(s: Settings) -> dict[str, Any]:
     sizes = ((300, 4), (300, 8), (1000, 13), (1000, 19))
     fleets = [
         (f"{n} cap {cap} seed {i}", _tight(s, n, cap, i)) for n, cap in sizes
-        for i in s.seeds[:2]
+        for i in _few(s, 2)
     ]  # fmt: skip
     return _against_mip(s, fleets, 2.0)
 

@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=0, help="size of the fleets of p3, p4, p5, p8; 0: the case's own")
     parser.add_argument("--million", action="store_true", help="p4: also 1,000,000 jobs, some minutes")
     parser.add_argument("--mip-s", type=float, default=60.0, help="seconds for each MIP; 0: only those in the cache")
+    parser.add_argument("--mip-fleets", type=int, default=0, help="seeds of each size of p6, p7; 0: the case's own")
     parser.add_argument("--mip-cache", type=Path, default=Path.home() / ".cache" / "windward" / "bench-mip")
     parser.add_argument("--gaia", type=Path, default=None, help="checkout of umassos/GAIA, for p1")
     parser.add_argument("--gaia-python", default=sys.executable, help="an interpreter that has pandas, for GAIA")

@@ -34,6 +34,7 @@ class Settings:
     jobs: int
     million: bool
     mip_s: float
+    mip_fleets: int
     mip_cache: Path
     gaia: Path | None
     gaia_python: str

@@ -124,14 +124,31 @@ def _overfull_py(x: Any, lane: int, start: int, used: Any) -> bool:
     return False
 
 
-def _route_py(x: Any, order: Any, lane: Any, start: Any, used: Any, mu: Any, penalty: Any, rip: bool) -> None:
+def _fits_py(x: Any, lane: int, start: int, used: Any) -> bool:
+    r = x.region[lane]
+    for q in range(used.shape[0]):
+        u = x.units[lane, q]
+        if u > 0.0:
+            for t in range(start, start + x.slots[lane]):
+                if used[q, r, t] + u > x.cap[q, r, t] + EVEN:
+                    return False
+    return True
+
+
+def _route_py(
+    x: Any, order: Any, lane: Any, start: Any, used: Any, mu: Any, penalty: Any, rip: bool, wish_lane: Any,
+    wish_start: Any,
+) -> None:  # fmt: skip
     total = np.empty(used.shape[2] + 1)
     for j in order:
         if lane[j] >= 0:
             if rip and not _overfull(x, lane[j], start[j], used):
                 continue
             _hold(x, lane[j], start[j], used, -1.0)
-        lane[j], start[j] = _soft(x, j, used, mu, penalty, total)
+        i, s = wish_lane[j], wish_start[j]
+        if i < 0 or not _fits(x, i, s, used):
+            i, s = _soft(x, j, used, mu, penalty, total)
+        lane[j], start[j] = i, s
         _hold(x, lane[j], start[j], used, 1.0)
 
 
@@ -200,14 +217,9 @@ def _forced_py(x: Any, j: int, goal: int, used: Any) -> Any:
     while x.cells[i + 1] <= goal:
         i += 1
     start = x.first[i] + goal - x.cells[i]
-    r = x.region[i]
-    for q in range(used.shape[0]):
-        u = x.units[i, q]
-        if u > 0.0:
-            for t in range(start, start + x.slots[i]):
-                if used[q, r, t] + u > x.cap[q, r, t] + EVEN:
-                    return -1, -1
-    return i, start
+    if _fits(x, i, start, used):
+        return i, start
+    return -1, -1
 
 
 def _victims_py(x: Any, order: Any, rank: Any, lane: Any, start: Any, d: Any, out: Any, goal: int) -> int:
@@ -381,6 +393,7 @@ _soft = _compile(_soft_py)
 _hard = _compile(_hard_py)
 _hold = _compile(_hold_py)
 _overfull = _compile(_overfull_py)
+_fits = _compile(_fits_py)
 _route = _compile(_route_py)
 _polish = _compile(_polish_py)
 _cell = _compile(_cell_py)
@@ -405,10 +418,11 @@ def cheapest_options(fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Float
 
 
 def route(
-    fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, mu: Floats, penalty: Floats, rip: bool
-) -> None:
+    fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, mu: Floats, penalty: Floats, rip: bool,
+    wish_lane: Ints, wish_start: Ints,
+) -> None:  # fmt: skip
     """See `reference.route`."""
-    _route(_arrays(fleet), order, lane, start, used, mu, penalty, rip)
+    _route(_arrays(fleet), order, lane, start, used, mu, penalty, rip, wish_lane, wish_start)
 
 
 def polish(fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, prices: Floats, scale: float) -> int:

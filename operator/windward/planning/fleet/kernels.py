@@ -41,6 +41,8 @@ class Kernels(Protocol):
         mu: Floats,
         penalty: Floats,
         rip: bool,
+        wish_lane: Ints,
+        wish_start: Ints,
     ) -> None: ...
 
     def polish(

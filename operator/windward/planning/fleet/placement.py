@@ -95,7 +95,7 @@ def settle(
     """
     dice = np.random.default_rng(seed)
     order, cornered = order_of(fleet)
-    rank = np.empty(fleet.size, np.int64)
+    rank, nowhere = np.empty(fleet.size, np.int64), np.full(fleet.size, -1, np.int64)
     at = begin.copy() if begin is not None else Placement.empty(fleet)
     mu = mu.copy()
     unit_g = fleet.unit_g
@@ -108,7 +108,10 @@ def settle(
         whole = turn == 0 or turn % _ALL_EVERY == 0
         rank[order] = np.arange(fleet.size)
         jobs = order if whole else _by(rank, at.touching(fleet))
-        kernels.route(fleet, jobs, at.lane, at.start, at.used, mu, level * unit_g, not whole)
+        wish_lane, wish_start = kernels.cheapest_options(fleet, prefix(mu))[:2] if whole else (nowhere, nowhere)
+        kernels.route(
+            fleet, jobs, at.lane, at.start, at.used, mu, level * unit_g, not whole, wish_lane, wish_start
+        )  # fmt: skip
         over = at.over(fleet)
         if best is None or over < best[0]:
             best = (over, at.copy())

@@ -101,7 +101,8 @@ def hold(fleet: Instance, lane: int, start: int, used: Floats, sign: float) -> N
     _, region, _, _, slots, _ = fleet.plain
     r, end = region[lane], start + slots[lane]
     for q, u in fleet.needs[lane]:
-        used[q, r, start:end] += sign * u
+        row = used[q, r, start:end]
+        row += sign * u
 
 
 def overfull(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
@@ -116,16 +117,40 @@ def overfull(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
     return False
 
 
+def fits(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
+    """Whether there is room for the lane at `start`."""
+    _, region, _, _, slots, _ = fleet.plain
+    r, end, roof = region[lane], start + slots[lane], fleet.roof
+    return not any((used[q, r, start:end] + u > roof[q, r, start:end]).any() for q, u in fleet.needs[lane])
+
+
 def route(
-    fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, mu: Floats, penalty: Floats, rip: bool
+    fleet: Instance,
+    order: Ints,
+    lane: Ints,
+    start: Ints,
+    used: Floats,
+    mu: Floats,
+    penalty: Floats,
+    rip: bool,
+    wish_lane: Ints,
+    wish_start: Ints,
 ) -> None:
-    """One pass of soft placement over `order`, in place; with `rip` only jobs that touch an overfull slot move."""
+    """One pass of soft placement over `order`, in place; with `rip` only jobs that touch an overfull slot move.
+
+    Args:
+        wish_lane, wish_start: (N,) each job's cheapest start at the prices, or -1: where that fits, nothing else can be
+            cheaper, and nothing else is weighed.
+    """
+    wishes, begins = wish_lane.tolist(), wish_start.tolist()
     for j in order.tolist():
         if lane[j] >= 0:
             if rip and not overfull(fleet, int(lane[j]), int(start[j]), used):
                 continue
             hold(fleet, int(lane[j]), int(start[j]), used, -1.0)
-        i, s = cheapest_soft(fleet, j, used, mu, penalty)
+        i, s = wishes[j], begins[j]
+        if i < 0 or not fits(fleet, i, s, used):
+            i, s = cheapest_soft(fleet, j, used, mu, penalty)
         lane[j], start[j] = i, s
         hold(fleet, i, s, used, 1.0)
 
@@ -272,12 +297,7 @@ def _forced(fleet: Instance, j: int, goal: int, used: Floats) -> tuple[int, int]
     while fleet.cells[i + 1] <= goal:
         i += 1
     start = int(fleet.first[i] + goal - fleet.cells[i])
-    span = slice(start, start + int(fleet.slots[i]))
-    for q in range(used.shape[0]):
-        u, r = fleet.units[i, q], int(fleet.region[i])
-        if u > 0.0 and (used[q, r, span] + u > fleet.cap[q, r, span] + EVEN).any():
-            return -1, -1
-    return i, start
+    return (i, start) if fits(fleet, i, start, used) else (-1, -1)
 
 
 def _victims(fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, d: Floats, goal: int) -> list[int]:
