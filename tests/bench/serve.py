@@ -3,7 +3,8 @@
 Starts `windward-worker serve` on a small random model, so that it is the engine and the server that are measured
 (SmolLM2 with --smollm2), keeps STREAMS streams open over loopback for SECONDS, a share of which goes away midway, and
 looks at what is left: no KV block may be owned, the same question must have the same answer as before the storm, and
-memory must not grow. Closes with one line of JSON.
+memory must have stopped growing: `memory_grew_mib` is the mean of its last fifth less that of the one before the last.
+Closes with one line of JSON.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from worker.serve.process import NAME, TOKEN, Server, eventually, save_small
 
 ABORTED, SEED = 0.2, 7  # share of streams that their clients leave
+LOOKS = 20  # at the server's memory
 
 
 @dataclass
@@ -91,7 +93,7 @@ async def client(place: tuple[str, int], name: str, until_s: float, dice: random
 
 
 async def storm(server: Server, name: str, streams: int, seconds: float) -> tuple[Tally, list[int]]:
-    """The tally, and the server's memory in KiB: after each fifth of the time, and at the end.
+    """The tally, and the server's memory in KiB: after each of LOOKS parts of the time.
 
     It grows at first: the cache of beginnings takes each block of the pool once before it takes one again.
     """
@@ -102,11 +104,11 @@ async def storm(server: Server, name: str, streams: int, seconds: float) -> tupl
         asyncio.create_task(client(place, name, until_s, random.Random(SEED * 1000 + i), tally)) for i in range(streams)
     ]
     memory = []
-    for _ in range(4):
-        await asyncio.sleep(seconds / 5)
+    for _ in range(LOOKS):
+        await asyncio.sleep(seconds / LOOKS)
         memory.append(resident_kib(server))
     await asyncio.gather(*clients)
-    return tally, [*memory, resident_kib(server)]
+    return tally, memory
 
 
 def resident_kib(server: Server) -> int:
@@ -130,6 +132,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--kv-mib", type=int, help="the server's memory for keys and values (default: its own)")
     parser.add_argument("--smollm2", action="store_true", help="the real model instead of the small random one")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -137,7 +140,7 @@ def main() -> int:
         sequences = arguments.streams
         server = Server(
             model, "--name", NAME, "--sequences", sequences, "--step-tokens", max(512, sequences), "--context", 1024,
-            "--max-concurrent", arguments.streams + 56,
+            "--max-concurrent", arguments.streams + 56, *(["--kv-mib", arguments.kv_mib] if arguments.kv_mib else []),
         )  # fmt: skip
         try:
             before = answer(server, NAME)
@@ -151,6 +154,7 @@ def main() -> int:
             server.terminate()
             server.wait()
     tokens = found["vllm:generation_tokens_total"]
+    fifth = LOOKS // 5
     joules = found['windward_joules_total{method="modelled",share="active"}']
     figures = {
         "model": "smollm2" if arguments.smollm2 else "random, 2 layers of width 64",
@@ -169,6 +173,7 @@ def main() -> int:
         "preemptions": int(found["vllm:num_preemptions_total"]),
         "blocks_in_use_at_end": int(found["windward_kv_blocks_in_use"]),
         "memory_mib": [round(m / 1024) for m in memory],
+        "memory_grew_mib": round((sum(memory[-fifth:]) - sum(memory[-2 * fifth : -fifth])) / fifth / 1024, 1),
         "same_answer": same,
         "mj_per_token": round(1000 * joules / tokens, 3),
     }

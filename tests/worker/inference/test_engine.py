@@ -45,9 +45,17 @@ def test_preempted_it_answers_the_same(name, decoder, runner_of, engine_of):
     long = [[i, *range(1, 30)] for i in range(1, 7)]
     expected = answers(engine_of(runner_of(name, decoder)), long, max_tokens=40, ignore_eos=True)
     engine = engine_of(runner_of(name, decoder, blocks=12))  # room for two and a half of six
-    made = engine.generate(Request(tuple(p), max_tokens=40, ignore_eos=True) for p in long)
+    requests = [Request(tuple(p), max_tokens=40, ignore_eos=True, priority=i // 4) for i, p in enumerate(long)]
+    ids, found = [engine.add(r) for r in requests[:4]], {}
+    for step in range(1000):
+        found |= {e.id: e.answer for e in engine.step() if e.answer is not None}
+        if step == 12:  # two are under way, when those who go before them come
+            ids += [engine.add(r) for r in requests[4:]]
+        if not engine.busy:
+            break
+    made = [found[i] for i in ids]
     assert [a.tokens for a in made] == expected
-    assert any(a.preemptions for a in made) and engine.blocks.free == 12
+    assert [a.preemptions > 0 for a in made] == [True, True, False, False, False, False] and engine.blocks.free == 12
 
 
 def test_a_prefix_is_computed_once(runner, engine_of):

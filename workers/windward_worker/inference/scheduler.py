@@ -2,7 +2,8 @@
 
 A step mixes decode (one token of each running sequence) with pieces of prompts under one token budget (chunked
 prefill: Agrawal et al. 2024, arXiv 2403.02310), so that a long prompt never stalls those who are already answered.
-When blocks run out, the sequence last in rank gives its own back and is computed again later.
+Nobody begins for whom blocks would not last (admission.py). Where they run out all the same, the sequence last in rank
+gives its own back and is computed again later.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass
 
-from windward_worker.inference.blocks import PAGE, Blocks
+from windward_worker.inference.admission import Lengths, Need, peak
+from windward_worker.inference.blocks import HOLE, PAGE, Blocks
 from windward_worker.inference.sequence import Sequence
 
 
@@ -42,6 +44,7 @@ class Scheduler:
         self.limits = limits or Limits()
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
+        self.lengths = Lengths()
         self._window = window
 
     def most_blocks(self, tokens: int) -> int:
@@ -93,7 +96,11 @@ class Scheduler:
         return True
 
     def _admit(self, sequence: Sequence, budget: int) -> Piece | None:
-        """Start the first in the queue if its whole prompt finds room, on what the prefix cache has of it."""
+        """Start the first in the queue on what the prefix cache has of it, if blocks will last.
+
+        Room for its whole prompt must be free now, and room to grow for it and for those it does not go before; those
+        of lower priority yield when the time comes.
+        """
         found = self.blocks.find(sequence.tokens)
         for block, _ in found:
             self.blocks.own(block)
@@ -102,7 +109,7 @@ class Scheduler:
         if self._window is not None:
             whole = min(whole, len(found) * PAGE + self._window + self.limits.tokens)
         count = min(len(sequence.tokens) - len(found) * PAGE, budget)
-        if self.blocks.missing(sequence.table, whole) > self.blocks.free:
+        if self.blocks.missing(sequence.table, whole) > self.blocks.free or not self._lasts(sequence):
             self.blocks.release(sequence.table)
             return None
         sequence.digests = [digest for _, digest in found]
@@ -114,6 +121,28 @@ class Scheduler:
         sequence.running = True
         insort(self.running, sequence, key=lambda s: s.rank)
         return Piece(sequence, count)
+
+    def _lasts(self, sequence: Sequence) -> bool:
+        """Whether blocks are expected to last if it begins. Alone, or before all who run, it may always."""
+        priority = sequence.request.priority
+        peers = [s for s in self.running if s.request.priority >= priority]
+        if not peers:
+            return True
+        yielding = sum(self._owned_alone(s) for s in self.running if s.request.priority < priority)
+        return peak(self._need(s) for s in (*peers, sequence)) <= self.blocks.free + yielding
+
+    def _need(self, sequence: Sequence) -> Need:
+        made = len(sequence.tokens) - sequence.prompt_length
+        length = sequence.prompt_length + self.lengths.expected(made, sequence.limit - sequence.prompt_length)
+        steps, own = length - len(sequence.tokens), self._owned_alone(sequence)
+        if self._window is not None:
+            owned = sum(b != HOLE for b in sequence.table)
+            return Need(steps, (self.most_blocks(length) - owned) * PAGE, own, grows=False)
+        return Need(steps, len(sequence.tokens) + PAGE - 1 - len(sequence.table) * PAGE, own)
+
+    def _owned_alone(self, sequence: Sequence) -> int:
+        """Blocks that are free when it ends."""
+        return sum(b != HOLE and self.blocks.owners(b) == 1 for b in sequence.table)
 
     def preempt(self, sequence: Sequence) -> None:
         """Take a running sequence's blocks and put it back to where its rank says; its tokens stay."""
@@ -131,6 +160,8 @@ class Scheduler:
 
     def remove(self, sequence: Sequence) -> None:
         """It ends, wherever it stands; its blocks are free."""
+        if made := len(sequence.tokens) - sequence.prompt_length:
+            self.lengths.add(made)
         if sequence.running:
             self._stop(sequence)
         elif sequence in self.waiting:
