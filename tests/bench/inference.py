@@ -222,15 +222,13 @@ def in_turn(sides: dict[str, Any], turns: int, expected: Any) -> dict[str, list[
     return times
 
 
-def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
-    """Sixteen requests at once, one thread: against llama.cpp one after another, transformers' and torch's batches."""
+def as_transformers(ours: Ours) -> tuple[Any, Any]:
+    """The dequantised weights in transformers' Llama, float32, and in our own decoder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from windward_worker.inference import Request, TorchRunner
     from windward_worker.model import load_gguf
 
-    torch.set_num_threads(1)
     loaded = load_gguf(ours.path)
     config = LlamaConfig(**loaded.decoder.config.to_hf())
     with torch.device("meta"):
@@ -238,10 +236,36 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
     weights = {f"model.{k}": v for k, v in loaded.decoder.state_dict().items()}
     model.load_state_dict({**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}, assign=True)
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    model = model.float().eval()
+    return model.float().eval(), loaded.decoder
+
+
+def generated(model: Any, prompts: list[list[int]], made: int) -> None:
+    """transformers' answers of exactly so many tokens, prompts padded on the left to the longest."""
+    import torch
+
+    longest = max(map(len, prompts))
+    given = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    options = {"max_new_tokens": made, "min_new_tokens": made, "do_sample": False, "pad_token_id": 0}
+    model.generate(given, attention_mask=mask, **options)
+
+
+def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
+    """Sixteen requests at once, one thread: against llama.cpp one after another, transformers' and torch's batches.
+
+    `mixed64`: the 64 requests of `workload`, ours as places fall free, transformers' in batches of sixteen in order of
+    arrival, each until its longest answer ends; tokens that nobody asked for do not count. One turn, in between.
+    """
+    import torch
+
+    from windward_worker.inference import Engine, Limits, Request, TorchRunner
+
+    torch.set_num_threads(1)
+    model, decoder = as_transformers(ours)
     prompts = [ours.ids[i * 40 : i * 40 + 32] for i in range(BATCH)]
     made = 32
-    rates: dict[str, list[float]] = {k: [] for k in ("ours", "llama", "transformers", "torch")}
+    names = ("ours", "llama", "transformers", "torch", "mixed64_ours", "mixed64_transformers")
+    rates: dict[str, list[float]] = {k: [] for k in names}
     joules: dict[str, float] = {}
 
     def timed(name: str, tokens: int, run: Any) -> Any:
@@ -250,56 +274,85 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
         rates[name].append(tokens / (time.perf_counter() - began))
         return answer
 
+    requests = [Request(tuple(p), made, ignore_eos=True) for p in prompts]
+    mixed = mixed_requests(ours)
+    wanted = sum(n for _, n in mixed)
+    groups = [mixed[i : i + BATCH] for i in range(0, len(mixed), BATCH)]
     for turn in range(turns):
         engine = ours.engine()
-        requests = [Request(tuple(p), made, ignore_eos=True) for p in prompts]
-        answers = timed("ours", BATCH * made, lambda e=engine, r=requests: e.generate(r))
+        answers = timed("ours", BATCH * made, lambda e=engine: e.generate(requests))
         joules = {"batch16": sum(a.joules for a in answers) / (BATCH * made)}
         method = answers[0].method.value
         if llama is not None:
             timed(
                 "llama", 4 * made, lambda: [llama.ask("answer", tokens=p, count=made, threads=1) for p in prompts[:4]]
             )
-        given = torch.tensor(prompts)
-        options = {"max_new_tokens": made, "min_new_tokens": made, "do_sample": False, "pad_token_id": 0}
-        timed(
-            "transformers",
-            BATCH * made,
-            lambda: model.generate(given, attention_mask=torch.ones_like(given), **options),
-        )
+        timed("transformers", BATCH * made, lambda: generated(model, prompts, made))
         if turn == 0:
-            from windward_worker.inference import Engine, Limits
-
-            engine = Engine(TorchRunner(loaded.decoder, blocks=128), limits=Limits(512, BATCH), prefix_cache=False)
-            requests = [Request(tuple(p), made, ignore_eos=True) for p in prompts]
-            timed("torch", BATCH * made, lambda: engine.generate(requests))
+            plain = Engine(TorchRunner(decoder, blocks=128), limits=Limits(512, BATCH), prefix_cache=False)
+            timed("torch", BATCH * made, lambda e=plain: e.generate(requests))
+        if turn == 1:
+            engine = ours.engine()
+            asked = [Request(p, n, ignore_eos=True) for p, n in mixed]
+            timed("mixed64_ours", wanted, lambda e=engine: e.generate(asked))
+            timed(
+                "mixed64_transformers",
+                wanted,
+                lambda: [generated(model, [list(p) for p, _ in g], max(n for _, n in g)) for g in groups],
+            )
+    step_s = decode_step_s(ours, prompts)
+    config = ours.file.config
+    products = BATCH * (config.parameters if config.tied else config.parameters - config.vocabulary * config.width)
     engine = ours.engine()
     (one,) = engine.generate([Request(tuple(prompts[0]), made, ignore_eos=True)])
     joules["batch1"] = one.joules / made
     middle = {k: statistics.median(v) for k, v in rates.items() if v}
-    found = {f"batch16_{k}_tok_s": round(v, 1) for k, v in middle.items()}
+    found = {k if "64" in k else f"batch16_{k}": round(v, 1) for k, v in middle.items()}
+    found = {f"{k}_tok_s": v for k, v in found.items()}
     if llama is not None:
         found["batch16_vs_llamacpp"] = round(middle["ours"] / middle["llama"], 2)
     found["batch16_vs_transformers"] = round(middle["ours"] / middle["transformers"], 2)
+    found["mixed64_vs_transformers"] = round(middle["mixed64_ours"] / middle["mixed64_transformers"], 2)
+    found |= {"batch16_step_ms": round(1000 * step_s, 1), "batch16_gmac_s": round(products / step_s / 1e9, 1)}
     found["batch16_vs_torch_sdpa"] = round(middle["ours"] / middle["torch"], 2)
     return {**found, "j_per_token": {k: round(v, 4) for k, v in sorted(joules.items())}, "method": method}
+
+
+def decode_step_s(ours: Ours, prompts: list[list[int]]) -> float:
+    """Seconds of a step in which each sequence gains a token; the least of thirty, as others only make it longer."""
+    from windward_worker.inference import Request
+
+    engine, times = ours.engine(), []
+    for prompt in prompts:
+        engine.add(Request(tuple(prompt), 32, ignore_eos=True))
+    engine.step()
+    while engine.busy:
+        began = time.perf_counter()
+        engine.step()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def mixed_requests(ours: Ours) -> list[tuple[tuple[int, ...], int]]:
+    """64 prompts of 16 to 96 tokens with the lengths of their answers: exponential with mean 192, 16 to 512 tokens."""
+    import numpy as np
+
+    dice = np.random.default_rng(0)
+    lengths = np.clip(dice.exponential(192, 64), 16, 512).astype(int).tolist()
+    begins = [(i * 17, i * 17 + int(n)) for i, n in enumerate(dice.integers(16, 97, 64))]
+    return [(tuple((ours.ids * 2)[a:b]), n) for (a, b), n in zip(begins, lengths, strict=True)]
 
 
 def workload(ours: Ours) -> dict[str, Any]:
     """64 requests of mixed length, sixteen at a time: as places fall free, or group by group.
 
-    Answers are exponential with mean 192, 16 to 512 tokens; prompts 16 to 96. A static batch runs each group until its
-    longest answer ends, every row to the end (as a padded batch does); `leaving` lets rows end earlier, nobody join.
+    A static batch runs each group until its longest answer ends, every row to the end (as a padded batch does);
+    `leaving` lets rows end earlier, nobody join.
     """
-    import numpy as np
-
     from windward_worker.inference import Request
 
-    dice = np.random.default_rng(0)
-    lengths = np.clip(dice.exponential(192, 64), 16, 512).astype(int).tolist()
-    begins = [(i * 17, i * 17 + int(n)) for i, n in enumerate(dice.integers(16, 97, 64))]
-    prompts = [tuple((ours.ids * 2)[a:b]) for a, b in begins]
-    wanted = sum(lengths)
+    pairs = mixed_requests(ours)
+    wanted = sum(n for _, n in pairs)
 
     def run(requests: list[list[tuple[tuple[int, ...], int]]]) -> tuple[float, float]:
         engine, empty, owned = ours.engine(), 0, 0
@@ -314,7 +367,6 @@ def workload(ours: Ours) -> dict[str, Any]:
                 empty += used * 16 - sum(s.computed for s in engine.scheduler.running)
         return wanted / (time.perf_counter() - began), empty / owned
 
-    pairs = list(zip(prompts, lengths, strict=True))
     groups = [pairs[i : i + BATCH] for i in range(0, 64, BATCH)]
     padded = [[(p, max(n for _, n in group)) for p, _ in group] for group in groups]
     continuous, waste = run([pairs])

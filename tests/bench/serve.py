@@ -4,7 +4,7 @@ Starts `windward-worker serve` on a small random model, so that it is the engine
 (SmolLM2 with --smollm2), keeps STREAMS streams open over loopback for SECONDS, a share of which goes away midway, and
 looks at what is left: no KV block may be owned, the same question must have the same answer as before the storm, and
 memory must have stopped growing: `memory_grew_mib` is the mean of its last fifth less that of the one before the last.
-Closes with one line of JSON.
+`python_blocks` counts the pieces of memory that the server's Python holds. Closes with one line of JSON.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ async def client(place: tuple[str, int], name: str, until_s: float, dice: random
         await stream(place, body, leave_after, tally)
 
 
-async def storm(server: Server, name: str, streams: int, seconds: float) -> tuple[Tally, list[int]]:
-    """The tally, and the server's memory in KiB: after each of LOOKS parts of the time.
+async def storm(server: Server, name: str, streams: int, seconds: float) -> tuple[Tally, list[int], list[int]]:
+    """The tally, the server's memory in KiB and its Python's pieces of memory: after each of LOOKS parts of the time.
 
     It grows at first: the cache of beginnings takes each block of the pool once before it takes one again.
     """
@@ -103,12 +103,13 @@ async def storm(server: Server, name: str, streams: int, seconds: float) -> tupl
     clients = [
         asyncio.create_task(client(place, name, until_s, random.Random(SEED * 1000 + i), tally)) for i in range(streams)
     ]
-    memory = []
+    memory, blocks = [], []
     for _ in range(LOOKS):
         await asyncio.sleep(seconds / LOOKS)
         memory.append(resident_kib(server))
+        blocks.append(int((await asyncio.to_thread(server.metrics))["windward_python_blocks"]))
     await asyncio.gather(*clients)
-    return tally, memory
+    return tally, memory, blocks
 
 
 def resident_kib(server: Server) -> int:
@@ -145,7 +146,7 @@ def main() -> int:
         try:
             before = answer(server, NAME)
             began = time.perf_counter()
-            tally, memory = asyncio.run(storm(server, NAME, arguments.streams, arguments.seconds))
+            tally, memory, blocks = asyncio.run(storm(server, NAME, arguments.streams, arguments.seconds))
             took_s = time.perf_counter() - began
             eventually(lambda: server.metrics()["vllm:num_requests_running"] == 0)
             same = answer(server, NAME) == before
@@ -174,6 +175,7 @@ def main() -> int:
         "blocks_in_use_at_end": int(found["windward_kv_blocks_in_use"]),
         "memory_mib": [round(m / 1024) for m in memory],
         "memory_grew_mib": round((sum(memory[-fifth:]) - sum(memory[-2 * fifth : -fifth])) / fifth / 1024, 1),
+        "python_blocks": blocks,
         "same_answer": same,
         "mj_per_token": round(1000 * joules / tokens, 3),
     }

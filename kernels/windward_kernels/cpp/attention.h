@@ -59,40 +59,40 @@ static inline const float *page_floats(const WwKv *kv, const uint8_t *base, cons
     return into;
 }
 
-template <int MR>
-static void score_rows(const float *const *keys, int pages, const float *q, int head_dim, float *scores) {
+template <int MR, class L>
+static void score_rows(const uint8_t *const *keys, int pages, const float *q, int head_dim, float *scores) {
     for (int p = 0; p < pages; p++) {
         vf acc[MR][NV];
         clear<MR>(acc);
-        float_tile<MR, LoadF32>((const uint8_t *)keys[p], WW_PAGE * 4, head_dim, q, head_dim, acc);
+        float_tile<MR, L>(keys[p], WW_PAGE * L::BYTES, head_dim, q, head_dim, acc);
         for (int m = 0; m < MR; m++)
             for (int v = 0; v < NV; v++) store(scores + m * CHUNK + p * WW_PAGE + v * W, acc[m][v]);
     }
 }
 
-template <int MR>
-static void value_rows(const float *const *values, int pages, const float *weight, int head_dim, float *sum) {
+template <int MR, class L>
+static void value_rows(const uint8_t *const *values, int pages, const float *weight, int head_dim, float *sum) {
     for (int column = 0; column < head_dim; column += WW_PANEL) {
         vf acc[MR][NV];
         for (int m = 0; m < MR; m++)
             for (int v = 0; v < NV; v++) acc[m][v] = load(sum + m * head_dim + column + v * W);
         for (int p = 0; p < pages; p++)
-            float_tile<MR, LoadF32>((const uint8_t *)(values[p] + column), head_dim * 4, WW_PAGE,
-                                    weight + p * WW_PAGE, CHUNK, acc);
+            float_tile<MR, L>(values[p] + column * L::BYTES, head_dim * L::BYTES, WW_PAGE, weight + p * WW_PAGE, CHUNK,
+                              acc);
         for (int m = 0; m < MR; m++)
             for (int v = 0; v < NV; v++) store(sum + m * head_dim + column + v * W, acc[m][v]);
     }
 }
 
-template <int MR>
-static void both_rows(bool scores, int rows, const float *const *pages, int count, const float *left, int head_dim,
+template <int MR, class L>
+static void both_rows(bool scores, int rows, const uint8_t *const *pages, int count, const float *left, int head_dim,
                       float *out) {
     if constexpr (MR > 0) {
-        if (rows != MR) return both_rows<MR - 1>(scores, rows, pages, count, left, head_dim, out);
+        if (rows != MR) return both_rows<MR - 1, L>(scores, rows, pages, count, left, head_dim, out);
         if (scores)
-            score_rows<MR>(pages, count, left, head_dim, out);
+            score_rows<MR, L>(pages, count, left, head_dim, out);
         else
-            value_rows<MR>(pages, count, left, head_dim, out);
+            value_rows<MR, L>(pages, count, left, head_dim, out);
     }
 }
 
@@ -136,29 +136,37 @@ static void attend(const AttentionUnit *u) {
         peak[r] = -1e30f;
         weight[r] = 0;
     }
+    // Float16 pages that one tile of rows reads are converted on the way; for more rows, once and to memory.
+    const bool halved = u->kv->kind == WW_KV_F16 && rows <= FLOAT_ROWS;
+    const auto rows_of = halved ? both_rows<FLOAT_ROWS, LoadF16> : both_rows<FLOAT_ROWS, LoadF32>;
     const int last = u->position[u->end - 1], oldest = u->position[u->begin];
     const int first = u->window && oldest >= u->window ? oldest - u->window + 1 : 0;
     for (int chunk = first / CHUNK * CHUNK; chunk <= last; chunk += CHUNK) {
         const int from = (first > chunk ? first : chunk) / WW_PAGE;
         const int stop = last + 1 < chunk + CHUNK ? last + 1 : chunk + CHUNK;
         const int pages = (stop + WW_PAGE - 1) / WW_PAGE - from, base = from * WW_PAGE;
-        const float *keys[CHUNK / WW_PAGE], *values[CHUNK / WW_PAGE];
+        const uint8_t *keys[CHUNK / WW_PAGE], *values[CHUNK / WW_PAGE];
         for (int p = 0; p < pages; p++) {
             const int64_t page = page_of(u->kv, u->layer, u->table[from + p], u->kv_head, u->kv_heads);
-            float *into = unpacked + 2 * (int64_t)p * D * WW_PAGE;
-            keys[p] = page_floats(u->kv, u->kv->keys, u->kv->key_scales, page, D, true, into);
-            values[p] = page_floats(u->kv, u->kv->values, u->kv->value_scales, page, D, false, into + D * WW_PAGE);
+            if (halved) {
+                keys[p] = u->kv->keys + 2 * page * D * WW_PAGE;
+                values[p] = u->kv->values + 2 * page * D * WW_PAGE;
+                continue;
+            }
+            float *into = unpacked + 2 * (int64_t)p * D * WW_PAGE, *other = into + D * WW_PAGE;
+            keys[p] = (const uint8_t *)page_floats(u->kv, u->kv->keys, u->kv->key_scales, page, D, true, into);
+            values[p] = (const uint8_t *)page_floats(u->kv, u->kv->values, u->kv->value_scales, page, D, false, other);
         }
         for (int r = 0; r < rows; r += FLOAT_ROWS) {
             const int some = rows - r < FLOAT_ROWS ? rows - r : FLOAT_ROWS;
-            both_rows<FLOAT_ROWS>(true, some, keys, pages, q + r * D, D, scores + r * CHUNK);
+            rows_of(true, some, keys, pages, q + r * D, D, scores + r * CHUNK);
             for (int i = r; i < r + some; i++) {
                 const int own = u->position[u->begin + i / u->group];
                 const int low = u->window && own >= u->window ? own - u->window + 1 : 0;
                 soften(scores + i * CHUNK, pages * WW_PAGE, low - base, own + 1 - base, peak + i, weight + i,
                        sum + i * D, D);
             }
-            both_rows<FLOAT_ROWS>(false, some, values, pages, scores + r * CHUNK, D, sum + r * D);
+            rows_of(false, some, values, pages, scores + r * CHUNK, D, sum + r * D);
         }
     }
     for (int r = 0; r < rows; r++) {
@@ -191,6 +199,15 @@ static void append_int4(const float *x, uint8_t *page, uint16_t *halved, int hea
     }
 }
 
+// As float16, `step` places apart.
+static void append_halves(const float *x, uint16_t *to, int64_t step, int head_dim) {
+    alignas(64) uint16_t some[16];
+    for (int i = 0; i < head_dim; i += 16) {
+        sixteen_halves(x + i, some);
+        for (int j = 0; j < 16; j++) to[(i + j) * step] = some[j];
+    }
+}
+
 // Store one token's key and value of every head (Hkv * D each) at a slot of a block.
 static void append(const WwKv *kv, int64_t layer, int kv_heads, int head_dim, int block, int slot, const float *k,
                    const float *v) {
@@ -203,6 +220,10 @@ static void append(const WwKv *kv, int64_t layer, int kv_heads, int head_dim, in
             if (kv->kind == WW_KV_I4) {
                 uint16_t *halved = (side ? kv->value_scales : kv->key_scales) + page * ww_kv_halves(head_dim);
                 append_int4(x, to + base / 2, halved, head_dim, slot, !side);
+                continue;
+            }
+            if (kv->kind == WW_KV_F16) {
+                append_halves(x, (uint16_t *)to + at, step, head_dim);
                 continue;
             }
             float by = 0;
@@ -218,8 +239,6 @@ static void append(const WwKv *kv, int64_t layer, int kv_heads, int head_dim, in
                 const int64_t place = at + i * step;
                 if (kv->kind == WW_KV_F32) {
                     ((float *)to)[place] = x[i];
-                } else if (kv->kind == WW_KV_F16) {
-                    ((uint16_t *)to)[place] = float_to_half(x[i]);
                 } else {
                     float scaled = __builtin_rintf(x[i] * by);
                     ((int8_t *)to)[place] = (int8_t)(scaled > 127 ? 127 : scaled < -127 ? -127 : scaled);

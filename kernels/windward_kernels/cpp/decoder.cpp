@@ -48,9 +48,19 @@ void normed(const float *x, const float *weight, float eps, int width, int rows,
     });
 }
 
-void attention(const WwModel &m, const WwLayer &layer, const WwKv &kv, int index, const WwStep &step, float *x) {
+// Move the rows that want outputs to the front, in order. False, and nothing moved, where they stand in another order.
+bool keep(const WwStep &step, float *rows, int width) {
+    for (int i = 0; i < step.outputs; i++)
+        if (step.output[i] < i || (i && step.output[i] <= step.output[i - 1])) return false;
+    for (int i = 0; i < step.outputs; i++)
+        memmove(rows + (int64_t)i * width, rows + (int64_t)step.output[i] * width, sizeof(float) * width);
+    return true;
+}
+
+// Returns the rows that are left of x: after the last layer's keys and values are stored, only those that want outputs.
+int attention(const WwModel &m, const WwLayer &layer, const WwKv &kv, int index, const WwStep &step, float *x) {
     Workspace &w = workspace();
-    const int T = step.tokens, D = m.head_dim, inner = m.heads * D, width = layer.qkv.rows;
+    int T = step.tokens, D = m.head_dim, inner = m.heads * D, width = layer.qkv.rows;
     normed(x, layer.attention_norm, m.eps, m.width, T, layer.qkv, w.normed);
     float *qkv = w.qkv.take<float>((int64_t)T * width);
     apply(&layer.qkv, &w.normed.of, T, qkv, width, nullptr);
@@ -71,8 +81,10 @@ void attention(const WwModel &m, const WwLayer &layer, const WwKv &kv, int index
     base.out = w.heads.floats(T, inner);
     base.ldo = inner;
     attend_all(base, step.first, step.table, step.table_width, step.sequences, m.kv_heads);
+    if (index == m.layers - 1 && keep(step, base.out, inner) && keep(step, x, m.width)) T = step.outputs;
     if (reads_codes(&layer.output)) each_row(T, [&](int r) { w.heads.quantise(r); });
     apply(&layer.output, &w.heads.of, T, x, m.width, x);
+    return T;
 }
 
 void feed_forward(const WwModel &m, const WwLayer &layer, int T, float *x) {
@@ -108,14 +120,16 @@ WW_EXPORT int ww_step(const WwModel *model, const WwKv *kv, const WwStep *step) 
         }
     float *x = workspace().x.take<float>((int64_t)step->tokens * m.width);
     each_row(step->tokens, [&](int t) { kernels().row(&m.embedding, step->token[t], x + (int64_t)t * m.width); });
+    int rows = step->tokens;
     for (int layer = 0; layer < m.layers; layer++) {
-        attention(m, m.layer[layer], *kv, layer, *step, x);
-        feed_forward(m, m.layer[layer], step->tokens, x);
+        rows = attention(m, m.layer[layer], *kv, layer, *step, x);
+        feed_forward(m, m.layer[layer], rows, x);
     }
     Rows &last = workspace().final;
     float *out = last.floats(step->outputs, m.width);
     for (int i = 0; i < step->outputs; i++) {
-        kernels().rms_norm(x + (int64_t)step->output[i] * m.width, m.final_norm, m.eps, m.width,
+        const int64_t from = rows == step->tokens ? step->output[i] : i;
+        kernels().rms_norm(x + from * m.width, m.final_norm, m.eps, m.width,
                            out + (int64_t)i * m.width);
         if (reads_codes(&m.head)) last.quantise(i);
     }

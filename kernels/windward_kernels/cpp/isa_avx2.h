@@ -2,6 +2,11 @@
 
 static inline vf halves(const uint8_t *p) { return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
+static inline void sixteen_halves(const float *from, uint16_t *to) {  // rounded to nearest even
+    for (int i = 0; i < 16; i += 8)
+        _mm_storeu_si128((__m128i *)(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+}
+
 static inline __m256i four(const int8_t *q) {  // four columns of a row, to every lane
     int32_t bits;
     __builtin_memcpy(&bits, q, 4);

@@ -1,11 +1,16 @@
 // Portable: what any C++ compiler makes of plain loops.
 
 static inline float half_to_float(uint16_t h);
+static inline uint16_t float_to_half(float f);
 static inline vf halves(const uint8_t *p) {
     vh bits = load_as<vh>(p);
     vf v;
     for (int i = 0; i < W; i++) v[i] = half_to_float(bits[i]);
     return v;
+}
+
+static inline void sixteen_halves(const float *from, uint16_t *to) {
+    for (int i = 0; i < 16; i++) to[i] = float_to_half(from[i]);
 }
 
 template <int MR>

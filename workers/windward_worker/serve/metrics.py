@@ -7,6 +7,7 @@ https://docs.vllm.ai/en/stable/usage/metrics.html. Older dashboards read `gpu_ca
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,9 @@ class Metrics:
         gauge("windward_kv_blocks_in_use", "KV blocks that a request owns.").set_function(
             lambda: blocks.count - blocks.free
         )
+        gauge(
+            "windward_python_blocks", "Pieces of memory that Python holds; under even load, growth is a leak."
+        ).set_function(sys.getallocatedblocks)
         gauge("windward_intensity_g_per_kwh", "Carbon intensity that answers are told in; 0: unknown.").set_function(
             lambda: engine.pace.intensity_g_per_kwh or 0.0
         )

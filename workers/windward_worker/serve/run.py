@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import math
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -80,6 +81,15 @@ def open_model_for(settings: Settings) -> Opened:
     return open_runner(
         path, blocks=blocks, weights=settings.weights, kv=settings.kv, threads=settings.threads, context=context
     )
+
+
+def _malloc_trim() -> Callable[[], object]:
+    """glibc's: pages that are free inside its heap go back to the system. Elsewhere, nothing."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return lambda: None
+    return lambda: trim(0)
 
 
 def template_of(file: ModelFile, opened: Opened, settings: Settings) -> ChatTemplate | None:
@@ -177,8 +187,10 @@ class _Server:
                     await asyncio.sleep(0.02)
 
     async def _beat(self) -> None:
-        """Now and then: follow the control plane's orders, write progress."""
+        """Now and then: follow the control plane's orders, write progress, give freed memory back."""
+        trim = _malloc_trim()
         while True:
+            trim()
             self._engine.pace = self._pace(self._engine.energy.step_w)
             self._tell()
             await asyncio.sleep(TELL_S)
