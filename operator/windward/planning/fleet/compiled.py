@@ -11,7 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit  # type: ignore[import-untyped,unused-ignore]
 
-from windward.planning.fleet.instance import DRAWN, EJECT, EVEN, INVITE, ROUNDING, Floats, Instance, Ints
+from windward.planning.fleet.instance import (
+    DRAWN,
+    EJECT,
+    EVEN,
+    FEW_OUT,
+    INVITE,
+    MANY_OUT,
+    ROUNDING,
+    Floats,
+    Instance,
+    Ints,
+    Near,
+)
 
 NAME = "numba"
 
@@ -29,12 +41,13 @@ class _Arrays(NamedTuple):
     grams: Floats
     cap: Floats
     least: Floats
+    lane_least: Floats
 
 
 def _arrays(fleet: Instance) -> _Arrays:
     return _Arrays(
         fleet.lanes, fleet.region, fleet.first, fleet.width, fleet.slots, fleet.units, fleet.cells, fleet.grams,
-        fleet.cap, fleet.least,
+        fleet.cap, fleet.least, fleet.lane_least,
     )  # fmt: skip
 
 
@@ -81,28 +94,41 @@ def _soft_py(x: Any, j: int, used: Any, mu: Any, penalty: Any, total: Any) -> An
     return lane, start
 
 
-def _hard_py(x: Any, j: int, used: Any, prices: Any, scale: float) -> Any:
+def _hard_py(x: Any, j: int, used: Any, prices: Any, scale: float, most_g: float) -> Any:
     best, lane, start = np.inf, -1, -1
     for i in range(x.lanes[j], x.lanes[j + 1]):
+        if x.lane_least[i] > most_g or x.lane_least[i] >= best:
+            continue
         r, a, n, width, c = x.region[i], x.first[i], x.slots[i], x.width[i], x.cells[i]
-        free = 0
-        for k in range(width - 1 + n):
-            fits = True
+        s, clear = 0, 0  # slots from s up to `clear` are known to have room
+        while s < width:
+            cost = x.grams[c + s]
+            if cost > most_g or cost >= best:
+                s += 1
+                continue
+            if scale > 0.0:
+                for q in range(used.shape[0]):
+                    u = x.units[i, q]
+                    if u > 0.0:
+                        cost = cost + scale * u * (prices[q, r, a + s + n] - prices[q, r, a + s])
+                if cost >= best:
+                    s += 1
+                    continue
+            full = -1
             for q in range(used.shape[0]):
                 u = x.units[i, q]
-                if u > 0.0 and used[q, r, a + k] + u > x.cap[q, r, a + k] + EVEN:
-                    fits = False
-            free = free + 1 if fits else 0
-            if free >= n:
-                s = k + 1 - n
-                cost = x.grams[c + s]
-                if scale > 0.0:
-                    for q in range(used.shape[0]):
-                        u = x.units[i, q]
-                        if u > 0.0:
-                            cost = cost + scale * u * (prices[q, r, a + s + n] - prices[q, r, a + s])
-                if cost < best:
-                    best, lane, start = cost, i, a + s
+                if u > 0.0:
+                    k = s + n - 1
+                    while k >= max(s, clear, full + 1) and used[q, r, a + k] + u <= x.cap[q, r, a + k] + EVEN:
+                        k -= 1
+                    if k >= max(s, clear, full + 1):
+                        full = k
+            clear = s + n
+            if full >= 0:
+                s = full + 1
+            else:
+                best, lane, start = cost, i, a + s
+                s += 1
     return lane, start
 
 
@@ -157,7 +183,7 @@ def _polish_py(x: Any, order: Any, lane: Any, start: Any, used: Any, prices: Any
     for j in order:
         if lane[j] >= 0:
             _hold(x, lane[j], start[j], used, -1.0)
-        i, s = _hard(x, j, used, prices, scale)
+        i, s = _hard(x, j, used, prices, scale, np.inf)
         if i < 0:
             i, s = lane[j], start[j]
         if i >= 0:
@@ -168,23 +194,23 @@ def _polish_py(x: Any, order: Any, lane: Any, start: Any, used: Any, prices: Any
     return moved
 
 
-def _cell_py(x: Any, lane: int, start: int, miss_g: float) -> float:
+def _cell_py(x: Any, j: int, lane: int, start: int, miss_g: Any) -> float:
     if lane < 0:
-        return miss_g
+        return float(miss_g[j])
     return float(x.grams[x.cells[lane] + start - x.first[lane]])
 
 
-def _cost_py(x: Any, lane: Any, start: Any, miss_g: float) -> float:
+def _cost_py(x: Any, lane: Any, start: Any, miss_g: Any) -> float:
     total = 0.0
     for j in range(len(lane)):
-        total += _cell(x, lane[j], start[j], miss_g)
+        total += _cell(x, j, lane[j], start[j], miss_g)
     return total
 
 
-def _seed_py(x: Any, lane: Any, d: Any) -> int:
+def _seed_py(x: Any, lane: Any, d: Any, missing: int) -> int:
     size = len(lane)
     seed = int(d[0] * size)
-    if 0.1 <= d[1] <= 0.9:
+    if missing == 0 or 0.1 <= d[1] <= 0.9:
         if d[1] < EJECT and d[6] < INVITE:
             other = int(d[DRAWN + 7] * size)
             return other if _size(x, other) > _size(x, seed) else seed
@@ -200,8 +226,7 @@ def _size_py(x: Any, j: int) -> float:
     return float(x.units[x.lanes[j], 0] * x.slots[x.lanes[j]])
 
 
-def _goal_py(x: Any, lane: Any, d: Any) -> int:
-    seed = _seed(x, lane, d)
+def _goal_py(x: Any, seed: int, d: Any) -> int:
     first = x.cells[x.lanes[seed]]
     cells = x.cells[x.lanes[seed + 1]] - first
     best = first + int(d[DRAWN] * cells)
@@ -222,14 +247,13 @@ def _forced_py(x: Any, j: int, goal: int, used: Any) -> Any:
     return -1, -1
 
 
-def _victims_py(x: Any, order: Any, rank: Any, lane: Any, start: Any, d: Any, out: Any, goal: int) -> int:
+def _victims_py(x: Any, near: Any, lane: Any, start: Any, d: Any, out: Any, seed: int, goal: int) -> int:
     size = len(lane)
-    most = (len(d) - DRAWN) // 2
-    seed = _seed(x, lane, d)
     if goal >= 0:
-        count = int(_in_the_way(x, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2, out))
-        return _with_guests(x, out, count, goal, lane, start, d) if lane[seed] >= 0 and d[6] < INVITE else count
-    k = 2 + int(d[2] * d[2] * (most - 1))
+        few = lane[seed] >= 0 and d[6] >= INVITE
+        count = int(_in_the_way(x, near, seed, goal, lane, start, d, FEW_OUT if few else MANY_OUT, out))
+        return _with_guests(x, near, out, count, goal, lane, start, d) if lane[seed] >= 0 and not few else count
+    k = 2 + int(d[2] * d[2] * (FEW_OUT - 1))
     reach = 6 * k + 6
     end = 0
     for i in range(x.lanes[seed], x.lanes[seed + 1]):
@@ -237,30 +261,29 @@ def _victims_py(x: Any, order: Any, rank: Any, lane: Any, start: Any, d: Any, ou
     begin = x.first[x.lanes[seed]]
     out[0] = seed
     count = 1
-    for n in range(2 * most):
+    for n in range(2 * FEW_OUT):
         if count >= k:
             break
-        at = rank[seed] + int((d[DRAWN + n] - 0.5) * 2.0 * reach)
+        at = near.rank[seed] + int((d[DRAWN + n] - 0.5) * 2.0 * reach)
         if at < 0 or at >= size:
             continue
-        j = order[at]
+        j = near.order[at]
         i = lane[j]
         if i < 0 or start[j] >= end or start[j] + x.slots[i] <= begin:
             continue
         known = False
         for b in range(count):
             known = known or out[b] == j
-        near = False
+        beside = False
         for b in range(x.lanes[seed], x.lanes[seed + 1]):
-            near = near or x.region[b] == x.region[i]
-        if near and not known:
+            beside = beside or x.region[b] == x.region[i]
+        if beside and not known:
             out[count] = j
             count += 1
     return count
 
 
-def _in_the_way_py(x: Any, seed: int, best: int, lane: Any, start: Any, d: Any, most: int, out: Any) -> int:
-    size = len(lane)
+def _in_the_way_py(x: Any, near: Any, seed: int, best: int, lane: Any, start: Any, d: Any, most: int, out: Any) -> int:
     i = x.lanes[seed]
     while x.cells[i + 1] <= best:
         i += 1
@@ -268,11 +291,13 @@ def _in_the_way_py(x: Any, seed: int, best: int, lane: Any, start: Any, d: Any, 
     end, region = begin + x.slots[i], x.region[i]
     out[0] = seed
     count = 1
+    low = near.low[begin]
+    size = near.high[end] - low
     offset = int(d[DRAWN + 5] * size)
     for n in range(size):
         if count >= most:
             break
-        j = (n + offset) % size
+        j = near.order[low + (n + offset) % size]
         b = lane[j]
         if b < 0 or j == seed or x.region[b] != region:
             continue
@@ -282,8 +307,8 @@ def _in_the_way_py(x: Any, seed: int, best: int, lane: Any, start: Any, d: Any, 
     return count
 
 
-def _with_guests_py(x: Any, out: Any, count: int, goal: int, lane: Any, start: Any, d: Any) -> int:
-    size, seed = len(lane), out[0]
+def _with_guests_py(x: Any, near: Any, out: Any, count: int, goal: int, lane: Any, start: Any, d: Any) -> int:
+    seed = out[0]
     i, left = x.lanes[seed], lane[seed]
     while x.cells[i + 1] <= goal:
         i += 1
@@ -294,11 +319,15 @@ def _with_guests_py(x: Any, out: Any, count: int, goal: int, lane: Any, start: A
             begin = max(begin, new + x.slots[i])
         else:
             end = min(end, new)
+    if end <= begin:
+        return count
+    low = near.low[begin]
+    size = near.high[end] - low
     offset = int(d[DRAWN + 6] * size)
     for n in range(size):
-        if count >= len(d) - 2 or end <= begin:
+        if count >= MANY_OUT:
             break
-        j = (n + offset) % size
+        j = near.order[low + (n + offset) % size]
         b = lane[j]
         if b < 0 or x.grams[x.cells[b] + start[j] - x.first[b]] <= x.least[j]:
             continue
@@ -320,7 +349,7 @@ def _returning_py(x: Any, out: Any, count: int, d: Any, keys: Any, back: Any) ->
         if d[3] < 0.4:
             keys[n] = -_size(x, out[n])
         else:
-            keys[n] = d[len(d) - 1 - n]
+            keys[n] = d[len(d) - 1 - n % (2 * FEW_OUT)]
         if n == 0 and d[1] < EJECT:
             keys[n] = -np.inf
         at = n
@@ -331,47 +360,59 @@ def _returning_py(x: Any, out: Any, count: int, d: Any, keys: Any, back: Any) ->
 
 
 def _ruin_py(
-    x: Any, order: Any, rank: Any, lane: Any, start: Any, used: Any, prices: Any, draws: Any, hot: float, cool: float,
-    miss_g: float, best_lane: Any, best_start: Any,
+    x: Any, near: Any, lane: Any, start: Any, used: Any, prices: Any, draws: Any, hot: float, cool: float,
+    miss_g: Any, best_lane: Any, best_start: Any,
 ) -> None:  # fmt: skip
-    most = draws.shape[1]
-    out, back = np.zeros(most, np.int64), np.zeros(most, np.int64)
-    old_lane, old_start, keys = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most)
+    out, back = np.zeros(MANY_OUT, np.int64), np.zeros(MANY_OUT, np.int64)
+    old_lane, old_start, keys = np.zeros(MANY_OUT, np.int64), np.zeros(MANY_OUT, np.int64), np.zeros(MANY_OUT)
+    missing = (lane < 0).sum()
     behind = _cost(x, lane, start, miss_g) - _cost(x, best_lane, best_start, miss_g)
     for row in range(draws.shape[0]):
         d = draws[row]
-        goal = _goal(x, lane, d) if d[1] < EJECT else -1
-        count = _victims(x, order, rank, lane, start, d, out, goal)
-        before, after, left = 0.0, 0.0, 0.0
+        seed = _seed(x, lane, d, missing)
+        goal = _goal(x, seed, d) if d[1] < EJECT else -1
+        count = _victims(x, near, lane, start, d, out, seed, goal)
+        before, after, left, gone = 0.0, 0.0, 0.0, 0
         for n in range(count):
             j = out[n]
             old_lane[n], old_start[n] = lane[j], start[j]
             left += x.least[j]
-            before += _cell(x, lane[j], start[j], miss_g)
+            before += _cell(x, j, lane[j], start[j], miss_g)
+        allowed = (hot + (cool - hot) * (row / draws.shape[0])) * d[4]
+        forced = goal >= 0 and d[3] >= 0.5
+        if forced and allowed + ROUNDING * before + before - left < x.grams[goal] - x.least[seed]:
+            continue
+        for n in range(count):
+            j = out[n]
             if lane[j] >= 0:
                 _hold(x, lane[j], start[j], used, -1.0)
+            else:
+                gone -= 1
             lane[j] = -1
         scale = 0.0 if d[5] < 0.5 else 2.0 * (d[5] - 0.5)
-        allowed = (hot + (cool - hot) * (row / draws.shape[0])) * d[4]
         _returning(x, out, count, d, keys, back)
         hopeless = False
         for n in range(count):
-            hopeless = after + left - before > allowed + ROUNDING * before
+            spare = allowed + ROUNDING * before + before - after - left
+            hopeless = spare < 0.0
             if hopeless:
                 break
             j = out[back[n]]
             i, s = -1, -1
-            if n == 0 and goal >= 0 and d[3] >= 0.5:
+            if n == 0 and forced:
                 i, s = _forced(x, j, goal, used)
             if i < 0:
-                i, s = _hard(x, j, used, prices, scale)
+                i, s = _hard(x, j, used, prices, scale, x.least[j] + spare)
             lane[j], start[j] = i, s
             left -= x.least[j]
-            after += _cell(x, lane[j], start[j], miss_g)
+            after += _cell(x, j, lane[j], start[j], miss_g)
             if lane[j] >= 0:
                 _hold(x, lane[j], start[j], used, 1.0)
+            else:
+                gone += 1
         if not hopeless and after - before <= allowed:
             behind += after - before
+            missing += gone
             if behind < -1e-9:
                 best_lane[:] = lane
                 best_start[:] = start
@@ -431,8 +472,8 @@ def polish(fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, 
 
 
 def ruin(
-    fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, used: Floats, prices: Floats, draws: Floats,
-    hot: float, cool: float, miss_g: float, best_lane: Ints, best_start: Ints,
+    fleet: Instance, near: Near, lane: Ints, start: Ints, used: Floats, prices: Floats, draws: Floats,
+    hot: float, cool: float, miss_g: Floats, best_lane: Ints, best_start: Ints,
 ) -> None:  # fmt: skip
     """See `reference.ruin`."""
-    _ruin(_arrays(fleet), order, rank, lane, start, used, prices, draws, hot, cool, miss_g, best_lane, best_start)
+    _ruin(_arrays(fleet), near, lane, start, used, prices, draws, hot, cool, miss_g, best_lane, best_start)

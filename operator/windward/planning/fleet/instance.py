@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +22,29 @@ EVEN = 1e-9  # units: what sums of fractions may exceed a capacity by, by roundi
 ROUNDING = 1e-9  # share of grams by which sums in another order may differ
 EJECT = 0.5  # share of the tries of search in which others make way for one job
 INVITE = 0.3  # share of those in which others are asked to where that job leaves
+FEW_OUT, MANY_OUT = 12, 48  # jobs taken out at once: as a rule; where others are invited, or a job has no place
 DRAWN = 7  # of a try's draws, those with a meaning of their own; the rest choose jobs and their order
+DRAWS = DRAWN + 2 * FEW_OUT  # numbers drawn for a try
 
 
 def runs(first: Ints, count: Ints) -> Ints:
     """The numbers first[i], first[i] + 1, .. (count[i] of them) for each i, one after another."""
     ends = np.cumsum(count)
     return np.asarray(np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(first - (ends - count), count))
+
+
+class Near(NamedTuple):
+    """Jobs in the order in which their windows open: near in this list is near in time.
+
+    Attributes:
+        order, rank: (N,) jobs, and each job's place among them.
+        low, high: (T + 1,) who may run in slots a to b stands in order[low[a] : high[b]].
+    """
+
+    order: Ints
+    rank: Ints
+    low: Ints
+    high: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +89,26 @@ class Instance:
         return np.asarray(np.minimum.reduceat(self.grams, self.starts[:-1]))
 
     @cached_property
+    def lane_least(self) -> Floats:
+        """(L,) grams of each lane's cheapest start."""
+        return np.asarray(np.minimum.reduceat(self.grams, self.cells[:-1]))
+
+    @cached_property
     def lane_of_cell(self) -> Ints:
         """(K,)"""
         return np.repeat(np.arange(len(self.region)), self.width)
+
+    @cached_property
+    def near(self) -> Near:
+        """See `Near`."""
+        opens = np.minimum.reduceat(self.first, self.lanes[:-1])
+        closes = np.maximum.reduceat(self.first + self.width - 1 + self.slots, self.lanes[:-1])
+        order, rank = np.lexsort((np.arange(self.size), opens)), np.empty(self.size, np.int64)
+        rank[order] = np.arange(self.size)
+        slots = np.arange(self.cap.shape[2] + 1)
+        low = np.searchsorted(np.maximum.accumulate(closes[order]), slots, side="right")
+        high = np.maximum(np.searchsorted(opens[order], slots, side="left"), low)
+        return Near(order.astype(np.int64), rank, low.astype(np.int64), high.astype(np.int64))
 
     @cached_property
     def begins(self) -> Ints:

@@ -7,7 +7,7 @@ import importlib.util
 from typing import Protocol, cast
 
 from windward.planning.fleet import reference
-from windward.planning.fleet.instance import Floats, Instance, Ints
+from windward.planning.fleet.instance import Floats, Instance, Ints, Near
 
 PAYS_FROM = 200_000  # starts to weigh: below, loading numba takes longer than numpy's whole plan
 _prefer = False
@@ -52,8 +52,7 @@ class Kernels(Protocol):
     def ruin(
         self,
         fleet: Instance,
-        order: Ints,
-        rank: Ints,
+        near: Near,
         lane: Ints,
         start: Ints,
         used: Floats,
@@ -61,7 +60,7 @@ class Kernels(Protocol):
         draws: Floats,
         hot: float,
         cool: float,
-        miss_g: float,
+        miss_g: Floats,
         best_lane: Ints,
         best_start: Ints,
     ) -> None: ...

@@ -10,7 +10,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from windward.planning.fleet.instance import DRAWN, EJECT, EVEN, INVITE, ROUNDING, Floats, Instance, Ints
+from windward.planning.fleet.instance import (
+    DRAWN,
+    EJECT,
+    EVEN,
+    FEW_OUT,
+    INVITE,
+    MANY_OUT,
+    ROUNDING,
+    Floats,
+    Instance,
+    Ints,
+    Near,
+)
 
 NAME = "numpy"
 
@@ -61,8 +73,14 @@ def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Fl
     return lane, start
 
 
-def cheapest_hard(fleet: Instance, j: int, used: Floats, prices: Floats, scale: float) -> tuple[int, int]:
-    """Job j's cheapest start that fits, with `scale` of the prices (prefix sums); (-1, -1) where nothing does."""
+def cheapest_hard(
+    fleet: Instance, j: int, used: Floats, prices: Floats, scale: float, most_g: float = np.inf
+) -> tuple[int, int]:
+    """Job j's cheapest start that fits, with `scale` of the prices (prefix sums), of those of at most so many grams.
+
+    Returns:
+        lane, start; (-1, -1) where nothing fits.
+    """
     best, lane, start = np.inf, -1, -1
     roof = fleet.roof
     for i, k, rows, a, n, width, grams in _blocks(fleet, j):
@@ -76,7 +94,10 @@ def cheapest_hard(fleet: Instance, j: int, used: Floats, prices: Floats, scale: 
                 cost = cost + scale * u * (price[:, n:] - price[:, :width])
         count = np.zeros((k, width + n), dtype=np.int32)
         np.add.accumulate(full, axis=1, dtype=np.int32, out=count[:, 1:])
-        cost = np.where(count[:, n:] == count[:, :width], cost, np.inf)
+        room = count[:, n:] == count[:, :width]
+        if most_g < np.inf:
+            room &= grams <= most_g
+        cost = np.where(room, cost, np.inf)
         at = int(cost.argmin())
         least = cost.item(at)
         if least < best:
@@ -177,8 +198,7 @@ def polish(fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, 
 
 def ruin(
     fleet: Instance,
-    order: Ints,
-    rank: Ints,
+    near: Near,
     lane: Ints,
     start: Ints,
     used: Floats,
@@ -186,54 +206,40 @@ def ruin(
     draws: Floats,
     hot: float,
     cool: float,
-    miss_g: float,
+    miss_g: Floats,
     best_lane: Ints,
     best_start: Ints,
 ) -> None:
     """Ruin and recreate, one try a row of `draws`, in place; the best placement goes to `best_lane`, `best_start`.
 
     Args:
-        order, rank: jobs by time, and each job's place there.
-        draws: (tries, DRAWN + 2 most) uniform in [0, 1).
+        draws: (tries, DRAWS) uniform in [0, 1).
         hot, cool: grams that a try may cost at the first and the last row.
-        miss_g: what a job without a place costs.
+        miss_g: (N,) what each job costs that has no place.
     """
+    missing = int((lane < 0).sum())
     behind = _cost(fleet, lane, start, miss_g) - _cost(fleet, best_lane, best_start, miss_g)
     for row in range(draws.shape[0]):
         d = draws[row]
-        goal = _goal(fleet, lane, d) if d[1] < EJECT else -1
-        out = _victims(fleet, order, rank, lane, start, d, goal)
+        seed = _seed(fleet, lane, d, missing)
+        goal = _goal(fleet, seed, d) if d[1] < EJECT else -1
+        out = _victims(fleet, near, lane, start, d, seed, goal)
         old = [(int(lane[j]), int(start[j])) for j in out]
         before, left = 0.0, 0.0  # left: the least that those still to be put back can cost
         for j, (i, s) in zip(out, old, strict=True):
             left += fleet.least[j]
+            before += _grams(fleet, j, i, s, miss_g)
+        allowed = (hot + (cool - hot) * (row / draws.shape[0])) * d[4]
+        spare = allowed + ROUNDING * before + before - left
+        if goal >= 0 and d[3] >= 0.5 and spare < fleet.grams[goal] - fleet.least[seed]:
+            continue  # forced there, it would cost more than the others can save
+        for j, (i, s) in zip(out, old, strict=True):
             if i >= 0:
                 hold(fleet, i, s, used, -1.0)
-                before += fleet.grams[fleet.cells[i] + s - fleet.first[i]]
-            else:
-                before += miss_g
-        scale = 0.0 if d[5] < 0.5 else 2.0 * (d[5] - 0.5)
-        allowed = (hot + (cool - hot) * (row / draws.shape[0])) * d[4]
-        after, hopeless = 0.0, False
-        for j in out:
             lane[j] = -1
-        for j in _returning(fleet, out, d):
-            hopeless = after + left - before > allowed + ROUNDING * before
-            if hopeless:
-                break
-            i, s = _forced(fleet, j, goal, used) if j == out[0] and goal >= 0 and d[3] >= 0.5 else (-1, -1)
-            if i < 0:
-                i, s = cheapest_hard(fleet, j, used, prices, scale)
-            lane[j], start[j] = i, s
-            left -= fleet.least[j]
-            if i >= 0:
-                hold(fleet, i, s, used, 1.0)
-                after += fleet.grams[fleet.cells[i] + s - fleet.first[i]]
-            else:
-                after += miss_g
-        else:
-            hopeless = after - before > allowed
-        if not hopeless:
+        after = _put_back(fleet, out, goal, lane, start, used, prices, d, before, left, allowed, miss_g)
+        if after - before <= allowed:
+            missing += sum(int(lane[j]) < 0 for j in out) - sum(i < 0 for i, _ in old)
             behind += after - before
             if behind < -1e-9:
                 best_lane[:], best_start[:] = lane, start
@@ -248,21 +254,45 @@ def ruin(
                 hold(fleet, i, s, used, 1.0)
 
 
-def _cost(fleet: Instance, lane: Ints, start: Ints, miss_g: float) -> float:
+def _put_back(
+    fleet: Instance, out: list[int], goal: int, lane: Ints, start: Ints, used: Floats, prices: Floats, d: Floats,
+    before: float, left: float, allowed: float, miss_g: Floats,
+) -> float:  # fmt: skip
+    """Each of those taken out where it costs least; their grams, infinite as soon as they must be too many."""
+    scale, after = 0.0 if d[5] < 0.5 else 2.0 * (d[5] - 0.5), 0.0
+    for j in _returning(fleet, out, d):
+        spare = allowed + ROUNDING * before + before - after - left
+        if spare < 0.0:
+            return np.inf
+        i, s = _forced(fleet, j, goal, used) if j == out[0] and goal >= 0 and d[3] >= 0.5 else (-1, -1)
+        if i < 0:
+            i, s = cheapest_hard(fleet, j, used, prices, scale, fleet.least[j] + spare)
+        lane[j], start[j] = i, s
+        left -= fleet.least[j]
+        after += _grams(fleet, j, i, s, miss_g)
+        if i >= 0:
+            hold(fleet, i, s, used, 1.0)
+    return after
+
+
+def _grams(fleet: Instance, j: int, lane: int, start: int, miss_g: Floats) -> float:
+    return float(miss_g[j]) if lane < 0 else float(fleet.grams[fleet.cells[lane] + start - fleet.first[lane]])
+
+
+def _cost(fleet: Instance, lane: Ints, start: Ints, miss_g: Floats) -> float:
     total = 0.0
-    for j in range(fleet.size):
-        i = int(lane[j])
-        total += miss_g if i < 0 else fleet.grams[fleet.cells[i] + start[j] - fleet.first[i]]
+    for j, (i, s) in enumerate(zip(lane.tolist(), start.tolist(), strict=True)):
+        total += _grams(fleet, j, i, s, miss_g)
     return total
 
 
-def _seed(fleet: Instance, lane: Ints, d: Floats) -> int:
+def _seed(fleet: Instance, lane: Ints, d: Floats, missing: int) -> int:
     """The job that a try is about; in a fifth of the tries one that has no place, if there is any.
 
     Where others are invited to what it leaves it is the larger of two draws: a small one leaves little.
     """
     seed = int(d[0] * fleet.size)
-    if 0.1 <= d[1] <= 0.9:
+    if missing == 0 or 0.1 <= d[1] <= 0.9:
         if d[1] < EJECT and d[6] < INVITE:
             other = int(d[DRAWN + 7] * fleet.size)
             return other if _size(fleet, other) > _size(fleet, seed) else seed
@@ -279,9 +309,8 @@ def _size(fleet: Instance, j: int) -> float:
     return float(fleet.units[fleet.lanes[j], 0]) * int(fleet.slots[fleet.lanes[j]])
 
 
-def _goal(fleet: Instance, lane: Ints, d: Floats) -> int:
+def _goal(fleet: Instance, seed: int, d: Floats) -> int:
     """A start of the job for which others are to make way: the cheapest of a few draws."""
-    seed = _seed(fleet, lane, d)
     first, cells = int(fleet.starts[seed]), int(fleet.starts[seed + 1] - fleet.starts[seed])
     best = first + int(d[DRAWN] * cells)
     for n in range(int(d[2] * 4.0)):
@@ -300,27 +329,26 @@ def _forced(fleet: Instance, j: int, goal: int, used: Floats) -> tuple[int, int]
     return (i, start) if fits(fleet, i, start, used) else (-1, -1)
 
 
-def _victims(fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, d: Floats, goal: int) -> list[int]:
+def _victims(fleet: Instance, near: Near, lane: Ints, start: Ints, d: Floats, seed: int, goal: int) -> list[int]:
     """A job, and who stands in its way: in the goal drawn for it, or near it in time."""
-    most = (len(d) - DRAWN) // 2
-    seed = _seed(fleet, lane, d)
     if goal >= 0:
-        out = _in_the_way(fleet, seed, goal, lane, start, d, most if lane[seed] >= 0 else len(d) - 2)
-        return _with_guests(fleet, out, goal, lane, start, d) if lane[seed] >= 0 and d[6] < INVITE else out
-    k = 2 + int(d[2] * d[2] * (most - 1))
+        few = lane[seed] >= 0 and d[6] >= INVITE
+        out = _in_the_way(fleet, near, seed, goal, lane, start, d, FEW_OUT if few else MANY_OUT)
+        return _with_guests(fleet, near, out, goal, lane, start, d) if lane[seed] >= 0 and not few else out
+    k = 2 + int(d[2] * d[2] * (FEW_OUT - 1))
     reach = 6 * k + 6
     lanes, end = range(int(fleet.lanes[seed]), int(fleet.lanes[seed + 1])), 0
     for i in lanes:
         end = max(end, int(fleet.first[i] + fleet.width[i] - 1 + fleet.slots[i]))
     begin = int(fleet.first[lanes[0]])
     out = [seed]
-    for n in range(2 * most):
+    for n in range(2 * FEW_OUT):
         if len(out) >= k:
             break
-        at = int(rank[seed]) + int((d[DRAWN + n] - 0.5) * 2.0 * reach)
+        at = int(near.rank[seed]) + int((d[DRAWN + n] - 0.5) * 2.0 * reach)
         if at < 0 or at >= fleet.size:
             continue
-        j = int(order[at])
+        j = int(near.order[at])
         i = int(lane[j])
         if i < 0 or j in out or start[j] >= end or start[j] + fleet.slots[i] <= begin:
             continue
@@ -329,7 +357,9 @@ def _victims(fleet: Instance, order: Ints, rank: Ints, lane: Ints, start: Ints, 
     return out
 
 
-def _in_the_way(fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, d: Floats, most: int) -> list[int]:
+def _in_the_way(
+    fleet: Instance, near: Near, seed: int, best: int, lane: Ints, start: Ints, d: Floats, most: int
+) -> list[int]:
     """The job, and those that run where that start of it would; `most` at most."""
     i = int(fleet.lanes[seed])
     while fleet.cells[i + 1] <= best:
@@ -337,11 +367,12 @@ def _in_the_way(fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, 
     begin = int(fleet.first[i] + best - fleet.cells[i])
     end, region = begin + int(fleet.slots[i]), int(fleet.region[i])
     out = [seed]
-    offset = int(d[DRAWN + 5] * fleet.size)
-    for n in range(fleet.size):
+    about = near.order[near.low[begin] : near.high[end]]
+    offset = int(d[DRAWN + 5] * len(about))
+    for n in range(len(about)):
         if len(out) >= most:
             break
-        j = (n + offset) % fleet.size
+        j = int(about[(n + offset) % len(about)])
         b = int(lane[j])
         if b < 0 or j == seed or fleet.region[b] != region:
             continue
@@ -350,7 +381,9 @@ def _in_the_way(fleet: Instance, seed: int, best: int, lane: Ints, start: Ints, 
     return out
 
 
-def _with_guests(fleet: Instance, out: list[int], goal: int, lane: Ints, start: Ints, d: Floats) -> list[int]:
+def _with_guests(
+    fleet: Instance, near: Near, out: list[int], goal: int, lane: Ints, start: Ints, d: Floats
+) -> list[int]:
     """Also those who would rather be where the job leaves: a large job's move pays only if many others follow it."""
     seed, i = out[0], int(fleet.lanes[out[0]])
     while fleet.cells[i + 1] <= goal:
@@ -363,11 +396,14 @@ def _with_guests(fleet: Instance, out: list[int], goal: int, lane: Ints, start: 
             begin = max(begin, new + int(fleet.slots[i]))
         else:
             end = min(end, new)
-    offset = int(d[DRAWN + 6] * fleet.size)
-    for n in range(fleet.size):
-        if len(out) >= len(d) - 2 or end <= begin:
+    if end <= begin:
+        return out
+    about = near.order[near.low[begin] : near.high[end]]
+    offset = int(d[DRAWN + 6] * len(about))
+    for n in range(len(about)):
+        if len(out) >= MANY_OUT:
             break
-        j = (n + offset) % fleet.size
+        j = int(about[(n + offset) % len(about)])
         b = int(lane[j])
         if b < 0 or j in out or fleet.grams[fleet.cells[b] + start[j] - fleet.first[b]] <= fleet.least[j]:
             continue
@@ -384,7 +420,7 @@ def _returning(fleet: Instance, out: list[int], d: Floats) -> list[int]:
     if d[3] < 0.4:
         keys = [-_size(fleet, j) for j in out]
     else:
-        keys = [float(d[len(d) - 1 - n]) for n in range(len(out))]
+        keys = [float(d[len(d) - 1 - n % (2 * FEW_OUT)]) for n in range(len(out))]
     if d[1] < EJECT:
         keys[0] = -np.inf
     return [out[n] for n in sorted(range(len(out)), key=lambda n: (keys[n], n))]

@@ -13,14 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from windward.planning.fleet.instance import DRAWN, Floats, Instance, Ints, prefix, runs
+from windward.planning.fleet.instance import DRAWN, DRAWS, EJECT, INVITE, Floats, Instance, Ints, prefix, runs
 from windward.planning.fleet.kernels import Kernels
 from windward.planning.fleet.placement import Placement, evict, settle, tidy
 
 SMALL_JOBS = 1_500
 SMALL_CAP = 20.0  # biggest jobs that fit side by side
 _ROUND = 2_000
-MOST_OUT = 12  # jobs taken out at once
+_SHORT_ROUND, _WARM = 250, 0.1  # while jobs have no place
+_KICKED, _AFTER = 0.3, 100  # share of the tries for kicks at the end, and tries for each
 _HOT = 0.5  # of a typical job's grams: what a try may cost at first
 
 
@@ -56,26 +57,46 @@ def restarts(fleet: Instance, kernels: Kernels, mu: Floats, count: int, seed: in
 def search(fleet: Instance, kernels: Kernels, mu: Floats, tries: int, count: int, seed: int) -> Placement:
     """Restarts, then ruin and recreate.
 
-    While jobs have no place, an eighth of the tries goes to finding one for all with no regard to grams: to start as
-    early as may be leaves most room behind.
+    While jobs have no place, an eighth of the tries may go to finding one for all, and another eighth to that with no
+    regard to grams: to start as early as may be leaves most room behind.
     """
     at, left = restarts(fleet, kernels, mu, count, seed), tries
-    part = tries // 8
-    if np.any(at.lane < 0):
-        at, left = improve(fleet, kernels, at, mu, part, seed, hot=0.0), left - part
+    at, spent = seated(fleet, kernels, at, mu, tries // 8, seed)
+    left -= spent
     if np.any(at.lane < 0):
         early = replace(fleet, grams=runs(fleet.first, fleet.width).astype(np.float64))
         free = np.zeros(mu.shape)
-        packed = improve(early, kernels, restarts(early, kernels, free, 1, seed), free, part, seed)
-        at, left = min(at, packed, key=lambda x: int((x.lane < 0).sum())), left - part
-    return improve(fleet, kernels, at, mu, left, seed)
+        packed, spent = seated(early, kernels, restarts(early, kernels, free, 1, seed), free, tries // 8, seed)
+        at, left = min(at, packed, key=lambda x: int((x.lane < 0).sum())), left - spent
+    kicks = int(_KICKED * left) // _AFTER
+    at = improve(fleet, kernels, at, mu, left - kicks * _AFTER, seed)
+    return kicked(fleet, kernels, at, mu, kicks, seed)
 
 
-def neighbours(fleet: Instance) -> Ints:
-    """(N,) jobs in the order of their windows' middles: near in this list is near in time."""
-    lane = fleet.lanes[:-1]
-    middle = 2 * fleet.first[lane] + fleet.width[lane] + fleet.slots[lane]
-    return np.asarray(np.lexsort((np.arange(fleet.size), middle)), np.int64)
+def seated(
+    fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, tries: int, seed: int
+) -> tuple[Placement, int]:
+    """A placement with fewer jobs left out, if one is found, and the tries that it took.
+
+    Who is left out costs more and more, so that those whom only a few starts suit come before those who fit anywhere,
+    and no two of them can change places for ever (as the counters of Nagata and Bräysy, Oper. Res. Lett. 37, 2009).
+    """
+    dice, prices = np.random.default_rng([seed, 3]), prefix(mu)
+    first_g, typical_g = _miss_g(fleet), _typical_g(fleet, at)
+    now, best, miss_g = at.copy(), at.copy(), np.full(fleet.size, first_g)
+    done = 0
+    while done < tries and np.any(at.lane < 0):
+        count = min(_SHORT_ROUND, tries - done)
+        draws = dice.random((count, DRAWS))
+        hot = _WARM * typical_g * (1.0 - done / tries)
+        kernels.ruin(
+            fleet, fleet.near, now.lane, now.start, now.used, prices, draws, hot, hot, miss_g, best.lane, best.start
+        )
+        if (best.lane < 0).sum() < (at.lane < 0).sum():
+            at = Placement(best.lane.copy(), best.start.copy(), fleet.use(best.lane, best.start))
+        miss_g[now.lane < 0] += first_g
+        done += count
+    return at, done
 
 
 def improve(
@@ -89,28 +110,74 @@ def improve(
     if fleet.size < 2 or tries <= 0:
         return at
     dice = np.random.default_rng([seed, 2])
-    order, prices = neighbours(fleet), prefix(mu)
-    rank = np.empty(fleet.size, np.int64)
-    rank[order] = np.arange(fleet.size)
-    miss_g = 10.0 * float(np.abs(fleet.grams).max()) + 1.0
-    now, best = at.copy(), at.copy()
-    typical = float(np.nanmean(fleet.grams_of(at.lane, at.start)))
-    best_g = _score(fleet, best, miss_g)
+    prices = prefix(mu)
+    miss_g = np.full(fleet.size, _miss_g(fleet))
+    now, best, typical_g = at.copy(), at.copy(), _typical_g(fleet, at)
     for done in range(0, tries, _ROUND):
         count = min(_ROUND, tries - done)
-        draws = dice.random((count, DRAWN + 2 * MOST_OUT))
-        first, last = (hot * typical * (1.0 - n / tries) ** 3 for n in (done, done + count))
+        draws = dice.random((count, DRAWS))
+        first, last = (hot * typical_g * (1.0 - n / tries) ** 3 for n in (done, done + count))
         kernels.ruin(
-            fleet, order, rank, now.lane, now.start, now.used, prices, draws, first, last, miss_g, best.lane,
-            best.start,
-        )  # fmt: skip
+            fleet, fleet.near, now.lane, now.start, now.used, prices, draws, first, last, miss_g, best.lane, best.start
+        )
         # The kernel keeps the best of its round in `best`; used follows from it.
     best.used = fleet.use(best.lane, best.start)
-    return best if _score(fleet, best, miss_g) <= best_g else at
+    return min(best, at, key=lambda x: score(fleet, x))
 
 
-def _score(fleet: Instance, at: Placement, miss_g: float) -> float:
-    return grams(fleet, at) + miss_g * int((at.lane < 0).sum())
+def kicked(fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, kicks: int, seed: int) -> Placement:
+    """A large job is put to a drawn start whatever it costs, then those about it are searched; kept if all is better.
+
+    Where one job fills a region for hours, its move pays only after thirty small ones have found new places: no single
+    try gets there, and at the end of `improve` no threshold lets the first step pass.
+    """
+    if np.any(at.lane < 0) or fleet.size < 2:
+        return at
+    dice, prices, near = np.random.default_rng([seed, 4]), prefix(mu), fleet.near
+    miss_g, hot = np.full(fleet.size, _miss_g(fleet)), _WARM * _typical_g(fleet, at)
+    least_g, any_g = grams(fleet, at), float(miss_g.sum())
+    likely = np.cumsum(fleet.held[:, 0] ** 2) if fleet.held[:, 0].any() else np.arange(1.0, fleet.size + 1)
+    for job in np.searchsorted(likely / likely[-1], dice.random(kicks)).tolist():
+        draws = dice.random((_AFTER, DRAWS))
+        _aim(fleet, draws, job, about=_about(fleet, at, job))
+        now, best = at.copy(), at.copy()
+        kernels.ruin(
+            fleet, near, now.lane, now.start, now.used, prices, draws[:1], any_g, any_g, miss_g, best.lane, best.start
+        )
+        best = now.copy()
+        kernels.ruin(
+            fleet, near, now.lane, now.start, now.used, prices, draws[1:], hot, 0.0, miss_g, best.lane, best.start
+        )
+        if not np.any(best.lane < 0) and grams(fleet, best) < least_g:
+            at = Placement(best.lane, best.start, fleet.use(best.lane, best.start))
+            least_g = grams(fleet, at)
+    return at
+
+
+def _about(fleet: Instance, at: Placement, job: int) -> Ints:
+    """Jobs that may run while this one may, in its region."""
+    lane = at.lane[job]
+    opens, closes = fleet.first[lane], fleet.first[lane] + fleet.width[lane] - 1 + fleet.slots[lane]
+    return fleet.near.order[fleet.near.low[opens] : fleet.near.high[closes]]
+
+
+def _aim(fleet: Instance, draws: Floats, job: int, about: Ints) -> None:
+    """Make the first try put `job` to a start, and the others be about those near it."""
+    draws[1:, 0] = (about[(draws[1:, 0] * len(about)).astype(np.int64)] + 0.5) / fleet.size
+    draws[0, 0] = draws[0, DRAWN + 7] = (job + 0.5) / fleet.size
+    draws[0, 1] = 0.5 * (0.1 + EJECT)  # others make way
+    draws[0, 3] = 0.5 + 0.5 * draws[0, 3]  # it is put there first
+    draws[0, 6] *= INVITE  # others are invited to what it leaves
+
+
+def _miss_g(fleet: Instance) -> float:
+    """Grams that no job's place is worth."""
+    return 10.0 * float(np.abs(fleet.grams).max()) + 1.0
+
+
+def _typical_g(fleet: Instance, at: Placement) -> float:
+    placed = fleet.grams_of(at.lane, at.start)[at.lane >= 0]
+    return float(placed.mean()) if len(placed) else 0.0
 
 
 def grams(fleet: Instance, at: Placement) -> float:
