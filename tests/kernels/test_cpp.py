@@ -41,16 +41,25 @@ def encoded(kind, weight):
     return by_name[kind](weight)
 
 
+def codes_of(x):
+    """Rows as the extension rounds them: codes, scales, and sums of each group."""
+    rows, cols = x.shape
+    codes, scale, sums = np.empty((rows, cols), "i1"), *(np.empty((rows, cols // 32), "f4") for _ in range(2))
+    library().ww_quantise(x.ctypes.data, rows, cols, codes.ctypes.data, scale.ctypes.data, sums.ctypes.data)
+    return codes, scale, sums
+
+
 @needs
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"])
 def test_products(kind, threads):
     dice = np.random.default_rng(len(kind) + threads)
     cpp.set_threads(threads)
-    worst = 0.0
+    worst, ties = 0.0, 0
     for i in range(SHAPES):
         step = 32 if kind.startswith("Q") else 1
-        rows, cols, m = int(dice.integers(1, 90)), int(dice.integers(1, 7)) * step, int(dice.integers(0, 27))
+        rows, cols = int(dice.integers(1, 90)), int(dice.integers(1, 7)) * step
+        m = int(dice.integers(0, 150 if i % 5 == 0 else 27))
         if kind[0] != "Q":
             cols = int(dice.integers(1, 150))
         weight = dice.standard_normal((rows, cols), np.float32) * 10 ** dice.uniform(-2, 1)
@@ -63,7 +72,11 @@ def test_products(kind, threads):
         got = {p.name: p.run for p in kernels.packed_linear.fast_paths}["cpp"](x, packed)
         expected = kernels.packed_linear.reference(x, packed)
         assert got.shape == expected.shape == (m, rows)
-        worst = max(worst, error(got.numpy(), expected.numpy()))
+        same = np.ones(m, bool)
+        if kind.startswith("Q"):  # a tie that falls otherwise after one ulp changes a code, and its row by a thousandth
+            same = (codes_of(x.numpy())[0] == kernels.quantise_rows(x)[0].numpy()).all(1)
+            ties += int((~same).sum())
+        worst = max(worst, error(got.numpy()[same], expected.numpy()[same]))
         plain = weight if order is None else weight[order]
         coarse = {"F32": 1e-7, "F16": 1e-3, "BF16": 1e-2}.get(kind, 0.3)
         assert error(packed.dense(), plain) < coarse
@@ -71,7 +84,7 @@ def test_products(kind, threads):
             np.testing.assert_allclose(packed.row(row), packed.dense()[row], rtol=1e-6, atol=1e-6)
     cpp.set_threads(1)
     print(f"{kind}: worst relative error {worst:.1e}")
-    assert worst < kernels.packed_linear.tolerance[torch.float32]
+    assert worst < kernels.packed_linear.tolerance[torch.float32] and ties <= 3
 
 
 @needs
@@ -79,9 +92,10 @@ def test_products(kind, threads):
 def test_a_row_is_the_same_alone_and_in_company(kind):
     dice = np.random.default_rng(5)
     packed = pack(kind, encoded(kind, dice.standard_normal((50, 96), np.float32)), 50, 96)
-    x = torch.from_numpy(dice.standard_normal((23, 96), np.float32))
+    x = torch.from_numpy(dice.standard_normal((149, 96), np.float32))
     together = kernels.packed_linear(x, packed)
-    for m in range(23):
+    assert torch.equal(kernels.packed_linear(x[:23], packed), together[:23])
+    for m in (*range(23), 127, 128, 148):
         assert torch.equal(kernels.packed_linear(x[m : m + 1], packed)[0], together[m])
 
 
@@ -182,8 +196,7 @@ def test_small_operations(name):
             entry.ww_rope(out.ctypes.data, cos.numpy().ctypes.data, sin.numpy().ctypes.data, rows, cols)
             expected = kernels.rope.reference(given[None, None].double(), cos.double(), sin.double())[0, 0]
         else:
-            codes, scale, sums = np.empty((rows, cols), "i1"), *(np.empty((rows, cols // 32), "f4") for _ in range(2))
-            entry.ww_quantise(x.ctypes.data, rows, cols, codes.ctypes.data, scale.ctypes.data, sums.ctypes.data)
+            codes, scale, sums = codes_of(x)
             theirs, by = kernels.quantise_rows(given)
             assert np.abs(codes.astype(int) - theirs.numpy().astype(int)).max(initial=0) <= 1  # ties after one ulp
             totals = codes.reshape(rows, cols // 32, 32).sum(-1, dtype=np.int64) * scale

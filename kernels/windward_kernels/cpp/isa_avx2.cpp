@@ -3,9 +3,11 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(WW_SKIP_AVX2)
 #pragma GCC target("avx2,fma,f16c")
 #include <immintrin.h>
+#include <stdlib.h>
 
 namespace {
-enum { W = 8, FLOAT_ROWS = 6, INT_ROWS = 4 };
+enum { W = 8, FLOAT_ROWS = 6, INT_ROWS = 4, MANY_ROWS = 40 };
+#define WIDE_ROWS 5
 #define ISA_NAME "avx2"
 #define ISA_H "isa_avx2.h"
 #include "body.h"

@@ -65,8 +65,18 @@ struct FloatProduct {
     }
 };
 
+struct PackedCodes {
+    enum { BYTES = WW_Q4_BYTES, ROWS = INT_ROWS };
+    static inline vf scale(const uint8_t *w, int i) { return halves(w + 256 + i * 2); }  // minima: from i = 16
+    template <int MR>
+    static inline void dot(const uint8_t *w, const int8_t *q, int ld, vi (&dots)[MR][NV]) {
+        dot_q4<MR>(w, q, ld, dots);
+    }
+};
+
+template <class C>
 struct Q4Product {
-    enum { ROWS = INT_ROWS };
+    enum { ROWS = C::ROWS };
     template <int MR>
     static void tile(const uint8_t *w, const Activations &a, int64_t row, const Target &to) {
         const int groups = a.ld / WW_GROUP;
@@ -74,13 +84,13 @@ struct Q4Product {
         const float *scale = a.scale + row * groups, *sum = a.sum + row * groups;
         vf acc[MR][NV];
         clear<MR>(acc);
-        for (int g = 0; g < groups; g++, w += WW_Q4_BYTES) {
+        for (int g = 0; g < groups; g++, w += C::BYTES) {
             vi dots[MR][NV];
-            dot_q4<MR>(w, q + g * WW_GROUP, a.ld, dots);
+            C::template dot<MR>(w, q + g * WW_GROUP, a.ld, dots);
             vf d[NV], low[NV];
             for (int v = 0; v < NV; v++) {
-                d[v] = halves(w + 256 + v * W * 2);
-                low[v] = halves(w + 288 + v * W * 2);
+                d[v] = C::scale(w, v * W);
+                low[v] = C::scale(w, WW_PANEL + v * W);
             }
 #pragma GCC unroll 16
             for (int m = 0; m < MR; m++) {
@@ -131,24 +141,81 @@ static inline void remainder(const uint8_t *w, const Activations &a, int64_t row
     }
 }
 
+struct Span {  // rows [row, row_end) of a product, into out (rows, ldo)
+    int row, row_end, ldo;
+    float *out;
+    const float *residual;
+};
+
+template <class P>
+static inline void panel_rows(const WwWeight *w, const uint8_t *data, const Activations &a, int column, const Span &to) {
+    const int left = w->rows - column;
+    for (int m = to.row; m < to.row_end; m += P::ROWS) {
+        const int64_t at = (int64_t)m * to.ldo + column;
+        Target tile{to.out + at, to.residual ? to.residual + at : nullptr, w->bias ? w->bias + column : nullptr, to.ldo,
+                    left < WW_PANEL ? left : WW_PANEL};
+        const int rows = to.row_end - m;
+        if (rows >= P::ROWS)
+            P::template tile<P::ROWS>(data, a, m, tile);
+        else
+            remainder<P, P::ROWS - 1>(data, a, m, rows, tile);
+    }
+}
+
 template <class P>
 static void product(const WwWeight *w, const Activations *a, int panel, int panel_end, int row, int row_end, float *out,
                     int ldo, const float *residual) {
     const int64_t bytes = ww_panel_bytes(w->kind, w->cols);
-    for (; panel < panel_end; panel++) {
-        const int column = panel * WW_PANEL, left = w->rows - column;
-        for (int m = row; m < row_end; m += P::ROWS) {
-            const int64_t at = (int64_t)m * ldo + column;
-            Target to{out + at, residual ? residual + at : nullptr, w->bias ? w->bias + column : nullptr, ldo,
-                      left < WW_PANEL ? left : WW_PANEL};
-            const int rows = row_end - m;
-            if (rows >= P::ROWS)
-                P::template tile<P::ROWS>(w->data + panel * bytes, *a, m, to);
-            else
-                remainder<P, P::ROWS - 1>(w->data + panel * bytes, *a, m, rows, to);
+    for (; panel < panel_end; panel++)
+        panel_rows<P>(w, w->data + panel * bytes, *a, panel * WW_PANEL, {row, row_end, ldo, out, residual});
+}
+
+#ifdef WIDE_ROWS  // rows of a tile whose codes were unpacked before
+struct WideCodes {
+    enum { BYTES = 512 + 8 * WW_PANEL, ROWS = WIDE_ROWS };  // a byte each, then scales and minima as floats
+    static inline vf scale(const uint8_t *w, int i) { return load_as<vf>(w + 512 + i * 4); }
+    template <int MR>
+    static inline void dot(const uint8_t *w, const int8_t *q, int ld, vi (&dots)[MR][NV]) {
+        dot_wide<MR>(w, q, ld, dots);
+    }
+};
+
+// No std::vector here: the linker might take its functions, made for this instruction set, for everyone's.
+class Scratch {
+  public:
+    ~Scratch() { free(at_); }
+    uint8_t *take(size_t bytes) {  // null where memory is short
+        if (bytes > size_) {
+            free(at_);
+            at_ = (uint8_t *)aligned_alloc(64, (bytes + 63) / 64 * 64);
+            size_ = at_ ? bytes : 0;
         }
+        return at_;
+    }
+
+  private:
+    uint8_t *at_ = nullptr;
+    size_t size_ = 0;
+};
+
+// For many rows: a panel's codes are unpacked once. Every sum has the terms of Q4Product<PackedCodes> in their order.
+static void wide_product(const WwWeight *w, const Activations *a, int panel, int panel_end, int row, int row_end,
+                         float *out, int ldo, const float *residual) {
+    static thread_local Scratch scratch;
+    const int groups = w->cols / WW_GROUP;
+    uint8_t *wide = scratch.take((size_t)groups * WideCodes::BYTES);
+    if (!wide) return product<Q4Product<PackedCodes>>(w, a, panel, panel_end, row, row_end, out, ldo, residual);
+    for (; panel < panel_end; panel++) {
+        for (int g = 0; g < groups; g++) {
+            const uint8_t *from = w->data + ((int64_t)panel * groups + g) * WW_Q4_BYTES;
+            uint8_t *to = wide + (int64_t)g * WideCodes::BYTES;
+            spread_q4(from, to);
+            for (int i = 0; i < 2 * WW_PANEL; i += W) store((float *)(to + 512) + i, PackedCodes::scale(from, i));
+        }
+        panel_rows<Q4Product<WideCodes>>(w, wide, *a, panel * WW_PANEL, {row, row_end, ldo, out, residual});
     }
 }
+#endif
 
 static void panels(const WwWeight *w, const Activations *a, int panel, int panel_end, int row, int row_end, float *out,
                    int ldo, const float *residual) {
@@ -156,7 +223,12 @@ static void panels(const WwWeight *w, const Activations *a, int panel, int panel
         case WW_F32: return product<FloatProduct<LoadF32>>(w, a, panel, panel_end, row, row_end, out, ldo, residual);
         case WW_F16: return product<FloatProduct<LoadF16>>(w, a, panel, panel_end, row, row_end, out, ldo, residual);
         case WW_BF16: return product<FloatProduct<LoadBF16>>(w, a, panel, panel_end, row, row_end, out, ldo, residual);
-        case WW_Q4: return product<Q4Product>(w, a, panel, panel_end, row, row_end, out, ldo, residual);
+        case WW_Q4:
+#ifdef WIDE_ROWS
+            if (row_end - row >= MANY_ROWS)
+                return wide_product(w, a, panel, panel_end, row, row_end, out, ldo, residual);
+#endif
+            return product<Q4Product<PackedCodes>>(w, a, panel, panel_end, row, row_end, out, ldo, residual);
         case WW_Q8: return product<Q8Product>(w, a, panel, panel_end, row, row_end, out, ldo, residual);
     }
 }
