@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from windward_worker.inference.admission import FEW, KEPT, Lengths, Need, peak
 from windward_worker.inference.blocks import PAGE, Blocks
 from windward_worker.inference.scheduler import Limits, Scheduler
-from windward_worker.inference.sequence import Request, Sequence
+from windward_worker.inference.sequence import Ended, Request, Sequence
 
 
 def sequence(identity, prompt, answer, *, priority=0, beginning=0, start=None):
@@ -169,3 +169,14 @@ def test_lengths_expect_what_was():
     for _ in range(KEPT):
         lengths.add(7)
     assert lengths.expected(0, 500) == 7 and lengths.expected(7, 500) == 500, "old answers are forgotten"
+
+
+def test_who_waits_for_room_still_ends_at_its_deadline(decoder, runner_of, engine_of):
+    engine = engine_of(runner_of("torch", decoder, blocks=8))
+    first = engine.add(Request((1, 2, 3), 100, ignore_eos=True))
+    late = engine.add(Request((4, 5, 6), 100, ignore_eos=True, deadline_s=engine._monotonic() + 20))
+    found = {}
+    while engine.busy:
+        found |= {e.id: (e.answer, len(found)) for e in engine.step() if e.answer is not None}
+    assert found[late][0].ended == Ended.DEADLINE and found[late][0].tokens == () and found[late][1] == 0
+    assert len(found[first][0].tokens) == 100 and found[first][0].preemptions == 0
