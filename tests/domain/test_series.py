@@ -1,5 +1,6 @@
 """`Series`: piecewise constant intensity, its arithmetic, and what it refuses to be."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -158,3 +159,14 @@ def test_fixed_clock_never_runs_backwards():
     assert clock.now() == T0 + HOUR
     with pytest.raises(ValueError, match="backwards"):
         clock.advance(-HOUR)
+
+
+def test_a_part_is_what_was_there_and_equal_to_one_made_of_the_same():
+    whole = hours([1.0, 2.0, 3.0, 4.0])
+    part = whole.part(1, 3)
+    assert part.intensity_g_per_kwh.tolist() == [2.0, 3.0] and len(part.edges) == 3 and len(part.quality) == 2
+    assert part == replace(part) and part != whole
+    assert part.mean(part.start, part.end) == 2.5, "nothing of the whole's sums is carried along"
+    for first, stop in ((-1, 2), (2, 2), (0, 5)):
+        with pytest.raises(ValueError, match="no periods"):
+            whole.part(first, stop)

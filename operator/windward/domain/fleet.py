@@ -167,7 +167,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All work to place, and all places."""
+    """All work to place, and all places.
+
+    Attributes:
+        standing: keys of work of which nothing changed since the previous plan, which was made on these very forecasts.
+            Where the rest finds good room beside it, its plans are kept as they are.
+    """
 
     work: tuple[Work, ...]
     regions: Mapping[str, Region]
+    standing: frozenset[str] = frozenset()

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from windward.domain.run import Run
 from windward_api.greenjob import GreenJob, GreenJobStatus
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Observed:
-    """A GreenJob and its runs. Runs are ordered by attempt."""
+    """A GreenJob and its runs, ordered by attempt. What follows from them is asked for all the time, and kept."""
 
     job: GreenJob
     runs: tuple[Run, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         return f"{self.job.metadata.namespace}/{self.job.metadata.name}"
 
-    @property
+    @cached_property
     def uid(self) -> str:
         return self.job.metadata.uid
 
-    @property
+    @cached_property
     def live(self) -> tuple[Run, ...]:
         return tuple(r for r in self.runs if r.phase.live)
 
-    @property
+    @cached_property
     def attempt(self) -> int:
         """The highest attempt anyone knows of: an older truth (a restored database) never lowers it."""
         return max([self.job.status.attempt, *(r.attempt for r in self.runs)])
@@ -43,13 +44,10 @@ class Observed:
     def run_now(self) -> bool:
         return self.job.metadata.annotations.get("windward.dev/run-now") == "true"
 
-    @property
+    @cached_property
     def ended(self) -> bool:
         """Whether the job reached its end: Complete or Failed is True."""
-        for c in reversed(self.job.status.conditions):  # they are written last; asked for all the time
-            if c.type in ("Complete", "Failed") and c.status == "True":
-                return True
-        return False
+        return any(c.type in ("Complete", "Failed") and c.status == "True" for c in self.job.status.conditions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ of its type: series of different kinds are never joined (`MixedKinds`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -109,6 +109,21 @@ class Series:
             raise ValueError(f"{self.zone}: period starts must increase")
         if not np.all(np.isfinite(self.intensity_g_per_kwh)) or np.any(self.intensity_g_per_kwh < 0):
             raise ValueError(f"{self.zone}: intensities must be finite and not negative")
+
+    def part(self, first: int, stop: int) -> Series:
+        """Periods `first` to `stop` - 1. Of what was checked, nothing needs to be checked again.
+
+        Raises:
+            ValueError: there is no such period.
+        """
+        if not 0 <= first < stop <= len(self.quality):
+            raise ValueError(f"{self.zone}: no periods {first} to {stop} of {len(self.quality)}")
+        part = object.__new__(Series)
+        part.__dict__.update({f.name: getattr(self, f.name) for f in fields(self)})
+        part.__dict__["edges"] = self.edges[first : stop + 1]
+        part.__dict__["intensity_g_per_kwh"] = self.intensity_g_per_kwh[first:stop]
+        part.__dict__["quality"] = self.quality[first:stop]
+        return part
 
     def __eq__(self, other: object) -> bool:
         """Equal content, bit for bit; the generated comparison would raise on arrays."""

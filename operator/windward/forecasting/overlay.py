@@ -56,12 +56,7 @@ def _whole_periods(series: Series, a: float, b: float) -> Series:
     """The periods that touch [a, b)."""
     i = int(np.searchsorted(series.edges, a, side="right")) - 1
     j = int(np.searchsorted(series.edges, b, side="left"))
-    return replace(
-        series,
-        edges=series.edges[i : j + 1],
-        intensity_g_per_kwh=series.intensity_g_per_kwh[i:j],
-        quality=series.quality[i:j],
-    )
+    return series.part(i, j)
 
 
 def _assembled(layers: Sequence[Series], edges: Floats, cells: list[tuple[int, int]]) -> Series:

@@ -35,15 +35,22 @@ def decide(observed: Observed, plan: JobPlan | None, now: datetime) -> list[Acti
         return []  # the garbage collector takes the children; starting anything now would outlive the job
     if observed.ended:
         return [*_stop(observed.live, "Complete", "the job has ended"), *_expire(observed, now)]
-    if any(r.phase is Phase.SUCCEEDED for r in observed.runs):
-        return [*_stop(observed.live, "Complete", "another run finished the work"), Finish(True, "Succeeded", "")]
-    if (why := _given_up(observed)) is not None:
-        return [*_stop(observed.live, "Failed", why), Finish(False, "BackoffLimitExceeded", why)]
+    if (end := end_of(observed)) is not None:
+        why = "another run finished the work" if end.succeeded else end.message
+        return [*_stop(observed.live, "Complete" if end.succeeded else "Failed", why), end]
     if spec.suspend:
         return _stop(observed.live, "PausedByUser", "spec.suspend is true")
     if plan is None:
         return []
     return _follow(observed, plan, now) if observed.live else _begin(observed, plan, now)
+
+
+def end_of(observed: Observed) -> Finish | None:
+    """The end that the runs of a job have brought it to, told or not yet: there is nothing left to plan."""
+    if any(r.phase is Phase.SUCCEEDED for r in observed.runs):
+        return Finish(True, "Succeeded", "")
+    why = _given_up(observed)
+    return Finish(False, "BackoffLimitExceeded", why) if why is not None else None
 
 
 def _given_up(observed: Observed) -> str | None:

@@ -99,6 +99,8 @@ def _conditions(
     if plan is not None:
         held = plan.reason in _HOLDING
         out.append(_condition("Planned", "False" if held else "True", plan.reason, plan.explanation))
+    elif finish is not None:  # the last plan stays told
+        out += [c for c in observed.job.status.conditions if c.type == "Planned"]
     if (fresh := _fresh(context.forecasts)) is not None:
         out.append(fresh)
     out.append(_admitted(observed, plan, actions, now))

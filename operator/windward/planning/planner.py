@@ -1,6 +1,7 @@
 """`plan`: the one function that decides where and when work runs.
 
-What runs comes first, then one class of priority after another. In each, what cannot be helped is first: work that was
+New work that finds good room beside a plan that stands is put in (`joining`). Else all is placed:
+what runs comes first, then one class of priority after another. In each, what cannot be helped is first: work that was
 forced, that is due. What is free to choose is placed by an
 exact search, each as if it were alone; where that needs more room than there is, all of it is placed together
 (`together`), at prices that make each job pay for what it takes from the others.
@@ -12,9 +13,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 
-from windward.domain.fleet import Fleet
+from windward.domain.fleet import Fleet, Work
 from windward.domain.forecast import Forecast
 from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan
+from windward.planning.joining import join
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
 from windward.planning.windows import best_windows
@@ -35,7 +37,6 @@ def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previou
     Returns:
         A plan for every piece of work. Work that cannot be placed has a reason and no windows; nothing raises.
     """
-    occupancy = Occupancy(fleet.regions)
     order = sorted(fleet.work, key=lambda w: (w.running_in is None, not w.asap, w.latest_start(), w.key))
     effective = {
         name: region.effective(f.series)
@@ -43,7 +44,14 @@ def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previou
         if (f := forecasts.get(region.zone)) is not None and f.series is not None
     }
     before = previous.jobs if previous is not None else {}
-    placings = [Placing(w, fleet, forecasts, now, occupancy, effective, before.get(w.key)) for w in order]
+
+    def placing(work: Work, on: Occupancy) -> Placing:
+        return Placing(work, fleet, forecasts, now, on, effective, before.get(work.key))
+
+    if previous is not None and fleet.standing and (joined := join(fleet, placing, now, previous)) is not None:
+        return joined
+    occupancy = Occupancy(fleet.regions)
+    placings = [placing(w, occupancy) for w in order]
     jobs: dict[str, JobPlan] = {}
     prices: CapacityPrices | None = None
     proofs: list[Certificate] = []

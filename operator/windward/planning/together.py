@@ -148,12 +148,18 @@ class _Joint:
             # Other draws at each replan: what forty tries do not find now, those of the next hour may.
             again = replace(_NEWLY if warm is None else _AGAIN, seed=int(self.now.timestamp()) % 2**31)
             solution = solve(lanes.instance, again, warm=warm, begin=before)
-            if len(solution.late):
+            if any(self._is_lost(int(j)) for j in solution.late):
                 anew = solve(lanes.instance, _MISSED, warm=solution.mu)
                 solution = anew if len(anew.late) < len(solution.late) else solution
         self.mu, self.paid = solution.mu, prefix(solution.mu)
         self._dear = {name for r, name in enumerate(self.grid.regions) if np.any(self.mu[:, r] > 0)}
         self._adopt(lanes, solution)
+
+    def _is_lost(self, j: int) -> bool:
+        """Whether a job that has no place now had one in the plan before, or was not in it: where a search found none
+        and nothing left, another one would not either."""
+        before = self.previous.jobs.get(self.able[j].work.key) if self.previous is not None else None
+        return before is None or bool(before.windows)
 
     def _before(self, lanes: Lanes) -> Placement:
         """Where the plan before had the jobs, as far as those starts still lie ahead."""

@@ -31,8 +31,9 @@ from windward.lifecycle.decide import decide, expires_at, retry_at
 from windward.lifecycle.events import events_of
 from windward.lifecycle.receipt import receipt_of
 from windward.lifecycle.status import Context, refused, status_of
-from windward.lifecycle.work import power_w, progress_of, running_in, work_of
+from windward.lifecycle.work import power_w, progress_of, work_of
 from windward.service.crons import tend_crons
+from windward.service.grounds import Grounds, to_be_placed
 from windward.service.planned import lengthened, plan_body
 from windward.service.regions import regions_of, tend_regions
 from windward_api.greenjob import GreenJob, GreenJobStatus
@@ -41,7 +42,7 @@ from windward_api.greenregion import GreenRegion
 log = logging.getLogger(__name__)
 SETTLE_EVERY = timedelta(hours=1)
 LAST_WORDS = timedelta(seconds=15)
-REPLAN_EVERY = timedelta(minutes=15)  # and whenever something happened that was not planned
+REPLAN_EVERY = timedelta(minutes=15)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _BUT_PROGRESS = attrgetter(*(f.name for f in fields(Run) if f.name != "progress"))
@@ -80,36 +81,10 @@ class _Memory:
     account: Account | None = None
     weighed_with: tuple[object, ...] = ()
     told_for: tuple[object, ...] = ()
-    looked_at: tuple[object, ...] = ()
+    looked_at: tuple[Observed, JobPlan | None, tuple[object, ...]] | None = None
     due: datetime | None = None
     refusal: tuple[str, datetime, int] | None = None
     settled_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Grounds:
-    """What a plan rests on. That time passes, and that what was planned happens, changes none of it."""
-
-    world: tuple[object, ...]
-    jobs: Mapping[str, tuple[object, ...]]
-
-    def hold(self, before: _Grounds | None, plan: Plan, now: datetime) -> bool:
-        """Whether a plan made on `before` still stands on these. A job that ended about when it was planned to leaves
-        no room that the plan did not know of."""
-        if before is None or self.world != before.world or any(before.jobs.get(k) != v for k, v in self.jobs.items()):
-            return False
-        gone = [plan.jobs[k] for k in before.jobs if k not in self.jobs and k in plan.jobs]
-        return all(p.windows and p.windows[-1].end <= now + REPLAN_EVERY for p in gone)
-
-
-def _job_grounds(o: Observed, plan: Plan | None, now: datetime) -> tuple[object, ...]:
-    """What was asked for, the mishaps, and where it runs if the plan has it elsewhere."""
-    mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
-    made = plan.jobs.get(o.key) if plan is not None else None
-    window = made.window_at(now) if made is not None else None
-    runs_in = running_in(o)
-    astray = None if window is not None and window.region == runs_in else runs_in
-    return (o.job.spec, o.job.metadata.creation_timestamp, o.run_now, mishaps, astray)
 
 
 @dataclass
@@ -119,7 +94,7 @@ class Conductor:
     Attributes:
         planner: `planning.plan`, or another policy to compare with it.
         previous: the plan that stands.
-        replan_every: a plan is made anew at least this often.
+        replan_every: while something is not as planned, a plan is made anew this often.
         tells_figures: whether a status is written anew because a figure in it changed. Where nobody reads them, a job's
             is written when something happens, and a region's, which is nothing but figures, never.
     """
@@ -132,7 +107,7 @@ class Conductor:
     previous: Plan | None = None
     replan_every: timedelta = REPLAN_EVERY
     tells_figures: bool = True
-    _planned_for: _Grounds | None = None
+    _planned_for: Grounds | None = None
     _memory: dict[str, _Memory] = field(default_factory=dict)
 
     def cycle(self) -> Cycle:
@@ -176,17 +151,15 @@ class Conductor:
         forecasts: Mapping[str, Forecast],
         now: datetime,
     ) -> Plan:
-        """The plan as it stands, or a new one: each quarter of an hour, and when anything that it rests on changed."""
-        placed = [o for o in snapshot.jobs if _to_be_placed(o)]
-        tick = int(now.timestamp() // self.replan_every.total_seconds())
-        world = (tick, regions, tuple((z, f.vintage, f.freshness) for z, f in sorted(forecasts.items())))
-        jobs = {o.key: _job_grounds(o, self.previous, now) for o in placed}
-        grounds = _Grounds(world, jobs)
+        """The plan as it stands, or a new one where anything that it rests on changed."""
+        placed = [o for o in snapshot.jobs if to_be_placed(o)]
+        world = (regions, tuple((z, f.vintage, f.freshness.usable) for z, f in sorted(forecasts.items())))
+        grounds = Grounds.of(world, placed, self.previous, self.replan_every, now)
         if self.previous is None or not grounds.hold(self._planned_for, self.previous, now):
             series = {z: f.series for z, f in forecasts.items() if f.series is not None}
             spent = [self._spent_g(o, accounts[o.key], regions, series, now) for o in placed]
             work = tuple(work_of(o, now, spent_g=g) for o, g in zip(placed, spent, strict=True))
-            fleet = Fleet(work, regions)
+            fleet = Fleet(work, regions, grounds.standing(self._planned_for, self.previous, now))
             self.previous, self._planned_for = self.planner(fleet, forecasts, now, self.previous), grounds
         return self.previous
 
@@ -392,11 +365,15 @@ class _Turn:
         return tuple(actions)
 
     def _is_quiet(self, now: datetime) -> bool:
-        """Whether nothing runs, nothing is due, and the very objects are those of the last look: most of what waits."""
+        """Whether nothing is due, and the very objects are those of the last look: most of what waits; and, where
+        figures are not told, what runs with nothing new but its progress."""
         seen, due = self.memory.looked_at, self.memory.due
-        if self.observed.live or not seen or due is None or now >= due:
+        if seen is None or due is None or now >= due or seen[1] is not self.plan:
             return False
-        return seen[0] is self.observed and seen[1] is self.plan and seen[2] == self.world.issues
+        if not self.observed.live:
+            return seen[0] is self.observed and seen[2] == self.world.issues
+        same = seen[0].job is self.observed.job and _runs(seen[0]) == _runs(self.observed)
+        return same and not self.conductor.tells_figures
 
     def _due(self, now: datetime) -> datetime:
         """When time alone may change what is to be done, or said, of a job that nothing runs of."""
@@ -414,7 +391,7 @@ class _Turn:
         o = self.observed
         meta = o.job.metadata
         said = (meta.generation, meta.deletion_timestamp, tuple(sorted(meta.annotations.items())))
-        runs = tuple(_BUT_PROGRESS(r) for r in o.runs)
+        runs = _runs(o)
         late, refusal = now > o.job.finish_by(), self.memory.refusal
         if not self.conductor.tells_figures:
             return (said, runs, late, refusal, self.account is None, o.job.status)
@@ -485,6 +462,10 @@ class _Turn:
         self.conductor.ledger.record_decision(meta.uid, meta.namespace, meta.name, now, kind, body)
 
 
+def _runs(o: Observed) -> tuple[object, ...]:
+    return tuple(_BUT_PROGRESS(r) for r in o.runs)
+
+
 def _as_told(plan: JobPlan | None, live: bool) -> tuple[object, ...]:
     """What a status says of a plan. Of a live run the window begins anew at every look, and the latest start moves with
     what is done: both are left out."""
@@ -500,10 +481,6 @@ def _as_told(plan: JobPlan | None, live: bool) -> tuple[object, ...]:
 
 def _rough(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
-
-
-def _to_be_placed(o: Observed) -> bool:
-    return not o.ended and not o.job.spec.suspend and o.job.metadata.deletion_timestamp is None
 
 
 def _final(run: Run, now: datetime) -> bool:

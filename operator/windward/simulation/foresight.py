@@ -77,10 +77,4 @@ class Hindcast:
         over = int(np.searchsorted(known.edges[1:], now.timestamp(), side="right"))
         if over == 0:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"the period from {start:%H:%M} is not over yet")
-        return replace(
-            known,
-            edges=known.edges[: over + 1],
-            intensity_g_per_kwh=known.intensity_g_per_kwh[:over],
-            quality=known.quality[:over],
-            source=self.name,
-        )
+        return replace(known.part(0, over), source=self.name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from windward.domain.clock import FixedClock
 from windward.domain.plan import Plan
@@ -137,7 +138,8 @@ class _Year:
 
     def _turn(self) -> datetime | None:
         now = self.clock.now()
-        self.grid.refresh(self.zones, now)
+        if now.timestamp() % self.step.total_seconds() == 0:  # issues come on the hour, not whenever something happens
+            self.grid.refresh(self.zones, now)
         before = self.conductor.previous
         cycle = self.conductor.cycle()
         self.cycles += 1
@@ -154,8 +156,9 @@ class _Year:
         if not self.cluster.jobs:
             due, seconds = None, max(seconds, seconds * ((arrives - now).total_seconds() // seconds))
         target = now + timedelta(seconds=seconds - now.timestamp() % seconds)
-        if due is not None:
-            target = min(target, max(due, now + timedelta(seconds=1)))
+        if due is not None:  # at a full second, as runs end: not a microsecond before
+            second = math.ceil(max(due, now + timedelta(seconds=1)).timestamp())
+            target = min(target, datetime.fromtimestamp(second, UTC))
         return target - now
 
 

@@ -1,0 +1,69 @@
+"""New work beside a plan that stands: most arrivals find room where they would run were they alone, and move nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from windward.domain.fleet import Fleet, Work
+from windward.domain.plan import Certificate, JobPlan, Plan
+from windward.planning.occupancy import Occupancy
+from windward.planning.placing import Placing
+
+WORTH = 0.1  # share of its grams, above its best were it alone, that new work may pay until all is planned anew
+OVERRUN = timedelta(minutes=15)  # what runs keeps its room at least so long
+
+Placer = Callable[[Work, Occupancy], Placing]
+
+
+def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | None:
+    """The plan before, with what is new put in.
+
+    Args:
+        fleet: its `standing` work keeps its plans.
+        place: the placing of one piece of work on an occupancy.
+
+    Returns:
+        None where new work lacks room, or would pay for what others hold: then all of it is to be planned anew.
+    """
+    held, free = Occupancy(fleet.regions), Occupancy(fleet.regions)
+    jobs: dict[str, JobPlan] = {}
+    proofs = [previous.certificate] if previous.certificate is not None else []
+    for work in sorted(fleet.work, key=lambda w: (w.key not in fleet.standing, -w.priority, w.key)):
+        if work.key in fleet.standing:
+            made = previous.jobs[work.key]
+        else:
+            placing = place(work, held)
+            made, alone = placing.plan(), place(work, free).plan()
+            if not (_fits(held, work, made) and _as_good(work, made, alone)):
+                return None
+            if placing.free:
+                proofs.append(_proof(made, alone))
+        jobs[work.key] = made
+        for w in made.windows:
+            end = max(w.end, now + OVERRUN) if w is made.windows[-1] and work.running_in is not None else w.end
+            held.hold(w.region, w.start.timestamp(), end.timestamp(), work.demand_at(made.level))
+    certificate = Certificate(sum(c.plan_g for c in proofs), sum(c.bound_g for c in proofs)) if proofs else None
+    return Plan(now, {w.key: jobs[w.key] for w in fleet.work}, certificate, previous.prices)
+
+
+def _fits(held: Occupancy, work: Work, made: JobPlan) -> bool:
+    spans = [(w.region, np.array([w.start.timestamp()]), np.array([w.end.timestamp()])) for w in made.windows]
+    return all(held.free(*span, work.demand_at(made.level))[0] for span in spans)
+
+
+def _as_good(work: Work, made: JobPlan, alone: JobPlan) -> bool:
+    """Whether what others hold costs it next to nothing."""
+    if made.windows == alone.windows:
+        return True
+    if made.emissions_g is None or alone.emissions_g is None or work.delay_g_per_hour or work.grams_per_currency:
+        return False
+    return made.reason is alone.reason and made.emissions_g <= alone.emissions_g * (1.0 + WORTH)
+
+
+def _proof(made: JobPlan, alone: JobPlan) -> Certificate:
+    """Together with the bound of the others, that of its best were it alone is one: more work never lowers it."""
+    plan_g, bound_g = (sum(w.emissions_g or 0.0 for w in p.windows) for p in (made, alone))
+    return Certificate(plan_g, bound_g)

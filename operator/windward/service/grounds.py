@@ -1,0 +1,82 @@
+"""What a plan rests on, and whether it still stands: time that passes, and what was planned, change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from windward.domain.observed import Observed
+from windward.domain.plan import JobPlan, Plan
+from windward.domain.run import Phase
+from windward.lifecycle.decide import end_of
+from windward.lifecycle.work import running_in
+
+EARLY = timedelta(minutes=15)  # by which a job may end before its planned end and leave no room worth a new plan
+
+
+def to_be_placed(o: Observed) -> bool:
+    """Whether there is anything left to plan."""
+    held = o.ended or o.job.spec.suspend or o.job.metadata.deletion_timestamp is not None
+    return not held and (not o.runs or end_of(o) is None)
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a plan rests on.
+
+    Attributes:
+        world: regions, and the issue of each forecast.
+        jobs: what was asked of each, and its mishaps.
+        tick: number of the period of replanning.
+        strayed: something is not as planned, so that each tick has a new plan: work without a place, work that should
+            have ended or begun.
+    """
+
+    world: tuple[object, ...]
+    jobs: Mapping[str, tuple[object, ...]]
+    tick: int
+    strayed: bool
+
+    @classmethod
+    def of(
+        cls, world: tuple[object, ...], placed: Iterable[Observed], plan: Plan | None, every: timedelta, now: datetime
+    ) -> Grounds:
+        """Grounds of a plan to be made at `now`, with `plan` made before."""
+        made = plan.jobs if plan is not None else {}
+        jobs = {o.key: _of_job(o, made.get(o.key), now) for o in placed}
+        strayed = any(_strayed(o, made.get(o.key), now, every) for o in placed)
+        return cls(world, jobs, int(now.timestamp() // every.total_seconds()), strayed)
+
+    def hold(self, before: Grounds | None, plan: Plan | None, now: datetime) -> bool:
+        """Whether a plan made on `before` still stands on these."""
+        return len(self.standing(before, plan, now)) == len(self.jobs) and before is not None and plan is not None
+
+    def standing(self, before: Grounds | None, plan: Plan | None, now: datetime) -> frozenset[str]:
+        """Work whose plan stands, where nothing happened but that new work came; else none of it."""
+        if before is None or plan is None or self.world != before.world or (self.strayed and self.tick != before.tick):
+            return frozenset()
+        gone = [plan.jobs[k] for k in before.jobs if k not in self.jobs and k in plan.jobs]
+        if any(not p.windows or p.windows[-1].end > now + EARLY for p in gone):
+            return frozenset()  # there is room that the plan did not know of
+        same = frozenset(k for k, v in self.jobs.items() if k in plan.jobs and before.jobs.get(k) == v)
+        return same if all(k in same or k not in before.jobs for k in self.jobs) else frozenset()
+
+
+def _of_job(o: Observed, made: JobPlan | None, now: datetime) -> tuple[object, ...]:
+    """What was asked for, the mishaps, and where it runs if the plan has it elsewhere."""
+    mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
+    runs_in = running_in(o)
+    begun = [w.region for w in made.windows if w.start <= now] if made is not None and runs_in is not None else []
+    astray = None if begun and begun[-1] == runs_in else runs_in
+    return (o.job.spec, o.job.metadata.creation_timestamp, o.run_now, mishaps, astray)
+
+
+def _strayed(o: Observed, made: JobPlan | None, now: datetime, every: timedelta) -> bool:
+    """Whether a job that was planned has no place, or should have ended, or should have run for a whole tick."""
+    if made is None:
+        return False
+    if not made.windows or made.windows[-1].end <= now:
+        return True
+    window = made.window_at(now)
+    return window is not None and window.start + every <= now and all(r.phase is not Phase.RUNNING for r in o.runs)

@@ -1,0 +1,83 @@
+"""When a plan stands and when it is made anew: neither too often (work moves, time is lost) nor too seldom."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from service.world import World, job_body
+
+from windward.service.grounds import Grounds
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def asked(world):
+    """Fleets that the planner was asked about."""
+    seen, planner = [], world.conductor.planner
+
+    def noting(fleet, forecasts, now, previous):
+        if fleet.work:
+            seen.append(fleet)
+        return planner(fleet, forecasts, now, previous)
+
+    world.conductor.planner = noting
+    return seen
+
+
+def test_a_job_is_planned_once_from_its_submission_to_its_end(world, asked):
+    world.cluster.submit(job_body(completeWithin="3h"))
+    world.tick()
+    for _ in range(40):
+        world.cluster.pass_time(5 * MINUTE)
+        world.conductor.cycle()  # no refresh: the same issue all the time
+    assert world.status()["summary"]["state"] == "Complete"
+    assert len(asked) == 1, "nothing but time and what was planned happened"
+
+
+def test_a_finished_job_tells_its_last_plan_and_leaves_the_fleet_at_once(world, asked):
+    """What has succeeded has nothing left to place: it was once given a second somewhere, and told so for ever."""
+    world.cluster.submit(job_body())
+    world.advance(13 * HOUR)
+    status = world.status()
+    (window,), (run,) = status["plan"]["windows"], status["runs"]
+    assert status["summary"]["state"] == "Complete" and window["region"] == run["region"]
+    lengths = [w.remaining for f in asked for w in f.work]
+    assert min(lengths) > timedelta(minutes=1)
+    assert "Planned" in {c["type"] for c in status["conditions"]}
+
+
+def test_new_work_finds_the_plan_of_the_rest_standing(world, asked):
+    world.cluster.submit(job_body("one"))
+    world.tick()
+    world.cluster.submit(job_body("two"))
+    world.tick()
+    assert asked[-1].standing == {"default/one"} and len(asked[-1].work) == 2
+
+
+def test_work_without_a_place_is_planned_anew_each_tick_and_no_oftener(world, asked):
+    world.cluster.submit(job_body(placement={"regions": ["nowhere"], "home": "nowhere"}))
+    for _ in range(31):
+        world.conductor.cycle()
+        world.cluster.pass_time(MINUTE)
+    assert 2 <= len(asked) <= 4
+
+
+def test_a_job_that_ended_early_makes_room_that_the_plan_did_not_know_of(world):
+    world.cluster.submit(job_body("one", completeWithin="2h6m"))
+    world.cluster.submit(job_body("two"))
+    world.tick()
+    conductor = world.conductor
+    now = world.clock.now()
+    grounds = conductor._planned_for
+    without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
+    assert not without.hold(grounds, conductor.previous, now + HOUR)
+    assert without.hold(grounds, conductor.previous, now + timedelta(hours=1, minutes=50))
+    assert isinstance(without, Grounds)
