@@ -42,8 +42,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--million", action="store_true", help="p4: also 1,000,000 jobs, some minutes")
     parser.add_argument("--mip-s", type=float, default=60.0, help="seconds for each MIP; 0: only those in the cache")
     parser.add_argument("--mip-fleets", type=int, default=0, help="seeds of each size of p6, p7; 0: the case's own")
-    parser.add_argument("--mip-cache", type=Path, default=Path.home() / ".cache" / "windward" / "bench-mip")
+    parser.add_argument("--mip-cache", type=Path, default=Path.home() / ".cache" / "windward" / "bench-mip",
+                        help="what MIPs and GAIA answered")  # fmt: skip
     parser.add_argument("--gaia", type=Path, default=None, help="checkout of umassos/GAIA, for p1")
+    parser.add_argument("--gaia-zones", default="", help="zones of p1, with commas; none: all")
     parser.add_argument("--gaia-python", default=sys.executable, help="an interpreter that has pandas, for GAIA")
     parser.add_argument("--curves", type=Path, default=HERE / "data", help="folder of measured power curves, for p11")
     parser.add_argument("--no-compiled", action="store_true", help="leave the compiled loops out")

@@ -37,6 +37,7 @@ class Settings:
     mip_fleets: int
     mip_cache: Path
     gaia: Path | None
+    gaia_zones: str
     gaia_python: str
     curves: Path
     no_compiled: bool
