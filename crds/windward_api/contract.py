@@ -25,6 +25,11 @@ ENV_REPORT_FILE = "WINDWARD_REPORT_FILE"  # where the Report goes; Kubernetes: /
 ENV_PROGRESS_FILE = "WINDWARD_PROGRESS_FILE"  # live Progress, replaced at most once a second
 ENV_EXIT_FILE = "WINDWARD_EXIT_FILE"  # where a local supervisor leaves the exit code, for whoever looks later
 ENV_POWER_WATTS = "WINDWARD_POWER_WATTS"  # declared draw (spec.power.watts), for the modelled meter
+ENV_POWER_CAP_WATTS = "WINDWARD_POWER_CAP_WATTS"  # mean draw to stay below (spec.power.capWatts)
+# What answers requests chooses its batch by the intensity and says its grams: one number, g CO2e per kWh at the meter,
+# PUE and on-site generation included. Receipts weigh with the actual intensities, not with this one.
+ENV_INTENSITY_G_PER_KWH = "WINDWARD_INTENSITY_G_PER_KWH"  # expected over the run's window, when it is created
+ENV_INTENSITY_FILE = "WINDWARD_INTENSITY_FILE"  # a file with the number, for pods that outlive it; wins over the former
 
 EXIT_DONE = 0
 EXIT_PAUSED = 75  # EX_TEMPFAIL of sysexits.h: "try again later"

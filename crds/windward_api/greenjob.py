@@ -76,6 +76,15 @@ class Power(Words):
             "Plans rest on it; receipts do too where nothing can be measured.",
         ),
     ]
+    cap_watts: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10_000_000,
+            description="Mean draw that a run is to stay below: told to the container as WINDWARD_POWER_CAP_WATTS, "
+            "kept by infer by pausing between steps. watts and duration are those under it.",
+        ),
+    ] = None
 
 
 class Policy(Words):
@@ -181,6 +190,8 @@ HOME_KNOWN = "spec.placement.home: must be one of spec.placement.regions: add it
 LONG_ENOUGH = "spec.duration: must not exceed spec.completeWithin: allow more time or state a shorter duration"
 P90_LONGER = "spec.durationP90: must not be shorter than spec.duration: state a longer one or remove it"
 OVERHEAD_USED = "spec.interruption.overhead: has no effect with policy Never: set policy: Checkpoint or remove it"
+CAP_KEPT = "spec.power.capWatts: training does not keep a cap: remove it, or cap the accelerator itself"
+CAP_ABOVE = "spec.power.capWatts: must not be below spec.power.watts: state the draw under the cap"
 
 SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
     (lambda s: (s.complete_within is None) == (s.deadline is None), ONE_FINISH),
@@ -192,6 +203,11 @@ SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
     (
         lambda s: s.interruption.policy == InterruptionPolicy.NEVER and s.interruption.overhead is not None,
         OVERHEAD_USED,
+    ),
+    (lambda s: s.train is not None and s.power is not None and s.power.cap_watts is not None, CAP_KEPT),
+    (
+        lambda s: s.power is not None and s.power.cap_watts is not None and s.power.cap_watts < s.power.watts,
+        CAP_ABOVE,
     ),
 )
 

@@ -48,6 +48,8 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
             greenjob.P90_LONGER,
             ".durationP90",
         ),
+        Rule(at, "!has(self.train) || !has(self.power) || !has(self.power.capWatts)", greenjob.CAP_KEPT, ".power"),
+        Rule(f"{at}.power", "!has(self.capWatts) || self.capWatts >= self.watts", greenjob.CAP_ABOVE, ".capWatts"),
         Rule(f"{at}.train.data", "has(self.corpus) != has(self.path)", workload.ONE_TEXT),
         Rule(
             f"{at}.infer.model",

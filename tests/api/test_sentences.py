@@ -66,6 +66,11 @@ RULES = {
     "too long": ({"spec__duration": "13h"}, greenjob.LONG_ENOUGH),
     "short p90": ({"spec__durationP90": "1h"}, greenjob.P90_LONGER),
     "idle overhead": ({"spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),
+    "cap on training": (
+        {"spec__template": GONE, "spec__train": TRAIN, "spec__power": {"watts": 200, "capWatts": 250}},
+        greenjob.CAP_KEPT,
+    ),
+    "cap below the draw": ({"spec__power": {"watts": 200, "capWatts": 150}}, greenjob.CAP_ABOVE),
     "no text": ({"spec__template": GONE, "spec__train": TRAIN | {"data": {}}}, workload.ONE_TEXT),
     "two texts": (
         {"spec__template": GONE, "spec__train": TRAIN | {"data": {"corpus": "python-stdlib", "path": "x"}}},

@@ -1,5 +1,6 @@
 """Data on stdout, the rest on stderr; JSON that says what it is; colour only where it is wanted; help at once."""
 
+import json
 import os
 import re
 import subprocess
@@ -63,6 +64,39 @@ SHADES = [
     ({"NO_COLOR": "", "FORCE_COLOR": "1"}, True),
     ({"TERM": "dumb"}, False),
 ]
+
+
+CROWD = """
+apiVersion: windward.dev/v1alpha1
+kind: GreenRegion
+metadata: {name: north}
+spec: {gridZone: DE, capacity: [{resource: nvidia.com/gpu, count: 2}]}
+""" + "".join(
+    f"""---
+apiVersion: windward.dev/v1alpha1
+kind: GreenJob
+metadata: {{name: {name}}}
+spec:
+  completeWithin: 24h
+  duration: 4h
+  placement: {{regions: [north]}}
+  power: {{watts: 700}}
+  template: {{spec: {{containers: [{{name: main, image: x, resources: {{requests: {{nvidia.com/gpu: "2"}}}}}}]}}}}
+"""
+    for name in ("one", "two", "three")
+)
+
+
+def test_a_plan_of_competing_jobs_shows_its_proof_and_what_room_costs(windward, tmp_path):
+    file = tmp_path / "crowd.yaml"
+    file.write_text(CROWD)
+    last = windward("plan", "-f", str(file), *AT).out.strip().splitlines()[-1]
+    found = re.search(r"3 jobs share the room: (\d+) g planned, no plan of these jobs has less than (\d+) g", last)
+    assert last.startswith("PROOF") and int(found[1]) >= int(found[2]) > 0.9 * int(found[1])
+    told = json.loads(windward("plan", "-f", str(file), *AT, "-o", "json").out)
+    assert told["certificate"]["planGrams"] >= told["certificate"]["boundGrams"] * (1 - 1e-9)
+    assert max(job["roomGrams"] for job in told["items"]) > 0
+    assert "PROOF" not in windward("plan", "-f", "examples/train.yaml", *AT).out, "one job alone is at its best"
 
 
 @pytest.mark.parametrize(("wishes", "coloured"), SHADES, ids=[str(s[0]) for s in SHADES])

@@ -70,6 +70,8 @@ REFUSED = [
     (job(placement={"regions": ["north"], "home": "south"}), greenjob.HOME_KNOWN),
     (job(duration="19h"), greenjob.LONG_ENOUGH),
     (job(interruption={"policy": "Never", "overhead": "3m"}), greenjob.OVERHEAD_USED),
+    (job(power={"watts": 200, "capWatts": 250}), greenjob.CAP_KEPT),
+    (job(train=None, template={"spec": {}}, power={"watts": 200, "capWatts": 150}), greenjob.CAP_ABOVE),
     (job(train={"steps": 10, "data": {"corpus": "python-stdlib", "path": "text"}}), workload.ONE_TEXT),
     (job(train=None, infer={"model": {}, "prompts": ["a"]}), workload.ONE_MODEL),
     (job(train=None, infer={"model": {"job": "a"}}), workload.ONE_INPUT),

@@ -3,11 +3,13 @@
 import copy
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from windward.domain.run import run_name
 from windward.manifests import RunFacts, render_job, render_process, storage_paths
+from windward.manifests.environment import environment
 from windward.manifests.job import STORAGE_MOUNT, RuntimeImage
 from windward.manifests.process import NotLocal
 from windward_api import contract
@@ -79,6 +81,15 @@ def test_one_pod_one_try_never_suspended_owned_by_its_greenjob(kind):
     assert body["metadata"]["name"] == run_name("night", UID, 3) == "night-0badcafe-3"
     assert body["metadata"]["namespace"] == "ml"
     json.dumps(body)
+
+
+def test_what_answers_requests_is_told_its_intensity_and_cap_and_training_is_not():
+    for kind, told in (("infer", "412.3"), ("template", "412.3"), ("train", None)):
+        made = facts(kind, power={"watts": 350, **({} if kind == "train" else {"capWatts": 400})})
+        here = environment(replace(made, intensity_g_per_kwh=412.3456), None)
+        assert here.get("WINDWARD_INTENSITY_G_PER_KWH") == told
+        assert here.get("WINDWARD_POWER_CAP_WATTS") == (None if kind == "train" else "400")
+    assert "WINDWARD_INTENSITY_G_PER_KWH" not in environment(facts("infer"), None), "unknown is not told"
 
 
 @pytest.mark.parametrize("kind", WORK)

@@ -37,6 +37,7 @@ class Told:
     created: list[tuple[int, str, datetime]] = field(default_factory=list)  # attempt, name, when
     events: list[tuple[datetime, Event]] = field(default_factory=list)
     statuses: int = 0
+    intensities: list[float | None] = field(default_factory=list)  # of each run, as it was told
 
 
 @dataclass
@@ -96,7 +97,9 @@ class MemoryCluster:
         assert isinstance(job, GreenJob)
         return job
 
-    def create_run(self, job: GreenJob, attempt: int, region: GreenRegion) -> None:
+    def create_run(
+        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+    ) -> None:
         uid = job.metadata.uid
         name = run_name(job.metadata.name, uid, attempt)
         mine = self.runs.setdefault(uid, [])
@@ -109,6 +112,7 @@ class MemoryCluster:
         assert not any(r.phase.live for r in mine), f"S1: {name} was created beside a live run"
         now = self.clock.now()
         self.told[uid].created.append((attempt, name, now))
+        self.told[uid].intensities.append(intensity_g_per_kwh)
         self.resume_s[name] = job.overhead().total_seconds() if self.done_s.get(uid) else 0.0
         mine.append(
             Run(

@@ -44,6 +44,9 @@ def test_a_job_from_its_submission_to_its_receipt(world):
     world.advance(16 * HOUR)  # 12 h to finish, and 3 h in which the provider still revises
     status = world.status()
     assert status["summary"]["state"] == "Complete" and started(world, uid) == [1]
+    (told_g_per_kwh,) = world.cluster.told[uid].intensities
+    expected_g = float(status["plan"]["expectedEmissionsGrams"])
+    assert told_g_per_kwh * 0.4 == pytest.approx(expected_g, rel=0.1), "0.4 kWh at the meter's intensity, PUE included"
     assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
     assert float(status["accounting"]["energyJoules"]) == pytest.approx(200 * 7200)
     (receipt,) = world.ledger.receipts(include_demo=True)

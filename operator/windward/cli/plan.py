@@ -33,7 +33,7 @@ def plan(files: Sequence[Path], *, check: bool, at: str, provider: str, trace: P
     if output == "json":
         print(json.dumps(_document(fleet, known, made), indent=2))
     else:
-        print("\n\n".join(card(w, made.jobs[w.key], fleet, known, now) for w in fleet.work))
+        print("\n\n".join([*(card(w, made.jobs[w.key], fleet, known, now) for w in fleet.work), *_proof(made)]))
     if check and not all(p.feasible for p in made.jobs.values()):
         raise SystemExit(Exit.INFEASIBLE)
 
@@ -68,9 +68,30 @@ def _document(fleet: Fleet, known: dict[str, Forecast], made: Plan) -> dict[str,
             }
             for w in fleet.work
         ],
+        "certificate": None
+        if made.certificate is None
+        else {
+            "planGrams": made.certificate.plan_g,
+            "boundGrams": made.certificate.bound_g,
+            "gap": made.certificate.gap,
+        },
         "regions": [{"name": r.name, "zone": r.zone, "pue": r.pue} for r in fleet.regions.values()],
         "forecasts": [series_body(f) for f in known.values()],
     }
+
+
+def _certificate(made: Plan) -> dict[str, float] | None:
+    c = made.certificate
+    return {"planGrams": c.plan_g, "boundGrams": c.bound_g, "gap": c.gap} if c is not None else None
+
+
+def _proof(made: Plan) -> list[str]:
+    """How good the plan is at worst; of one job or where nothing competes it is the best there is, and goes unsaid."""
+    proof = made.certificate
+    if proof is None or made.prices is None or len(made.jobs) < 2:
+        return []
+    least = f"no plan of these jobs has less than {text.grams(proof.bound_g)} (gap {100 * max(0.0, proof.gap):.2f} %)"
+    return [f"PROOF   {len(made.jobs)} jobs share the room: {text.grams(proof.plan_g)} planned, {least}"]
 
 
 def card(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast], now: datetime) -> str:
@@ -143,7 +164,10 @@ def _why_not(p: JobPlan, now: datetime) -> list[str]:
         if a.excluded_by:
             out.append(f"{a.region}: {a.excluded_by}")
         elif a.emissions_g is not None and p.emissions_g is not None and a.windows:
-            out.append(f"{a.region} {text.day_time(a.windows[0].start)}: {a.emissions_g - p.emissions_g:+.0f} g")
+            room = a.capacity_g - p.capacity_g
+            said = f", and {room:+.0f} g that its room is worth to others" if abs(room) >= 0.5 else ""
+            more = a.emissions_g - p.emissions_g
+            out.append(f"{a.region} {text.day_time(a.windows[0].start)}: {more:+.0f} g{said}")
     return [f"{'WHY NOT' if i == 0 else '       '} {line}" for i, line in enumerate(out[:6])]
 
 

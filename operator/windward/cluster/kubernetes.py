@@ -81,8 +81,10 @@ class KubernetesCluster:
             raise AttemptConflict(job.message)
         return job
 
-    def create_run(self, job: GreenJob, attempt: int, region: GreenRegion) -> None:
-        facts = RunFacts(job, attempt, region)
+    def create_run(
+        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+    ) -> None:
+        facts = RunFacts(job, attempt, region, intensity_g_per_kwh)
         path = f"/apis/batch/v1/namespaces/{job.metadata.namespace}/jobs"
         try:
             self.api.post(path, render_job(facts, self.runtime))

@@ -93,8 +93,10 @@ class LocalCluster:
         assert isinstance(job, GreenJob)
         return job
 
-    def create_run(self, job: GreenJob, attempt: int, region: GreenRegion) -> None:
-        facts = RunFacts(job, attempt, region)
+    def create_run(
+        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+    ) -> None:
+        facts = RunFacts(job, attempt, region, intensity_g_per_kwh)
         storage = self.home / "storage" / job.metadata.namespace
         try:
             spec = render_process(facts, str(storage))

@@ -79,8 +79,13 @@ class Cluster(Protocol):
         """
         ...
 
-    def create_run(self, job: GreenJob, attempt: int, region: GreenRegion) -> None:
+    def create_run(
+        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+    ) -> None:
         """Start a run under its deterministic name; a child of ours that exists already is success.
+
+        Args:
+            intensity_g_per_kwh: expected over its window, at the meter: what the run is told.
 
         Raises:
             Refused: the child may not be made; the sentence says why.

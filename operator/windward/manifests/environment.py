@@ -14,11 +14,16 @@ from windward_api.scalars import format_time
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is to run: one attempt of one job in one region."""
+    """What is to run: one attempt of one job in one region.
+
+    Attributes:
+        intensity_g_per_kwh: expected over the run's window, at the meter; None: unknown.
+    """
 
     job: GreenJob
     attempt: int
     region: GreenRegion
+    intensity_g_per_kwh: float | None = None
 
     @property
     def name(self) -> str:
@@ -37,7 +42,8 @@ def storage_paths(job: GreenJob, root: str) -> tuple[str, str]:
 
 
 def environment(facts: RunFacts, storage_root: str | None) -> dict[str, str]:
-    """Variables of the contract. Intensity is not among them: energy is the worker's, grams are ours."""
+    """Variables of the contract. Energy is the worker's, grams are ours: the intensity goes only where requests are
+    answered, which choose their batch by it."""
     job = facts.job
     env = {
         contract.ENV_JOB: f"{job.metadata.namespace}/{job.metadata.name}",
@@ -48,6 +54,10 @@ def environment(facts: RunFacts, storage_root: str | None) -> dict[str, str]:
         env[contract.ENV_STORAGE_DIR], env[contract.ENV_CHECKPOINT_DIR] = storage_paths(job, storage_root)
     if job.spec.power is not None:
         env[contract.ENV_POWER_WATTS] = str(job.spec.power.watts)
+        if job.spec.power.cap_watts is not None:
+            env[contract.ENV_POWER_CAP_WATTS] = str(job.spec.power.cap_watts)
+    if job.spec.train is None and facts.intensity_g_per_kwh is not None:
+        env[contract.ENV_INTENSITY_G_PER_KWH] = f"{facts.intensity_g_per_kwh:.4g}"
     return env
 
 

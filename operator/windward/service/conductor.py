@@ -404,13 +404,25 @@ class _Turn:
         c, observed = self.conductor, self.observed
         job = c.cluster.claim_attempt(observed, action.attempt, action.region)
         try:
-            c.cluster.create_run(job, action.attempt, self.world.objects[action.region])
+            told = self._expected_g_per_kwh(action.region, now)
+            c.cluster.create_run(job, action.attempt, self.world.objects[action.region], told)
             self.memory.refusal = None
         except Refused as e:
             times = self.memory.refusal[2] if self.memory.refusal is not None else 0
             pause = min(timedelta(seconds=10) * (1 << min(times, 8)), timedelta(minutes=5))
             self.memory.refusal = (str(e), now + pause, times + 1)
         return job
+
+    def _expected_g_per_kwh(self, name: str, now: datetime) -> float | None:
+        """Mean of the window that begins, at the meter; None where the forecast does not cover it."""
+        region = self.world.regions.get(name)
+        forecast = self.world.forecasts.get(region.zone) if region is not None else None
+        window = self.plan.window_at(now) if self.plan is not None else None
+        if region is None or forecast is None or forecast.series is None or window is None:
+            return None
+        if not forecast.series.covers(now, window.end):
+            return None
+        return region.effective(forecast.series).mean(now, window.end) * region.pue
 
     def _waits_after_refusal(self, now: datetime) -> bool:
         return self.memory.refusal is not None and now < self.memory.refusal[1]

@@ -56,6 +56,9 @@ class Metrics:
         )
         self.misses = Counter("windward_deadline_misses", "Jobs that ended after their finish-by time.", registry=r)
         self.plan_s = Histogram("windward_plan_duration_seconds", "One turn of the conductor.", registry=r)
+        self.gap = Gauge(
+            "windward_plan_gap_ratio", "Share by which the plan may at worst be above the best one.", registry=r
+        )
         self.provider = Gauge(
             "windward_provider_requests_total",
             "Refreshes by outcome since the start.",
@@ -70,6 +73,8 @@ class Metrics:
         """Take in one turn."""
         self.plan_s.observe(took_s)
         self.last.set(ended_at.timestamp())
+        if cycle.plan.certificate is not None:
+            self.gap.set(max(0.0, cycle.plan.certificate.gap))
         self._forecasts(cycle)
         for name, n in grid.counters().items():
             self.provider.labels(grid.provider.name, name).set(n)

@@ -40,6 +40,7 @@ def plan_body(plan: JobPlan) -> dict[str, object]:
         "savedGrams": plan.saved_g,
         "latestStart": plan.latest_start.isoformat(),
         "feasible": plan.feasible,
+        "roomGrams": plan.capacity_g,
         "edge": plan.edge,
         "demo": plan.demo,
         "vintages": dict(plan.vintages),
@@ -47,6 +48,7 @@ def plan_body(plan: JobPlan) -> dict[str, object]:
             {
                 "region": a.region,
                 "emissionsGrams": a.emissions_g,
+                "roomGrams": a.capacity_g,
                 "windows": [{"start": w.start.isoformat(), "end": w.end.isoformat()} for w in a.windows],
                 "excludedBy": a.excluded_by,
             }

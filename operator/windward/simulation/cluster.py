@@ -81,7 +81,9 @@ class SimulatedCluster:
         self._tell(mine, mine.job.status.model_copy(update={"attempt": attempt, "attempt_region": region}))
         return mine.job
 
-    def create_run(self, job: GreenJob, attempt: int, region: GreenRegion) -> None:
+    def create_run(
+        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+    ) -> None:
         mine, now = self._of(job), self.clock.now()
         name = run_name(job.metadata.name, job.metadata.uid, attempt)
         if any(r.name == name for r in mine.runs):

@@ -78,6 +78,12 @@ def test_a_whole_run(ready):
     assert sum(line["joules"] for line in lines(ready)) <= report.energy.total_j
 
 
+def test_answers_tell_their_grams_where_the_intensity_is_known(ready):
+    assert ready.run(*infer(), WINDWARD_INTENSITY_G_PER_KWH="360") == 0
+    for line in lines(ready):
+        assert line["grams"] == pytest.approx(line["joules"] * 1e-4, rel=1e-3, abs=1e-9)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_batch_size_changes_no_answer(ready, expected, batch):
     assert ready.run(*infer(batchSize=batch)) == 0

@@ -195,6 +195,17 @@ def test_orders_come_from_the_environment_and_follow_the_file(tmp_path):
     assert read_orders({}) == Orders()
 
 
+def test_a_run_is_told_the_intensity_of_its_window_and_a_file_goes_before_it(tmp_path):
+    told = {"WINDWARD_INTENSITY_G_PER_KWH": "412.3"}
+    assert read_orders(told).intensity() == 412.3
+    assert read_orders(told, intensity_g_per_kwh=90.0).intensity() == 90
+    (tmp_path / "now").write_text("20")
+    assert read_orders(told | {"WINDWARD_INTENSITY_FILE": str(tmp_path / "now")}).intensity() == 20
+    for text in ("-1", "nan", "dirty", "1e9"):
+        with pytest.raises(Refused, match="WINDWARD_INTENSITY_G_PER_KWH"):
+            read_orders({"WINDWARD_INTENSITY_G_PER_KWH": text})
+
+
 @pytest.mark.parametrize("text", ["0", "-5", "nan", "inf", "much"])
 def test_a_cap_that_is_no_power_is_refused(text):
     with pytest.raises(Refused, match="WINDWARD_POWER_CAP_WATTS"):

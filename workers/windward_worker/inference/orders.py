@@ -1,7 +1,8 @@
 """What the control plane tells a pod that answers requests: a cap on power, and the carbon intensity.
 
-The intensity is the one number that travels into a pod (DESIGN.md, section 4), and it changes while the pod runs: it
-comes as a file, such as a key of a mounted ConfigMap, which the kubelet replaces in place.
+The intensity is the one number that travels into a pod (DESIGN.md, section 4). A run of a GreenJob gets that of its
+window. It changes while a longer-lived pod runs: there it comes as a file, such as a key of a mounted ConfigMap, which
+the kubelet replaces in place.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from windward_api.contract import ENV_INTENSITY_FILE, ENV_INTENSITY_G_PER_KWH, ENV_POWER_CAP_WATTS
 from windward_worker.control import Refused
 from windward_worker.inference.pace import Pace, pace_for
 
-ENV_CAP_WATTS = "WINDWARD_POWER_CAP_WATTS"
-ENV_INTENSITY_FILE = "WINDWARD_INTENSITY_FILE"  # one number, g CO2e/kWh
 DIRTIEST_G_PER_KWH = 1e5  # beyond it is no intensity
 
 
@@ -57,14 +57,27 @@ def read_orders(
 ) -> Orders:
     """From the contract's environment, and what a command line adds: of two caps the lower holds, its file goes first.
 
-    Raises Refused for a cap that is no power.
+    Raises Refused for a cap that is no power, and an intensity that is none.
     """
-    if text := environ.get(ENV_CAP_WATTS, ""):
+    if text := environ.get(ENV_POWER_CAP_WATTS, ""):
         told_w = _watts(text)
         cap_w = told_w if cap_w is None else min(cap_w, told_w)
     if intensity_file is None and intensity_g_per_kwh is None and environ.get(ENV_INTENSITY_FILE):
         intensity_file = Path(environ[ENV_INTENSITY_FILE])
+    elif intensity_file is None and intensity_g_per_kwh is None and (text := environ.get(ENV_INTENSITY_G_PER_KWH, "")):
+        intensity_g_per_kwh = _intensity(text)
     return Orders(cap_w, intensity_g_per_kwh, intensity_file)
+
+
+def _intensity(text: str) -> float:
+    """Raises Refused."""
+    try:
+        grams = float(text)
+    except ValueError:
+        grams = math.nan
+    if not 0 <= grams < DIRTIEST_G_PER_KWH:
+        raise Refused(f"{ENV_INTENSITY_G_PER_KWH}={text!r} is no plausible intensity; give g CO2e per kWh, such as 350")
+    return grams
 
 
 def _watts(text: str) -> float:
@@ -74,5 +87,5 @@ def _watts(text: str) -> float:
     except ValueError:
         watts = math.nan
     if not 0 < watts < 1e7:
-        raise Refused(f"{ENV_CAP_WATTS}={text!r} is no plausible power; give watts, such as 350")
+        raise Refused(f"{ENV_POWER_CAP_WATTS}={text!r} is no plausible power; give watts, such as 350")
     return watts

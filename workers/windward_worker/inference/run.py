@@ -64,7 +64,8 @@ class _Inference:
         output = run.env.inside_storage(spec.output or f"outputs/{run.env.job_name}.jsonl")
         self._answers = Answers(output, self._prompts)
         # All prompts are here: nothing is gained by waiting, whatever the intensity. A cap holds by pauses.
-        self._pace = Pace(cap_w=read_orders(os.environ).cap_w)
+        orders = read_orders(os.environ)
+        self._pace = Pace(cap_w=orders.cap_w, intensity_g_per_kwh=orders.intensity())
         self._unfinished = Unfinished(folder / "sequences.json", spec)
         self._seconds = 0.0  # of steps in this run
         self._tokens = 0  # made in this run
@@ -169,13 +170,14 @@ class _Inference:
         return {"index": index, "prompt": prompt, "text": "", "tokens": 0, "joules": 0.0, "method": method}
 
     def _line(self, opened: Opened, index: int, answer: Answer) -> dict[str, Any]:
-        return {
+        line = {
             **self._blank(index),
             "text": opened.tokenizer.decode(list(answer.tokens)),
             "tokens": len(answer.tokens),
             "joules": round(answer.joules, 6),
             "method": answer.method.value,
         }
+        return line if answer.grams is None else {**line, "grams": round(answer.grams, 9)}
 
 
 class Unfinished:

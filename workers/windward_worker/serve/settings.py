@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from windward_api.contract import ENV_INTENSITY_FILE, ENV_POWER_CAP_WATTS
 from windward_worker.control import Refused
-from windward_worker.inference.orders import ENV_CAP_WATTS, ENV_INTENSITY_FILE, Orders, read_orders
+from windward_worker.inference.orders import Orders, read_orders
 
 TOKEN_VARIABLE = "WINDWARD_SERVE_TOKEN"  # noqa: S105 - the variable's name, no secret
 LEAST_TOKEN = 16  # characters
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--intensity", type=_positive, help="g CO2e/kWh; answers then tell grams")
     add("--intensity-file", type=Path, help=f"file with it, read again every few seconds (also: {ENV_INTENSITY_FILE})")
     add("--max-wait", type=_wait, default=Settings.max_wait_s, help="seconds to wait for company, when dirty or capped")
-    add("--cap-watts", type=_positive, help=f"mean draw to stay below (also: {ENV_CAP_WATTS}; the lower holds)")
+    add("--cap-watts", type=_positive, help=f"mean draw to stay below (also: {ENV_POWER_CAP_WATTS}; the lower holds)")
 
 
 def _port(text: str) -> int:
