@@ -12,7 +12,7 @@ from service.world import T0, World, job_body
 from windward.cluster.port import Unavailable
 from windward.domain.run import Phase
 from windward.ledger.port import LedgerUnavailable
-from windward.service.conductor import LAST_WORDS
+from windward.service.book import LAST_WORDS
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 AT_ONCE = {"completeWithin": "2h6m"}  # its latest start is its creation

@@ -1,0 +1,137 @@
+"""The account book of the conductor: the energy of runs that ended goes in once, and is weighed until it is settled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from windward.domain.clock import Clock
+from windward.domain.energy import EnergyInterval
+from windward.domain.fleet import Region
+from windward.domain.forecast import Forecast
+from windward.domain.observed import Observed
+from windward.domain.run import Phase, Run
+from windward.domain.series import Series
+from windward.grid.cache import Grid
+from windward.grid.port import ProviderError
+from windward.ledger import codec
+from windward.ledger.port import Ledger
+from windward.lifecycle.accounting import Account, account, energy_of_run
+from windward.lifecycle.receipt import receipt_of
+
+log = logging.getLogger(__name__)
+LAST_WORDS = timedelta(seconds=15)
+
+
+@dataclass
+class _Page:
+    """What is remembered of one job; all of it only saves work.
+
+    Attributes:
+        rows: its energy in the book; None: to be read.
+        account, weighed_with: its account, and what that was weighed with.
+    """
+
+    rows: Sequence[EnergyInterval] | None = None
+    account: Account | None = None
+    weighed_with: tuple[object, ...] = ()
+
+
+@dataclass
+class Book:
+    """See the module."""
+
+    ledger: Ledger
+    grid: Grid
+    clock: Clock
+    _pages: dict[str, _Page] = field(default_factory=dict)
+
+    def keep(self, jobs: Iterable[Observed]) -> None:
+        """Forget all other jobs."""
+        self._pages = {o.uid: self._pages.get(o.uid, _Page()) for o in jobs}
+
+    def weighed(
+        self, observed: Observed, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast], now: datetime
+    ) -> Account | None:
+        """Put the energy of ended runs into the book, once; weigh all that is there.
+
+        Raises:
+            LedgerError: the book cannot be read or written; nothing is half in it.
+        """
+        if not observed.runs or (observed.ended and observed.job.status.accounting.settled):
+            return None
+        page = self._pages.setdefault(observed.uid, _Page())
+        if not page.rows and all(r.phase.live for r in observed.runs) and len(observed.runs) == observed.attempt:
+            return None  # nothing ended yet
+        if page.rows is None:
+            page.rows = self.ledger.energy(observed.uid)
+        # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
+        booked = {r.attempt for r in page.rows}
+        for run in observed.runs:
+            region = regions.get(run.region)
+            if region is None or run.attempt in booked or not _final(run, now):
+                continue
+            if energy := energy_of_run(observed, run, region, now):
+                page.rows = None
+                self.ledger.record_energy(energy)
+                page.rows = self.ledger.energy(observed.uid)
+        return self._weigh(observed, page, regions, forecasts)
+
+    @staticmethod
+    def _weigh(
+        observed: Observed, page: _Page, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast]
+    ) -> Account | None:
+        """The account of what is in the book, weighed anew when there is more of it or the intensities changed."""
+        if not page.rows:
+            return None
+        with_ = (len(page.rows), regions, tuple((z, f.vintage) for z, f in sorted(forecasts.items())))
+        if page.account is None or page.weighed_with != with_:
+            series = {z: f.series for z, f in forecasts.items() if f.series is not None}
+            page.account, page.weighed_with = account(observed, page.rows, series, regions), with_
+        return page.account
+
+    def settle(self, observed: Observed, regions: Mapping[str, Region], at: datetime) -> tuple[Account, str] | None:
+        """Weigh an ended job with the best known intensities and put the receipt into the book.
+
+        Until the provider revises none of them any more this is done again and again: a revised intensity makes the
+        next revision of the receipt, which restates the account; the earlier ones stay in the book.
+
+        Returns:
+            The account and the receipt's hash; None where nothing is known of its energy or the hours.
+        """
+        page = self._pages.get(observed.uid, _Page())
+        rows = page.rows if page.rows is not None else self.ledger.energy(observed.uid)
+        submitted = observed.job.metadata.creation_timestamp
+        if not rows or submitted is None:
+            return None
+        end = max(at, max(r.end for r in rows))
+        zones = {r.zone for r in rows} | _home_zone(observed, regions)
+        intensities: dict[str, Series] = {}
+        for zone in sorted(zones):
+            try:
+                intensities[zone] = self.grid.actuals(zone, submitted, end + timedelta(seconds=1))
+            except ProviderError as e:
+                log.warning("%s: no intensities of %s to account with: %s", observed.key, zone, e)
+        made = account(observed, rows, intensities, regions, self.clock.now() - self.grid.provider.revised_for)
+        body = receipt_of(observed, made, intensities, regions, at)
+        meta = observed.job.metadata
+        self.ledger.record_receipt(
+            meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo="demo" in body
+        )
+        return made, codec.sha256(codec.canonical(body))
+
+
+def _home_zone(observed: Observed, regions: Mapping[str, Region]) -> set[str]:
+    home = observed.job.spec.placement.home or observed.job.spec.placement.regions[0]
+    return {regions[home].zone} if home in regions else set()
+
+
+def _final(run: Run, now: datetime) -> bool:
+    """Whether a run has ended and nothing more will be heard of it. Of a run that was told to stop the last words may
+    come a moment after its pod is seen to be gone, and a row once in the book stays."""
+    if run.phase.live:
+        return False
+    wordless = run.report is None and run.phase in (Phase.PAUSED, Phase.LOST)
+    return not wordless or run.finished_at is None or now >= run.finished_at + LAST_WORDS
