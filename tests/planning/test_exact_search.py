@@ -4,7 +4,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from planning.fleets import HOUR, REGIONS, T0, hours, irregular, work
+from planning.profiles import thorough
 
 from windward.domain.fleet import Region
 from windward.planning import pauses
@@ -134,3 +137,25 @@ def test_the_peak_of_overlapping_holdings_is_what_counts():
         for units in (1, 2, 3):
             fits = occupancy.free("de", np.array([float(a)]), np.array([float(b)]), {"gpu": float(units)})[0]
             assert fits == (units <= room), (a, b, units)
+
+
+@thorough(60)
+@given(st.integers(0, 2**32 - 1))
+def test_the_compiled_programme_gives_equal_bytes(seed):
+    pytest.importorskip("numba")
+    dice = np.random.default_rng(seed)
+    regions, slots = int(dice.integers(1, 4)), int(dice.integers(1, 40))
+    n, overhead = int(dice.integers(1, slots + 1)), int(dice.integers(0, 4))
+    run_g = dice.choice([1.0, 1.0, 2.0, 3.5, 0.0, np.inf], (regions, slots)) * dice.uniform(0.5, 1.5, (regions, 1))
+    costs = pauses._Costs(
+        run_g, dice.uniform(0, 2, (regions, slots + 1)) * dice.integers(0, 2), dice.uniform(0, 1, slots + 1),
+        float(dice.choice([0.0, 0.3])),
+    )  # fmt: skip
+    running = int(dice.integers(0, regions)) if dice.random() < 0.4 else None
+    fresh = running is None and bool(dice.random() < 0.5)
+    (a, ours), (b, theirs) = (
+        pauses._solve(costs, n, overhead, fresh=fresh, running=running, compiled=c) for c in (False, True)
+    )
+    assert np.float64(a).tobytes() == np.float64(b).tobytes()
+    assert ours.paused_from.tobytes() == theirs.paused_from.tobytes()
+    assert ours.resumed.tobytes() == theirs.resumed.tobytes()

@@ -23,13 +23,14 @@ import numpy.typing as npt
 
 from windward.domain.fleet import Work
 from windward.domain.series import Floats
+from windward.planning.fleet.kernels import preferred
 from windward.planning.occupancy import Occupancy
 from windward.planning.windows import Candidate, Place
 
 Surcharge = Callable[[Place, Floats], Floats]  # grams of each slot between times, beside those of running
 _GRIDS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 MAX_SLOTS = 720
-_EVEN = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
+EVEN = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
 
 
 def grid_step(span_s: float) -> int:
@@ -117,12 +118,22 @@ class _Costs:
     pause: float
 
 
-def _solve(c: _Costs, n: int, overhead: int, *, fresh: bool, running: int | None) -> tuple[float, _Tables]:
+def _solve(
+    c: _Costs, n: int, overhead: int, *, fresh: bool, running: int | None, compiled: bool | None = None
+) -> tuple[float, _Tables]:
     cost = c.run
     regions, slots = cost.shape
     prefix = np.concatenate([np.zeros((regions, 1)), np.cumsum(np.where(np.isfinite(cost), cost, 0.0), axis=1)], axis=1)
     barred = np.concatenate([np.zeros((regions, 1)), np.cumsum(~np.isfinite(cost), axis=1)], axis=1)
     tables = _Tables(np.full((slots + 1, n + 1), -1, np.int16), np.zeros((regions, slots + 1, n + 1), bool))
+    if preferred() if compiled is None else compiled:
+        from windward.planning.pauses_compiled import sweep
+
+        grams = sweep(
+            cost, c.start, c.late, c.pause, n, overhead, fresh, -1 if running is None else running, prefix, barred,
+            tables.paused_from, tables.resumed,
+        )  # fmt: skip
+        return grams, tables
     idles = np.full((overhead + 1, n + 1), np.inf)  # ring: idle at the last `overhead` boundaries, for resumes
     idle = np.full(n + 1, np.inf)
     run = np.full((regions, n + 1), np.inf)
@@ -146,7 +157,7 @@ def _pause(t: int, idle: Floats, run: Floats, price: Floats, tables: _Tables) ->
     """Where stopping here is cheaper than having been idle, note who stopped."""
     r = np.argmin(run, axis=0)
     best = run[r, np.arange(run.shape[1])] + price
-    better = best < idle * (1 - _EVEN)
+    better = best < idle * (1 - EVEN)
     idle[better] = best[better]
     tables.paused_from[t, better] = r[better]
 
@@ -165,7 +176,7 @@ def _start(
             cost = since + (prefix[r, t] - prefix[r, began] + start_g[r, began])
             if fresh:
                 cost[0] = np.inf  # nothing done yet: the free start below
-            better = cost < run[r] * (1 - _EVEN)
+            better = cost < run[r] * (1 - EVEN)
             run[r][better] = cost[better]
             tables.resumed[r, t] = better
     if fresh:

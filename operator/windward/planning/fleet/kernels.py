@@ -24,6 +24,11 @@ def prefer_compiled(wanted: bool = True) -> bool:
     return _prefer
 
 
+def preferred() -> bool:
+    """Whether this process asked for compiled loops, and has them."""
+    return _prefer
+
+
 class Kernels(Protocol):
     """The inner loops; see `reference` for what each promises."""
 
