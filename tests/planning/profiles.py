@@ -2,14 +2,17 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 LONG = int(os.environ.get("WINDWARD_LONG", "0"))
 
 
 def thorough(examples):
-    return settings(
+    """So many examples of a test; those of the long run take their time, which may be an hour."""
+    profile = settings(
         max_examples=(10_000 if LONG == 1 else LONG) if LONG else examples,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
+    return (lambda test: pytest.mark.timeout(0)(profile(test))) if LONG else profile
