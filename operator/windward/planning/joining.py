@@ -12,7 +12,7 @@ from windward.domain.plan import Certificate, JobPlan, Plan
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
 
-WORTH = 0.1  # share of its grams, above its best were it alone, that new work may pay until all is planned anew
+WORTH = 0.3  # share of its grams, above its best were it alone, that new work may pay until all is planned anew
 OVERRUN = timedelta(minutes=15)  # what runs keeps its room at least so long
 
 Placer = Callable[[Work, Occupancy], Placing]
@@ -26,7 +26,8 @@ def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | N
         place: the placing of one piece of work on an occupancy.
 
     Returns:
-        None where new work lacks room, or would pay for what others hold: then all of it is to be planned anew.
+        None where new work lacks room, or would pay much for what others hold: then all is to be planned anew. A little
+        is put right when the next issue has all planned anew; meanwhile nobody moves.
     """
     held, free = Occupancy(fleet.regions), Occupancy(fleet.regions)
     jobs: dict[str, JobPlan] = {}
@@ -55,7 +56,7 @@ def _fits(held: Occupancy, work: Work, made: JobPlan) -> bool:
 
 
 def _as_good(work: Work, made: JobPlan, alone: JobPlan) -> bool:
-    """Whether what others hold costs it next to nothing."""
+    """Whether what others hold costs it little."""
     if made.windows == alone.windows:
         return True
     if made.emissions_g is None or alone.emissions_g is None or work.delay_g_per_hour or work.grams_per_currency:

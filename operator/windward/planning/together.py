@@ -222,13 +222,15 @@ class _Joint:
         return sum((float(self._room_g(region, demand, np.array([a, b]))[0]) for region, a, b in dear), 0.0)
 
     def pause(self) -> None:
-        """Work that may pause, one after another, at the prices first and then on what is left."""
+        """Work that may pause, one after another, at the prices first and then, where `refine` does not, on what is
+        left."""
         jobs = [j for j, p in enumerate(self.able) if p.work.interruptible]
         jobs.sort(key=lambda j: (self.able[j].latest_start, self.able[j].work.key))
-        for priced in (True, False):
+        for priced in (True, False)[: 1 if len(self.able) <= EXACT else 2]:
             for j in jobs:
-                self._replace(j, [self.able[j].pauses(self._surcharge if priced else None, step_of(len(self.able)))]
-                              if self._lift(j) else [], priced)  # fmt: skip
+                self._lift(j)
+                found = self.able[j].pauses(self._surcharge if priced else None, step_of(len(self.able)))
+                self._replace(j, [found], priced)
 
     def refine(self) -> None:
         """Each job once more by exact search on what the others leave; and which regions have no room for it.
@@ -251,12 +253,11 @@ class _Joint:
             self._replace(j, [*found, *more], priced=False)
             self.others[j] = [c for c in (*found, *more, old) if c is not None]
 
-    def _lift(self, j: int) -> bool:
+    def _lift(self, j: int) -> None:
         """Take a job's holdings out."""
         c = self.chosen[j]
         for region, a, b in c.segments if c is not None else ():
             self.held.release(region, a, b, self.able[j].work.demand_at(c.level if c is not None else None))
-        return True
 
     def _hold(self, p: Placing, c: Candidate) -> None:
         for region, a, b in c.segments:

@@ -39,7 +39,7 @@ def simulate(
     foresight: Foresight = Foresight.OWN,
     faults: Faults | None = None,
     step: timedelta = timedelta(hours=1),
-    issue_every: timedelta = timedelta(hours=3),
+    issue_every: timedelta = timedelta(hours=6),
     progress: Progress = lambda policy, now: None,
 ) -> Result:
     """Run the same arrivals, with the same faults, under each policy.
@@ -47,7 +47,7 @@ def simulate(
     Args:
         actuals: recorded intensities; what a policy may know of them is `foresight`'s matter.
         step: the operator looks at least this often, and at each planned start and end.
-        issue_every: how often there is a new forecast.
+        issue_every: how often there is a new forecast; weather models, on which forecasts rest, run every six hours.
         progress: called with policy and simulated time, about once a simulated day.
     """
     faults = faults or Faults()
