@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from windward.domain.fleet import Fleet, Work
-from windward.domain.plan import Certificate, JobPlan, Plan
+from windward.domain.plan import Certificate, JobPlan, Plan, Reason
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
 
@@ -37,11 +37,15 @@ def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | N
             made = previous.jobs[work.key]
         else:
             placing = place(work, held)
-            made, alone = placing.plan(), place(work, free).plan()
-            if not (_fits(held, work, made) and _as_good(work, made, alone)):
+            made = placing.plan()
+            if made.reason is Reason.CAPACITY_FULL or not _fits(held, work, made):
                 return None
             if placing.free:
-                proofs.append(_proof(made, alone))
+                proof = Certificate(_grams(made), min((c.grams for c in place(work, free).ways()), default=0.0))
+                weighed = work.delay_g_per_hour or work.grams_per_currency  # then grams alone do not say what is best
+                if weighed or proof.plan_g > proof.bound_g * (1.0 + WORTH):
+                    return None
+                proofs.append(proof)  # a bound with those of the others: more work never lowers theirs
         jobs[work.key] = made
         for w in made.windows:
             end = max(w.end, now + OVERRUN) if w is made.windows[-1] and work.running_in is not None else w.end
@@ -55,16 +59,5 @@ def _fits(held: Occupancy, work: Work, made: JobPlan) -> bool:
     return all(held.free(*span, work.demand_at(made.level))[0] for span in spans)
 
 
-def _as_good(work: Work, made: JobPlan, alone: JobPlan) -> bool:
-    """Whether what others hold costs it little."""
-    if made.windows == alone.windows:
-        return True
-    if made.emissions_g is None or alone.emissions_g is None or work.delay_g_per_hour or work.grams_per_currency:
-        return False
-    return made.reason is alone.reason and made.emissions_g <= alone.emissions_g * (1.0 + WORTH)
-
-
-def _proof(made: JobPlan, alone: JobPlan) -> Certificate:
-    """Together with the bound of the others, that of its best were it alone is one: more work never lowers it."""
-    plan_g, bound_g = (sum(w.emissions_g or 0.0 for w in p.windows) for p in (made, alone))
-    return Certificate(plan_g, bound_g)
+def _grams(made: JobPlan) -> float:
+    return sum(w.emissions_g or 0.0 for w in made.windows)

@@ -85,10 +85,13 @@ class Placing:
             return self._without_forecast()
         return self._cheapest()
 
+    def ways(self) -> list[Candidate]:
+        """The best of each region and shape."""
+        return [c for c in (*self._windows(), self.pauses()) if c is not None]
+
     def _cheapest(self) -> JobPlan:
         """The best of all regions and shapes, unless too little is saved to wait for it."""
-        options = [c for c in self._windows() if c is not None]
-        options += [c for c in (self.pauses(),) if c is not None]
+        options = self.ways()
         if not options:
             blocked = any(self.occupancy.bounded(p.region.name, p.demand) for p in self.lanes)
             return self._without_windows(Reason.CAPACITY_FULL) if blocked else self._without_forecast()

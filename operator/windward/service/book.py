@@ -92,11 +92,16 @@ class Book:
             page.account, page.weighed_with = account(observed, page.rows, series, regions), with_
         return page.account
 
-    def settle(self, observed: Observed, regions: Mapping[str, Region], at: datetime) -> tuple[Account, str] | None:
+    def settle(
+        self, observed: Observed, regions: Mapping[str, Region], at: datetime, *, provisional: bool = True
+    ) -> tuple[Account, str] | None:
         """Weigh an ended job with the best known intensities and put the receipt into the book.
 
         Until the provider revises none of them any more this is done again and again: a revised intensity makes the
         next revision of the receipt, which restates the account; the earlier ones stay in the book.
+
+        Args:
+            provisional: whether it is written too while intensities may still be revised.
 
         Returns:
             The account and the receipt's hash; None where nothing is known of its energy or the hours.
@@ -115,6 +120,8 @@ class Book:
             except ProviderError as e:
                 log.warning("%s: no intensities of %s to account with: %s", observed.key, zone, e)
         made = account(observed, rows, intensities, regions, self.clock.now() - self.grid.provider.revised_for)
+        if not (made.settled or provisional):
+            return None
         body = receipt_of(observed, made, intensities, regions, at)
         meta = observed.job.metadata
         self.ledger.record_receipt(

@@ -186,7 +186,7 @@ class Turn:
         if not ends and not self._settles_again(now):
             return old.accounting.receipt
         self.memory.settled_at = now
-        made = world.book.settle(observed, world.regions, old.finished_at or now)
+        made = world.book.settle(observed, world.regions, old.finished_at or now, provisional=world.tells_figures)
         if made is None:
             return old.accounting.receipt
         self.account, receipt = made
