@@ -124,7 +124,8 @@ def _study(
         raise CliError(f"--foresight {study.foresight}: not known", fix=fix, code=Exit.USAGE) from e
     if len(arrivals) * len(chosen) > _MANY:
         planning.prefer_compiled()
-        gc.set_threshold(100_000)  # what a simulated year makes lives to its end, and looking through it takes a tenth
+        gc.freeze()
+        gc.set_threshold(100_000, 50, 1_000)  # what a simulated year makes lives to its end: looking through it is vain
     with _Bar(chosen, arrivals) as bar:
         result = simulate(
             title,

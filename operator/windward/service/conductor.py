@@ -64,7 +64,8 @@ class Conductor:
         previous: the plan that stands.
         replan_every: while something is not as planned, a plan is made anew this often.
         tells_figures: whether a status is written anew because a figure in it changed. Where nobody reads them, a job's
-            is written when something happens, and a region's, which is nothing but figures, never.
+            is written when something happens, and a region's, which is nothing but figures, never; decisions are not
+            noted, and only settled receipts are.
     """
 
     cluster: Cluster

@@ -108,7 +108,7 @@ class Turn:
         context = self._context(receipt, self.memory.refusal[0] if self.memory.refusal is not None else "")
         status = status_of(observed, self.plan, actions, now, context)
         events = events_of(observed, self.plan, actions, status)
-        if actions or events:
+        if (actions or events) and world.tells_figures:
             self._note(actions, now)
         if status != observed.job.status:
             world.cluster.write_status(job, status, events)

@@ -1,4 +1,4 @@
-"""Planning anew every hour: what was decided before, and who may still come (docs/planning.md 7).
+"""Planning anew every hour: what was decided before, and who may still come (docs/planning.md 8).
 
 Only work that has started is committed. All else is placed again each time, on what the running work leaves, with the
 prices of the plan before, a price on changing one's mind, and ghosts in the place of the arrivals to come.

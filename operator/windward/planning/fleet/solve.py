@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -105,6 +105,8 @@ def solve(
     if kept is not None and prices.bound_g >= enough:
         at = kept  # proved to be as good as another could be
     else:
+        if kept is not None and not np.any(kept.lane < 0):
+            budget = replace(budget, attempts=1)  # only a rival of a plan that has all of them
         at = _placed(fleet, kernels, budget, prices.mu, begin)
         if small:
             rivals = [at, one_by_one(fleet, kernels)] + ([kept] if kept is not None else [])
