@@ -1,7 +1,8 @@
 """A cluster that exists only in numbers: GreenJobs, runs that take time and draw power, regions that are full or not.
 
 It keeps the promises of the `Cluster` port. A run that finds its region full waits there, as a pod would; work, pauses
-and failures follow the contract with containers, and the meter writes what a worker would report.
+and failures follow the contract with containers, and the meter writes what a worker would report. As on a real cluster,
+what a run has done is told when it ends or pauses; until then its running time says it.
 """
 
 from __future__ import annotations
@@ -208,7 +209,6 @@ class SimulatedCluster:
             mine.resume_s -= resume_s
             mine.worked_s += span_s
             mine.done_s = min(mine.takes_s, mine.done_s + span_s - resume_s)
-            self._replace(mine, replace(run, progress=mine.done_s / mine.takes_s))
 
     def _admit(self, mine: _Job, now: datetime) -> None:
         """Start the waiting run if its region has room."""
@@ -221,7 +221,7 @@ class SimulatedCluster:
         mine.worked_s = 0.0
         mine.resume_s = mine.job.overhead().total_seconds() if mine.done_s > 0 else 0.0
         mine.first_start = mine.first_start or now
-        self._replace(mine, replace(run, phase=Phase.RUNNING, started_at=now, progress=mine.done_s / mine.takes_s))
+        self._replace(mine, replace(run, phase=Phase.RUNNING, started_at=now))
 
     def _admit_waiting(self, region: str, now: datetime) -> None:
         """First come, first served."""
