@@ -97,7 +97,7 @@ def test_best_pauses_is_brute_force(values, n, overhead, pause_g, state, barred,
 
 def test_the_grid_is_as_fine_as_it_may_be():
     steps = [pauses.grid_step(h * 3600) for h in (0.1, 1, 6, 12, 24, 168, 24 * 365)]
-    assert steps == [1, 10, 60, 120, 300, 1800, 14400]
+    assert steps == [1, 5, 30, 60, 120, 900, 14400]
     for h in (1, 5, 24, 100, 168):
         assert h * 3600 / pauses.grid_step(h * 3600) <= pauses.MAX_SLOTS
 

@@ -29,7 +29,7 @@ from windward.planning.windows import Candidate, Place
 
 Surcharge = Callable[[Place, Floats], Floats]  # grams of each slot between times, beside those of running
 _GRIDS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-MAX_SLOTS = 360
+MAX_SLOTS = 720
 EVEN = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
 
 
