@@ -65,6 +65,7 @@ class World:
 
 
 def issues_of(forecasts: Mapping[str, Forecast]) -> tuple[object, ...]:
+    """What tells one set of forecasts from another."""
     return tuple((f.vintage, f.freshness) for f in forecasts.values())
 
 
