@@ -6,8 +6,6 @@ from datetime import timedelta
 import pytest
 from service.world import World, job_body
 
-from windward.service.grounds import Grounds
-
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -80,4 +78,3 @@ def test_a_job_that_ended_early_makes_room_that_the_plan_did_not_know_of(world):
     without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
     assert not without.hold(grounds, conductor.previous, now + HOUR)
     assert without.hold(grounds, conductor.previous, now + timedelta(hours=1, minutes=50))
-    assert isinstance(without, Grounds)
