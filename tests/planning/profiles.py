@@ -9,7 +9,11 @@ LONG = int(os.environ.get("WINDWARD_LONG", "0"))
 
 
 def thorough(examples):
-    """So many examples of a test; those of the long run take their time, which may be an hour."""
+    """So many examples of a test; those of the long run take their time, which may be an hour.
+
+    The long run prefers the compiled loops (conftest.py), which are ten times as fast. That they plan what numpy's do,
+    to the byte, is a property of its own.
+    """
     profile = settings(
         max_examples=(10_000 if LONG == 1 else LONG) if LONG else examples,
         deadline=None,

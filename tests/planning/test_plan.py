@@ -3,12 +3,14 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from planning.fleets import HOUR, REGIONS, T0, hours, known, work
+from planning.profiles import thorough
 
 from windward.domain.energy import EnergyInterval
 from windward.domain.fleet import Fleet, Region
@@ -47,7 +49,7 @@ def three(de, fr, se):
     return known(hours(de, "DE"), hours(fr, "FR"), hours(se, "SE"))
 
 
-@settings(max_examples=40, deadline=None)
+@thorough(40)
 @given(values, values, forms, st.integers(8, 30), st.floats(0, 20), st.sampled_from(["fresh", "paused", "running"]))
 def test_windows_lie_between_earliest_and_finish_by_less_the_reserve(de, fr, form, by_h, now_h, state):
     now = T0 + now_h * HOUR
@@ -75,7 +77,7 @@ def test_windows_lie_between_earliest_and_finish_by_less_the_reserve(de, fr, for
     assert running >= job.remaining - timedelta(seconds=SLACK_S)
 
 
-@settings(max_examples=30, deadline=None)
+@thorough(30)
 @given(values, values, values, forms, st.integers(9, 24), st.integers(0, 5))
 def test_more_slack_or_another_region_is_never_dirtier(de, fr, se, form, by_h, more_h):
     # Each is exact for an unbroken window; with pauses the grid changes with the span, so the grid is held equal.
@@ -141,18 +143,24 @@ def test_the_order_of_the_fleet_does_not_matter_and_equal_input_gives_an_equal_p
         assert again.jobs == first.jobs
 
 
-@pytest.mark.parametrize(
-    "local", ["2026-03-29T00:00:00+01:00", "2026-10-25T00:00:00+02:00", "2026-06-01T00:00:00+02:00"]
-)
-def test_days_of_23_and_25_hours_are_days_like_others(local):
-    start = datetime.fromisoformat(local)
-    shape = [300 + 10 * k for k in range(30)]
-    shape[7] = shape[8] = 20
-    series = hours(shape, "DE", start)
-    job = replace(work(), earliest=start, submitted=start, finish_by=start + 20 * HOUR)
-    made = one(job, known(series), start)
-    assert [(w.start - start.astimezone(UTC)) / HOUR for w in made.windows] == [7.0]
-    assert (made.windows[0].end - made.windows[0].start) == 2 * HOUR
+CLOCK_CHANGES = [  # local midnights of days of 23, 25, 23 1/2, 24 1/2 and 24 hours
+    ("Europe/Berlin", 2026, 3, 29), ("Europe/Berlin", 2026, 10, 25), ("America/New_York", 2026, 3, 8),
+    ("America/New_York", 2026, 11, 1), ("Australia/Lord_Howe", 2026, 10, 4), ("Australia/Lord_Howe", 2026, 4, 5),
+    ("Asia/Kolkata", 2026, 6, 1),
+]  # fmt: skip
+
+
+@thorough(20)
+@given(values, forms, st.integers(9, 28), st.sampled_from(CLOCK_CHANGES))
+def test_days_of_23_and_25_hours_are_days_like_others(de, form, by_h, day):
+    zone, *date = day
+    start = datetime(*date, tzinfo=ZoneInfo(zone))
+    since = start.astimezone(UTC) - T0
+    job = work(**form, by_h=by_h)
+    moved = replace(job, earliest=start, submitted=start, finish_by=job.finish_by + since)
+    there, here = one(moved, known(hours(de, "DE", start)), start), one(job, known(hours(de)))
+    assert [(w.start - since, w.end - since) for w in there.windows] == [(w.start, w.end) for w in here.windows]
+    assert there.emissions_g == pytest.approx(here.emissions_g) and there.latest_start - since == here.latest_start
 
 
 @pytest.mark.parametrize("now_h", [0, 3, 9])
@@ -160,6 +168,17 @@ def test_a_forecast_that_ends_before_the_deadline_carries_a_plan_to_its_end(now_
     made = one(work(by_h=48), known(hours([500 - 10 * k for k in range(12)])), T0 + now_h * HOUR)
     assert made.windows[-1].end == T0 + 12 * HOUR and made.edge
     assert "touches the end of the forecast" in made.explanation
+
+
+@thorough(30)
+@given(values, forms, st.integers(9, 29), st.integers(30, 60))
+def test_a_forecast_shorter_than_the_deadline_is_planned_as_if_the_deadline_were_its_end(de, form, known_h, by_h):
+    job = work(**form, by_h=by_h)
+    short, end = known(hours(de[:known_h])), T0 + known_h * HOUR
+    made, sooner = one(job, short), one(replace(job, finish_by=end + job.reserve), short)
+    assert made.windows == sooner.windows and made.windows[-1].end <= end
+    assert made.edge == (made.windows[-1].end >= end - timedelta(seconds=1))
+    assert made.latest_start == job.latest_start() and made.feasible
 
 
 @pytest.mark.parametrize(
@@ -191,7 +210,7 @@ def test_a_zone_without_forecast_is_excluded_by_name():
     assert said == {"fr": "nothing is known of zone FR", "nowhere": "there is no GreenRegion nowhere"}
 
 
-@settings(max_examples=40, deadline=None)
+@thorough(40)
 @given(st.data(), forms, st.integers(0, 16), st.sampled_from(list(Fallback)))
 def test_every_job_is_started_by_its_latest_start_whatever_the_forecasts_say(data, form, slack_h, fallback):
     """Replanned every hour and when the latest start comes, each time with another forecast, or none."""
@@ -286,7 +305,7 @@ GREENJOB = GreenJob.model_validate(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@thorough(40)
 @given(values, values, forms)
 def test_grams_of_the_plan_are_grams_of_the_books(de, fr, form):
     """The same joules over the same intervals, weighed by the planner and by the accounts."""
