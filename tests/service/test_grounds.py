@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from service.world import World, job_body
+from service.world import World, job_body, region_body
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
@@ -78,3 +78,23 @@ def test_a_job_that_ended_early_makes_room_that_the_plan_did_not_know_of(world):
     without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
     assert not without.hold(grounds, conductor.previous, now + HOUR)
     assert without.hold(grounds, conductor.previous, now + timedelta(hours=1, minutes=50))
+
+
+def test_while_due_work_waits_for_room_any_early_end_is_news():
+    narrow = [region_body("south", "DE", capacity=[{"resource": "pods", "count": 1}])]
+    world = World(regions=narrow)
+    here = {"placement": {"regions": ["south"], "home": "south"}}
+    world.cluster.submit(job_body("one", completeWithin="2h6m", **here))
+    world.tick()
+    world.cluster.submit(job_body("two", completeWithin="2h6m", **here))
+    world.tick()
+    summary, plan = world.status("two")["summary"], world.status("two")["plan"]
+    assert summary["state"] == "Waiting" and "runs as soon as there is room, from 03-02 08:00Z" in plan["explanation"]
+    assert not world.cluster.runs.get(world.cluster.jobs["default/two"]["metadata"]["uid"])
+    grounds, made = world.conductor._planned_for, world.conductor.previous
+    without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
+    assert grounds.hold(grounds, made, world.clock.now() + HOUR)
+    assert not without.hold(grounds, made, world.clock.now() + timedelta(hours=1, minutes=55))
+    world.advance(5 * HOUR)
+    assert [world.status(n)["summary"]["state"] for n in ("one", "two")] == ["Complete", "Complete"]
+    world.close()

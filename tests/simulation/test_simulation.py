@@ -17,7 +17,7 @@ from windward.grid.trace import TraceProvider
 from windward.service.conductor import Conductor
 from windward.simulation import POLICIES, Faults, Foresight, repeated, simulate
 from windward.simulation import run as run_module
-from windward.simulation.arrivals import drawn, from_trace, read_trace, regions_for
+from windward.simulation.arrivals import Arrival, drawn, from_trace, read_trace, regions_for
 from windward.simulation.cluster import SimulatedCluster
 from windward.simulation.foresight import Hindcast
 from windward_api.greenjob import GreenJob
@@ -105,6 +105,34 @@ def test_a_region_is_never_fuller_than_it_is(monkeypatch):
     study("window", fleet(60, 2), util=0.9)
     assert all(used <= count for used, count in seen)
     assert any(used == count for used, count in seen), "the fleet must have been tight for this to say anything"
+
+
+def due_at_once(number, units, hours_h, at_h):
+    """A job without any slack, that may run in DE alone."""
+    template = fleet(1)[0].job.model_dump(mode="json", by_alias=True, exclude_none=True)
+    resources = {"requests": {"nvidia.com/gpu": str(units)}}
+    at = START + timedelta(hours=at_h)
+    template["metadata"] |= {"name": f"job-{number:06d}", "uid": f"{number:08x}-0000-4000-8000-000000000000"}
+    template["metadata"]["creationTimestamp"] = at.isoformat()
+    template["spec"] = {
+        "duration": f"{hours_h}h", "completeWithin": f"{hours_h}h", "ttlSecondsAfterFinished": 7200,
+        "placement": {"regions": ["de"], "home": "de"}, "power": {"watts": 300},
+        "template": {"spec": {"containers": [{"name": "main", "image": "x", "resources": resources}]}},
+    }  # fmt: skip
+    return Arrival(at, GreenJob.model_validate(template))
+
+
+def test_who_needs_the_whole_region_is_not_passed_by_small_ones_for_ever():
+    """Two days of small jobs, due as they come, fill the region; one as large as it has its turn all the same."""
+    small = [due_at_once(i, 1, 2, i / 3) for i in range(144)]
+    large = due_at_once(500, 6, 2, 5.2)
+    regions = [r for r in regions_for(ZONES, [*small, large], 1.1) if r.metadata.name == "de"]
+    assert regions[0].spec.capacity[0].count == 6
+    result = simulate("t", [*small, large], regions, TraceProvider.bundled(), [POLICIES["windward"]])
+    (o,) = result.outcomes
+    assert o.conserved and o.finished == 145
+    (it,) = (j for j in o.jobs if j.name == "job-000500")
+    assert 0 < it.late_s <= 2.5 * 3600, "the small ones that ran when it came end within two hours"
 
 
 def test_knowing_the_coming_hours_is_worth_something_here():

@@ -103,6 +103,7 @@ class Work:
         overhead: running time that each resume costs.
         started: at least one run did some of the work, so that the next start is a resume.
         running_in: region of the run that is going on now; going on there costs no overhead.
+        pending: that run has not begun: it holds nothing yet, and waits for room there.
         margin: share of the duration kept in reserve before the finish-by time.
         asap: the user asked for an immediate start.
         spent_g: grams that its runs emitted so far.
@@ -131,6 +132,7 @@ class Work:
     overhead: timedelta = timedelta(0)
     started: bool = False
     running_in: str | None = None
+    pending: bool = False
     min_saving: float = 0.0
     fallback: Fallback = Fallback.RUN_NOW
     margin: float = 0.05
@@ -160,7 +162,7 @@ class Work:
 
         Absolute: it follows from the finish-by time alone and never slides with replanning.
         """
-        resume = self.overhead if self.started and self.running_in is None else timedelta(0)
+        resume = self.overhead if self.started and (self.running_in is None or self.pending) else timedelta(0)
         speed = 1.0 if self.running_level is None else self.levels[self.running_level].speed
         return self.finish_by - self.reserve - self.remaining / speed - resume
 

@@ -24,6 +24,14 @@ class Reason(StrEnum):
     CAPACITY_FULL = "CapacityFull"
 
 
+AT_ONCE = (
+    Reason.NO_SLACK,
+    Reason.DEADLINE_TOO_SOON,
+    Reason.FALLBACK_NO_FORECAST,
+    Reason.USER_FORCED,
+)  # if there is room
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A stretch of running in one region, with its expected emissions (None where no forecast covers it)."""

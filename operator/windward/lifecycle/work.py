@@ -36,6 +36,7 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         overhead=observed.job.overhead(),
         started=any(r.started_at is not None for r in observed.runs),
         running_in=running_in(observed),
+        pending=pending(observed),
         min_saving=spec.policy.min_saving_percent / 100.0,
         fallback=spec.policy.fallback,
         margin=MARGIN,
@@ -50,6 +51,11 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
 def running_in(observed: Observed) -> str | None:
     """Region of the newest run that goes on."""
     return next((r.region for r in reversed(observed.runs) if r.phase in (Phase.STARTING, Phase.RUNNING)), None)
+
+
+def pending(observed: Observed) -> bool:
+    """Whether the newest run was created and computes nothing yet: its pod is being scheduled, or has no room."""
+    return bool(observed.live) and observed.live[-1].phase is Phase.STARTING
 
 
 def home_of(spec: GreenJobSpec) -> str:

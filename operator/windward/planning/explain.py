@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from windward.domain.fleet import Fleet, Work
+from windward.domain.fleet import Fleet, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.plan import JobPlan, Reason
 from windward_api.scalars import format_duration
@@ -39,27 +39,30 @@ def _room(made: JobPlan) -> list[str]:
 
 def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) -> str:
     latest = clock(made.latest_start, now)
+    start, where = (made.windows[0].start, made.windows[0].region) if made.windows else (now, "")
+    runs = "runs now" if start <= now else f"runs as soon as there is room, from {clock(start, now)} in {where}"
     match made.reason:
         case Reason.CLEANER_WINDOW:
             stretches = f" in {len(made.windows)} stretches" if len(made.windows) > 1 else ""
-            if work.running_in is not None and made.windows[0].start <= now:
-                return f"Runs in {made.windows[0].region}{stretches}."
-            first = made.windows[0]
-            return f"Cleanest from {clock(first.start, now)} in {first.region}{stretches}; latest start {latest}."
+            if work.pending and start > now and where == work.running_in:
+                return f"Its pod waits for room in {where}, expected from {clock(start, now)}."
+            if work.running_in is not None and start <= now:
+                return f"Runs in {where}{stretches}."
+            return f"Cleanest from {clock(start, now)} in {where}{stretches}; latest start {latest}."
         case Reason.RUN_NOW:
             return "Nothing cleaner comes in time: runs now."
         case Reason.NO_SLACK:
-            return f"The latest safe start ({latest}) is reached: runs now, whatever the carbon."
+            return f"The latest safe start ({latest}) is reached: {runs}, whatever the carbon."
         case Reason.SAVING_BELOW_THRESHOLD:
             share = 100 * (best_share or 0.0)
             return f"The best saving, {share:.0f} %, is below minSavingPercent {100 * work.min_saving:.0f}: runs now."
         case Reason.FALLBACK_NO_FORECAST:
-            return f"No usable forecast: runs now, as policy.fallback {work.fallback} says."
+            return f"No usable forecast: {runs}, as policy.fallback {work.fallback} says."
         case Reason.USER_FORCED:
-            return "Started at the user's word."
+            return f"At the user's word: {runs}."
         case Reason.DEADLINE_TOO_SOON:
             needs, by = format_duration(work.remaining), clock(work.finish_by, now)
-            return f"Needs {needs} and must finish by {by}: cannot be met; runs now to be least late."
+            return f"Needs {needs} and must finish by {by}: cannot be met; {runs} to be least late."
         case Reason.NO_ALLOWED_ZONE:
             names = ", ".join(work.regions)
             return f"None of the regions {names} exists: create the GreenRegion or change spec.placement.regions."
@@ -67,6 +70,15 @@ def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) ->
             return f"No usable forecast; waits for one until {latest}, as policy.fallback {work.fallback} says."
         case Reason.CAPACITY_FULL:
             return f"No allowed region has room before {clock(work.finish_by, now)}; starts as soon as one has."
+
+
+def shortfall(work: Work, region: Region) -> str:
+    """What the work asks for that the region never has; '' where it has it all."""
+    for resource, units in work.demand.items():
+        bound = region.capacity.get(resource)
+        if bound is not None and units > bound:
+            return f"it asks for {units:g} {resource}, and all there is are {bound:g}"
+    return ""
 
 
 def exclusion(region: str, fleet: Fleet, forecasts: Mapping[str, Forecast]) -> str:

@@ -40,6 +40,8 @@ def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | N
             made = placing.plan()
             if made.reason is Reason.CAPACITY_FULL or not _fits(held, work, made):
                 return None
+            if made.windows and not placing.free and made.windows[0].start > max(work.earliest, now):
+                return None  # it is to start now: others may make room
             if placing.free:
                 proof = Certificate(_grams(made), min((c.grams for c in place(work, free).ways()), default=0.0))
                 weighed = work.delay_g_per_hour or work.grams_per_currency  # then grams alone do not say what is best

@@ -45,6 +45,13 @@ class Occupancy:
             fits &= self.peak(region, resource, starts, ends) + units <= bound + 1e-9
         return fits
 
+    def first_free(self, region: str, earliest: float, length: float, demand: Mapping[str, float]) -> float | None:
+        """The first moment from which `demand` fits for `length` seconds; None where there is never so much."""
+        later = self.boundaries(region, demand)
+        starts = np.append(earliest, np.unique(later[later > earliest]))
+        fits = np.flatnonzero(self.free(region, starts, starts + length, demand))
+        return float(starts[fits[0]]) if len(fits) else None
+
     def boundaries(self, region: str, demand: Collection[str]) -> Floats:
         """Times at which something that `demand` competes with begins or ends."""
         times = [self._levels(region, resource)[0][1:] for resource in demand]

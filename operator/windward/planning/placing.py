@@ -161,7 +161,8 @@ class Placing:
     def length_s(self, region: str | None = None, speed: float = 1.0) -> float:
         """Length of one unbroken window, with the resume that it begins with."""
         work = self.work
-        resume = work.started and (work.running_in is None or region not in (None, work.running_in))
+        goes_on = work.running_in is not None and not work.pending and region in (None, work.running_in)
+        resume = work.started and not goes_on
         return work.remaining.total_seconds() / speed + (work.overhead.total_seconds() if resume else 0.0)
 
     def _windows(self) -> list[Candidate | None]:
@@ -171,13 +172,21 @@ class Placing:
         return self.found if self.found is not None else self.windows_of(self.lanes)
 
     def _going_on(self) -> Candidate | None:
-        """Without a break, where it runs and as it runs."""
+        """Without a break, where it runs and as it runs; of a run that has not begun, from when there is room."""
         region, level = self.work.running_in, self.work.running_level
         at = next((p for p in self.lanes if p.region.name == region and p.level == level), None)
         if at is None:
             return None
-        end = self.earliest + self.length_s(at.region.name, at.speed)
-        return Candidate(((at.region.name, self.earliest, end),), at.grams(self.earliest, end), level)
+        name, length = at.region.name, self.length_s(at.region.name, at.speed)
+        if not self.work.pending:
+            return Candidate(
+                ((name, self.earliest, self.earliest + length),), at.grams(self.earliest, self.earliest + length), level
+            )
+        start = self.occupancy.first_free(name, self.earliest, length, at.demand)
+        if start is None:
+            return None
+        grams = at.grams(start, start + length) + float(at.start_g(np.array([start]))[0])
+        return Candidate(((name, start, start + length),), grams, level)
 
     def price_g(self, candidate: Candidate) -> float:
         """Grams that are no emissions: the wait, the currency, and what pauses must save beside their resumes;
@@ -190,7 +199,8 @@ class Placing:
             other_g += self.work.grams_per_currency * self.cost(candidate)
         if len(candidate.segments) == 1 and self.work.running_in is None:
             return other_g
-        stops = self.work.running_in is not None and (region != self.work.running_in or start > self.earliest)
+        runs = self.work.running_in is not None and not self.work.pending
+        stops = runs and (region != self.work.running_in or start > self.earliest)
         return other_g + self._pause_g() * (len(candidate.segments) - 1 + stops)
 
     def cost(self, candidate: Candidate) -> float:
@@ -217,9 +227,11 @@ class Placing:
             if work.running_in is not None and level != work.running_level:
                 continue
             at = [p for p in self.lanes if p.level == level]
+            running_in = None if work.pending else work.running_in
+            left = replace(work, remaining=work.remaining / at[0].speed, running_in=running_in)
             out.append(best_pauses(
-                at, replace(work, remaining=work.remaining / at[0].speed), self.earliest, self.latest_end,
-                self.occupancy, pause_g=self._pause_g(), surcharge=surcharge, coarsest=coarsest,
+                at, left, self.earliest, self.latest_end, self.occupancy, pause_g=self._pause_g(), surcharge=surcharge,
+                coarsest=coarsest,
             ))  # fmt: skip
         return min((c for c in out if c is not None), key=lambda c: c.grams + self.price_g(c), default=None)
 
@@ -233,29 +245,34 @@ class Placing:
         return [Ask(p, self.work, s, self.earliest, self.latest_end - s) for p, s in zip(places, lengths, strict=True)]
 
     def _at_once(self, reason: Reason, best_share: float | None = None) -> JobPlan:
-        """Start now, without a break: where it runs, else where it emits least of the regions that have room.
+        """Start as soon as there is room, without a break: where it runs, else where that is soonest, and emits least.
 
         A saving too small to wait for is too small to leave home for, while home has room.
         """
-        stays = reason is Reason.SAVING_BELOW_THRESHOLD
-        if self.work.running_in in self.known:
-            order = [self.work.running_in]
+        work, stays = self.work, reason is Reason.SAVING_BELOW_THRESHOLD
+        if work.running_in in self.known:
+            order = [work.running_in]
         else:
-            home = self.work.home
-            order = sorted(self.known, key=lambda r: (stays and r != home, self._now_g(r), r != home))
-        for region in order:
-            length = self.length_s(region)
-            span = (np.array([self.earliest]), np.array([self.earliest + length]))
-            if region == self.work.running_in or self.occupancy.free(region, *span, self.work.demand)[0]:
-                break
-        else:
-            if reason is not Reason.DEADLINE_TOO_SOON and self.earliest < self.latest_start.timestamp():
-                return self._without_windows(Reason.CAPACITY_FULL)
-            region = order[0]
-        level = self.work.running_level if region == self.work.running_in else None
-        speed = 1.0 if level is None else self.work.levels[level].speed
-        segment = (region, self.earliest, self.earliest + self.length_s(region, speed))
+            order = sorted(self.known, key=lambda r: (stays and r != work.home, self._now_g(r), r != work.home))
+        found = self._soonest(order)
+        if found is None or (stays and found[1] > self.earliest):
+            return self._without_windows(Reason.CAPACITY_FULL)
+        region, start = found
+        level = work.running_level if region == work.running_in else None
+        speed = 1.0 if level is None else work.levels[level].speed
+        segment = (region, start, start + self.length_s(region, speed))
         return self._made(reason, Candidate((segment,), 0.0, level), [], best_share)
+
+    def _soonest(self, order: Sequence[str]) -> tuple[str, float] | None:
+        """The region that has room first, of equals the one named first, and when; None where none ever has so much.
+
+        Room that was promised to others is none: work that is due waits its turn as well, or whoever is large would
+        wait for ever while small ones slip in.
+        """
+        if self.work.running_in in order and not self.work.pending:
+            return order[0], self.earliest
+        rooms = [(self.occupancy.first_free(r, self.earliest, self.length_s(r), self.work.demand), r) for r in order]
+        return min(((r, at) for at, r in rooms if at is not None), key=lambda found: found[1], default=None)
 
     def _now_g(self, region: str) -> float:
         """Grams of starting in `region` at once; infinite where they are not known."""
@@ -321,7 +338,7 @@ class Placing:
         return Window(region, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), grams)
 
     def _goes_on(self, region: str, start: float) -> bool:
-        return region == self.work.running_in and start <= self.earliest
+        return region == self.work.running_in and start <= self.earliest and not self.work.pending
 
     def _run_now_g(self) -> float | None:
         """Grams of the whole job from submission, at home, unbroken; from now where the past is not known."""
@@ -367,7 +384,12 @@ class Placing:
             for name in self.work.regions
             if name not in priced
         ]
-        return weighed + crowded + excluded
+        return weighed + (crowded or self._too_small(bool(chosen.segments))) + excluded
+
+    def _too_small(self, placed: bool) -> list[Alternative]:
+        """The regions that never have what the work asks for, where no place was found."""
+        said = [] if placed else [(r, explain.shortfall(self.work, self.fleet.regions[r])) for r in self.known]
+        return [Alternative(region, (), None, why) for region, why in said if why]
 
     def _vintages(self) -> tuple[tuple[str, str], ...]:
         zones = sorted({p.region.zone for p in self.places})

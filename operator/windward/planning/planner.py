@@ -1,10 +1,10 @@
 """`plan`: the one function that decides where and when work runs.
 
-New work that finds good room beside a plan that stands is put in (`joining`). Else all is placed:
-what runs comes first, then one class of priority after another. In each, what cannot be helped is first: work that was
-forced, that is due. What is free to choose is placed by an
-exact search, each as if it were alone; where that needs more room than there is, all of it is placed together
-(`together`), at prices that make each job pay for what it takes from the others.
+New work that finds good room beside a plan that stands is put in (`joining`). Else all is placed: what runs is first,
+then runs whose pods wait for room, then one class of priority after another. In each, what cannot be helped is first:
+work that was forced, that is due. What is free to choose is placed by an exact search, each as if it were alone; where
+that needs more room than there is, all of it is placed together (`together`), at prices that make each job pay for what
+it takes from the others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previou
     Returns:
         A plan for every piece of work. Work that cannot be placed has a reason and no windows; nothing raises.
     """
-    order = sorted(fleet.work, key=lambda w: (w.running_in is None, not w.asap, w.latest_start(), w.key))
+    order = sorted(fleet.work, key=lambda w: (w.running_in is None, w.pending, not w.asap, w.latest_start(), w.key))
     effective = {
         name: region.effective(f.series)
         for name, region in fleet.regions.items()

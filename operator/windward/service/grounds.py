@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from windward.domain.observed import Observed
-from windward.domain.plan import JobPlan, Plan
+from windward.domain.plan import AT_ONCE, JobPlan, Plan
 from windward.domain.run import Phase
 from windward.lifecycle.decide import end_of
-from windward.lifecycle.work import running_in
+from windward.lifecycle.work import pending, running_in
 
 EARLY = timedelta(minutes=15)  # by which a job may end before its planned end and leave no room worth a new plan
 
@@ -57,7 +57,7 @@ class Grounds:
         if before is None or plan is None or self.world != before.world or (self.strayed and self.tick != before.tick):
             return frozenset()
         gone = [plan.jobs[k] for k in before.jobs if k not in self.jobs and k in plan.jobs]
-        if any(not p.windows or p.windows[-1].end > now + EARLY for p in gone):
+        if gone and _left_early(gone, plan, now):
             return frozenset()  # there is room that the plan did not know of
         same = frozenset(k for k, v in self.jobs.items() if k in plan.jobs and before.jobs.get(k) == v)
         return same if all(k in same or k not in before.jobs for k in self.jobs) else frozenset()
@@ -67,9 +67,17 @@ def _of_job(o: Observed, made: JobPlan | None, now: datetime) -> tuple[object, .
     """What was asked for, the mishaps, and where it runs if the plan has it elsewhere."""
     mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
     runs_in = running_in(o)
-    begun = [w.region for w in made.windows if w.start <= now] if made is not None and runs_in is not None else []
+    may_begin_later = pending(o)  # it waits for room, and the plan has it wait
+    begun = [w.region for w in made.windows if w.start <= now or may_begin_later] if made and runs_in else []
     astray = None if begun and begun[-1] == runs_in else runs_in
     return (o.job.spec, o.job.metadata.creation_timestamp, o.run_now, mishaps, astray)
+
+
+def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:
+    """Whether those that are gone leave room worth a new plan: any is, where work waits that was to start at once."""
+    waits = any(p.windows and p.windows[0].start > now and p.reason in AT_ONCE for p in plan.jobs.values())
+    until = now if waits else now + EARLY
+    return any(not p.windows or p.windows[-1].end > until for p in gone)
 
 
 def _strayed(o: Observed, made: JobPlan | None, now: datetime, every: timedelta) -> bool:
