@@ -78,8 +78,8 @@ def test_room_deadlines_and_proof(seed, ends_h, cap):
     assert not overused(made, fleet) and not overused(made, fleet, "pods")
     for job in fleet.work:
         p = made.jobs[job.key]
-        if not p.windows:
-            assert p.reason is Reason.CAPACITY_FULL
+        if p.reason is Reason.CAPACITY_FULL:  # late, as soon as there is room
+            assert p.windows[-1].end > job.finish_by - job.reserve - timedelta(seconds=1)
             continue
         assert job.earliest <= p.windows[0].start <= job.latest_start() + timedelta(seconds=1)
         assert p.windows[-1].end <= job.finish_by and p.feasible

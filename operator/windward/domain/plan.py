@@ -24,12 +24,13 @@ class Reason(StrEnum):
     CAPACITY_FULL = "CapacityFull"
 
 
-AT_ONCE = (
+SOONEST = (  # work with these reasons runs as soon as there is room, whatever the carbon
     Reason.NO_SLACK,
-    Reason.DEADLINE_TOO_SOON,
     Reason.FALLBACK_NO_FORECAST,
     Reason.USER_FORCED,
-)  # if there is room
+    Reason.DEADLINE_TOO_SOON,
+    Reason.CAPACITY_FULL,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,7 @@ def _accounting(observed: Observed, context: Context) -> Accounting:
         units_done=_number(units) if units else "",
         unit=told[-1].unit if units else "",
         joules_per_unit=f"{a.energy_j / units:.6g}" if units else "",
-        settled=a.settled,
+        settled=a.settled and bool(context.receipt),
         receipt=context.receipt,
         demo=context.demo,
     )

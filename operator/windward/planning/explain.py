@@ -69,7 +69,8 @@ def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) ->
         case Reason.AWAITING_FORECAST:
             return f"No usable forecast; waits for one until {latest}, as policy.fallback {work.fallback} says."
         case Reason.CAPACITY_FULL:
-            return f"No allowed region has room before {clock(work.finish_by, now)}; starts as soon as one has."
+            then = runs if made.windows else "starts as soon as one has"
+            return f"No allowed region has room that ends before {clock(work.finish_by, now)}: {then}."
 
 
 def shortfall(work: Work, region: Region) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from windward.domain.fleet import Region
-from windward.domain.series import Floats
+from windward.domain.series import Floats, distinct
 
 
 @dataclass
@@ -20,41 +20,43 @@ class Occupancy:
     _steps: dict[tuple[str, str], tuple[Floats, Floats]] = field(default_factory=dict)
 
     def hold(self, region: str, start: float, end: float, demand: Mapping[str, float]) -> None:
-        """Take `demand` in `region` over [start, end)."""
-        for resource, units in demand.items():
+        """Take `demand` in `region` over [start, end). What has no bound there is nobody's concern."""
+        for resource, units in self._bounded(region, demand):
             self._held.setdefault((region, resource), []).append((start, end, units))
             self._steps.pop((region, resource), None)
 
     def release(self, region: str, start: float, end: float, demand: Mapping[str, float]) -> None:
         """Give back exactly what one `hold` took."""
-        for resource, units in demand.items():
+        for resource, units in self._bounded(region, demand):
             self._held[region, resource].remove((start, end, units))
             self._steps.pop((region, resource), None)
 
+    def _bounded(self, region: str, demand: Mapping[str, float]) -> list[tuple[str, float]]:
+        capacity = self.regions[region].capacity if region in self.regions else {}
+        return [(r, units) for r, units in demand.items() if units > 0 and r in capacity]
+
     def bounded(self, region: str, demand: Mapping[str, float]) -> bool:
         """Whether any of `demand` has a bound there."""
-        return any(units > 0 and r in self.regions[region].capacity for r, units in demand.items())
+        return bool(self._bounded(region, demand))
 
     def free(self, region: str, starts: Floats, ends: Floats, demand: Mapping[str, float]) -> np.ndarray:
         """For each interval [starts, ends): whether `demand` fits throughout."""
         fits = np.ones(len(starts), dtype=bool)
-        for resource, units in demand.items():
-            bound = self.regions[region].capacity.get(resource)
-            if bound is None or units <= 0:
-                continue
+        for resource, units in self._bounded(region, demand):
+            bound = self.regions[region].capacity[resource]
             fits &= self.peak(region, resource, starts, ends) + units <= bound + 1e-9
         return fits
 
     def first_free(self, region: str, earliest: float, length: float, demand: Mapping[str, float]) -> float | None:
         """The first moment from which `demand` fits for `length` seconds; None where there is never so much."""
         later = self.boundaries(region, demand)
-        starts = np.append(earliest, np.unique(later[later > earliest]))
+        starts = np.append(earliest, distinct(later[later > earliest]))
         fits = np.flatnonzero(self.free(region, starts, starts + length, demand))
         return float(starts[fits[0]]) if len(fits) else None
 
-    def boundaries(self, region: str, demand: Collection[str]) -> Floats:
+    def boundaries(self, region: str, demand: Mapping[str, float]) -> Floats:
         """Times at which something that `demand` competes with begins or ends."""
-        times = [self._levels(region, resource)[0][1:] for resource in demand]
+        times = [self._levels(region, resource)[0][1:] for resource, _ in self._bounded(region, demand)]
         return np.concatenate(times) if times else np.zeros(0)
 
     def copy(self) -> Occupancy:
@@ -63,8 +65,8 @@ class Occupancy:
     def overused(self, regions: Collection[str]) -> bool:
         """Whether more is held in any of the regions, at any time, than there is."""
         for region, resource in self._held:
-            bound = self.regions[region].capacity.get(resource) if region in regions else None
-            if bound is not None and self._levels(region, resource)[1].max() > bound + 1e-9:
+            bound = self.regions[region].capacity[resource]
+            if region in regions and self._levels(region, resource)[1].max() > bound + 1e-9:
                 return True
         return False
 

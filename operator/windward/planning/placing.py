@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -69,6 +69,14 @@ class Placing:
         held = work.asap or work.running_in is not None or self.earliest >= self.latest_start.timestamp()
         return bool(self.places) and not held
 
+    @property
+    def fits_the_forecast(self) -> bool:
+        """Whether there is any start in its window after which all of it is known."""
+        return any(
+            min(k.latest, float(k.at.series.edges[-1]) - k.length_s) >= max(k.earliest, float(k.at.series.edges[0]))
+            for k in self.asks(self.lanes)
+        )
+
     def plan(self) -> JobPlan:
         """The steps, from what cannot be helped to what can be chosen."""
         work = self.work
@@ -93,8 +101,7 @@ class Placing:
         """The best of all regions and shapes, unless too little is saved to wait for it."""
         options = self.ways()
         if not options:
-            blocked = any(self.occupancy.bounded(p.region.name, p.demand) for p in self.lanes)
-            return self._without_windows(Reason.CAPACITY_FULL) if blocked else self._without_forecast()
+            return self._at_once(Reason.CAPACITY_FULL) if self.fits_the_forecast else self._without_forecast()
         # Rounding must not decide: of equals, the earliest end, then the region named first.
         best = min(options, key=lambda c: (round(c.grams + self.price_g(c), 9), c.segments[-1][2], len(c.segments)))
         return self.adopt(best, options)
@@ -109,32 +116,31 @@ class Placing:
         """The plan of a choice among options, unless too little is saved to wait for it.
 
         Args:
-            best: None where there is no room.
+            best: None where there is no room in time.
             full: regions that have no room left in time.
             paid: grams that a candidate's room is worth to others.
         """
         work = self.work
         if best is None:
-            return self._without_windows(Reason.CAPACITY_FULL)
+            return self._at_once(Reason.CAPACITY_FULL)
         if self.before is not None and self._stands(self.before, best):
             return self.before
-        made = self._made(Reason.CLEANER_WINDOW, best, options, full=full, paid=paid)
-        share = made.saved_share
+        later_g, baseline_g = self._emissions_g(self._told(best)), self.run_now_g
+        share = 1.0 - later_g / baseline_g if later_g is not None and baseline_g else None
         if not work.started and work.min_saving > 0 and share is not None and share < work.min_saving:
             at_once = self._at_once(Reason.SAVING_BELOW_THRESHOLD, share)
-            if self._is_worth(at_once, made):
+            if self._is_worth(at_once, later_g):
                 return at_once
         starts_now = best.segments[0][1] <= self.earliest + 1 and len(best.segments) == 1
-        if starts_now and (share is None or share < _WORTH_SAYING):
-            return self._made(Reason.RUN_NOW, best, options, full=full, paid=paid)
-        return made
+        vain = starts_now and (share is None or share < _WORTH_SAYING)
+        return self._made(Reason.RUN_NOW if vain else Reason.CLEANER_WINDOW, best, options, full=full, paid=paid)
 
-    def _is_worth(self, at_once: JobPlan, waiting: JobPlan) -> bool:
+    def _is_worth(self, at_once: JobPlan, later_g: float | None) -> bool:
         """Whether starting now, where there is room, emits no more than waiting does by what makes waiting worth it.
 
         Where home is full, the regions that are not may emit many times what a little patience does.
         """
-        now_g, later_g, baseline_g = at_once.emissions_g, waiting.emissions_g, waiting.run_now_g
+        now_g, baseline_g = at_once.emissions_g, self.run_now_g
         if not at_once.windows or now_g is None or later_g is None or baseline_g is None:
             return False
         return now_g - later_g < self.work.min_saving * baseline_g
@@ -301,17 +307,14 @@ class Placing:
         """The answer, with its grams, its baseline and what else was weighed."""
         work = self.work
         windows = self._told(chosen)
-        grams = [w.emissions_g for w in windows]
-        known = [g for g in grams if g is not None]
-        emissions = work.spent_g + sum(known) if len(known) == len(grams) and grams else None
         feasible = bool(windows) and windows[-1].end <= work.finish_by
         made = partial(
             JobPlan,
             key=work.key,
             reason=reason,
             windows=windows,
-            emissions_g=emissions,
-            run_now_g=self._run_now_g(),
+            emissions_g=self._emissions_g(windows),
+            run_now_g=self.run_now_g,
             latest_start=self.latest_start,
             feasible=feasible,
             edge=self._touches_edge(chosen),
@@ -322,6 +325,12 @@ class Placing:
             level=chosen.level,
         )
         return made(explanation=explain.sentence(made(explanation=""), work, self.now, best_share))
+
+    def _emissions_g(self, windows: Sequence[Window]) -> float | None:
+        """Of the whole job, with what it emitted so far; None where a window's grams are unknown, or there is none."""
+        grams = [w.emissions_g for w in windows]
+        known = [g for g in grams if g is not None]
+        return self.work.spent_g + sum(known) if len(known) == len(grams) and grams else None
 
     def _told(self, c: Candidate) -> tuple[Window, ...]:
         """The windows of a candidate; of an unbroken one that was sought its grams are known."""
@@ -340,7 +349,8 @@ class Placing:
     def _goes_on(self, region: str, start: float) -> bool:
         return region == self.work.running_in and start <= self.earliest and not self.work.pending
 
-    def _run_now_g(self) -> float | None:
+    @cached_property
+    def run_now_g(self) -> float | None:
         """Grams of the whole job from submission, at home, unbroken; from now where the past is not known."""
         at = next((p for p in self.places if p.region.name == self.work.home), None)
         if at is None:

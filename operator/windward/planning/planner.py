@@ -15,7 +15,7 @@ from itertools import islice
 
 from windward.domain.fleet import Fleet, Work
 from windward.domain.forecast import Forecast
-from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan
+from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan, Reason
 from windward.planning.joining import join
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
@@ -102,7 +102,7 @@ def _alone(free: list[Placing], occupancy: Occupancy) -> dict[str, JobPlan] | No
         return jobs
     trial = occupancy.copy()
     for p in free:
-        if not jobs[p.work.key].windows:
+        if not jobs[p.work.key].windows or jobs[p.work.key].reason is Reason.CAPACITY_FULL:
             return None
         _hold(trial, p, jobs[p.work.key])
     return None if trial.overused({w.region for made in jobs.values() for w in made.windows}) else jobs

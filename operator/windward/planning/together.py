@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan
+from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan, Reason
 from windward.domain.series import Floats, Series
 from windward.planning.fleet.domain import Grid, Lanes, Option, bound_of, grid_of, lanes_of, resampled, step_of
 from windward.planning.fleet.instance import EVEN, prefix
@@ -52,7 +52,7 @@ def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, prev
 
     Work without any start in its window before its forecast ends is planned alone, as fallbacks say.
     """
-    able = [p for p in sorted(free, key=lambda p: p.work.key) if _options_of(0, p, {}, (), None)]
+    able = [p for p in sorted(free, key=lambda p: p.work.key) if p.fits_the_forecast]
     rest = [p for p in free if p not in able]
     jobs: dict[str, JobPlan] = {}
     for placing in rest:
@@ -159,7 +159,7 @@ class _Joint:
         """Whether a job that has no place now had one in the plan before, or was not in it: where a search found none
         and nothing left, another one would not either."""
         before = self.previous.jobs.get(self.able[j].work.key) if self.previous is not None else None
-        return before is None or bool(before.windows)
+        return before is None or before.reason is not Reason.CAPACITY_FULL
 
     def _before(self, lanes: Lanes) -> Placement:
         """Where the plan before had the jobs, as far as those starts still lie ahead."""

@@ -142,7 +142,8 @@ def _of_region(asks: Sequence[Ask], occupancy: Occupancy) -> list[Candidate | No
     b = np.minimum([k.latest for k in asks], series.edges[-1] - length)
     wanted = sorted({r for k in asks for r in k.at.demand if r in at.region.capacity})
     demand = {r: np.array([k.at.demand.get(r, 0.0) for k in asks]) for r in wanted}
-    edges = distinct(np.concatenate([series.edges, occupancy.boundaries(name, demand)]))
+    most = {r: float(units.max()) for r, units in demand.items()}
+    edges = distinct(np.concatenate([series.edges, occupancy.boundaries(name, most)]))
     shifts = [np.zeros(len(asks)), length]
     if any(k.at.start_kwh for k in asks):
         shifts.append(np.full(len(asks), START_S))

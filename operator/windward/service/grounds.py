@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from windward.domain.observed import Observed
-from windward.domain.plan import AT_ONCE, JobPlan, Plan
+from windward.domain.plan import SOONEST, JobPlan, Plan
 from windward.domain.run import Phase
 from windward.lifecycle.decide import end_of
 from windward.lifecycle.work import pending, running_in
@@ -74,8 +74,8 @@ def _of_job(o: Observed, made: JobPlan | None, now: datetime) -> tuple[object, .
 
 
 def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:
-    """Whether those that are gone leave room worth a new plan: any is, where work waits that was to start at once."""
-    waits = any(p.windows and p.windows[0].start > now and p.reason in AT_ONCE for p in plan.jobs.values())
+    """Whether those that are gone leave room worth a new plan: any is, while work waits for it alone."""
+    waits = any(p.windows and p.windows[0].start > now and p.reason in SOONEST for p in plan.jobs.values())
     until = now if waits else now + EARLY
     return any(not p.windows or p.windows[-1].end > until for p in gone)
 

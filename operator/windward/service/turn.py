@@ -183,7 +183,8 @@ class Turn:
         """The receipt when a job ends, and again while its intensities may still be revised."""
         world, observed = self.world, self.observed
         old = observed.job.status
-        ends = any(isinstance(a, Finish) for a in actions)
+        # Its last hour is not over when a job ends: where provisional receipts are not written there is none yet.
+        ends = any(isinstance(a, Finish) for a in actions) and world.tells_figures
         if not ends and not self._settles_again(now):
             return old.accounting.receipt
         self.memory.settled_at = now
