@@ -62,11 +62,11 @@ def test_the_same_seed_gives_the_same_figures_and_another_seed_others():
     assert study(arrivals=few, faults=replace(STORM, seed=4)).document(jobs=True) != once
 
 
-def test_a_status_that_tells_no_figures_changes_nothing_that_happens(monkeypatch):
-    """Statuses are written less often in a simulation: what is decided must not rest on them."""
+def test_statuses_that_nobody_reads_change_nothing_that_happens(monkeypatch):
+    """In a simulation they are written when a job ends alone: what is decided must not rest on them."""
     few = fleet(12, 1)
     quiet = study(arrivals=few, faults=STORM).document(jobs=True)
-    monkeypatch.setattr(run_module, "Conductor", lambda *a, **k: Conductor(*a, **{**k, "tells_figures": True}))
+    monkeypatch.setattr(run_module, "Conductor", lambda *a, **k: Conductor(*a, **{**k, "tells": True}))
     assert study(arrivals=few, faults=STORM).document(jobs=True) == quiet
 
 

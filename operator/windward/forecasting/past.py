@@ -109,7 +109,11 @@ class Past:
 
     def mean_anomaly(self, hours: int) -> Floats:
         """Mean of `anomaly` over the last `hours` hours."""
-        return _trailing(np.concatenate([[0.0], np.cumsum(np.nan_to_num(self.anomaly))]), hours)
+        return _trailing(self._anomaly_sums, hours)
+
+    @cached_property
+    def _anomaly_sums(self) -> Floats:
+        return np.concatenate([[0.0], np.cumsum(np.nan_to_num(self.anomaly))])
 
     @cached_property
     def weekday4(self) -> Floats:

@@ -260,8 +260,8 @@ class Placing:
             order = [work.running_in]
         else:
             order = sorted(self.known, key=lambda r: (stays and r != work.home, self._now_g(r), r != work.home))
-        found = self._soonest(order)
-        if found is None or (stays and found[1] > self.earliest):
+        found = self._now(order) or (None if stays else self._soonest(order))
+        if found is None:
             return self._without_windows(Reason.CAPACITY_FULL)
         region, start = found
         level = work.running_level if region == work.running_in else None
@@ -269,14 +269,22 @@ class Placing:
         segment = (region, start, start + self.length_s(region, speed))
         return self._made(reason, Candidate((segment,), 0.0, level), [], best_share)
 
+    def _now(self, order: Sequence[str]) -> tuple[str, float] | None:
+        """The first region that has room at once: where it runs it has; and when that is."""
+        if self.work.running_in in order and not self.work.pending:
+            return order[0], self.earliest
+        for region in order:
+            span = (np.array([self.earliest]), np.array([self.earliest + self.length_s(region)]))
+            if self.occupancy.free(region, *span, self.work.demand)[0]:
+                return region, self.earliest
+        return None
+
     def _soonest(self, order: Sequence[str]) -> tuple[str, float] | None:
         """The region that has room first, of equals the one named first, and when; None where none ever has so much.
 
         Room that was promised to others is none: work that is due waits its turn as well, or whoever is large would
         wait for ever while small ones slip in.
         """
-        if self.work.running_in in order and not self.work.pending:
-            return order[0], self.earliest
         rooms = [(self.occupancy.first_free(r, self.earliest, self.length_s(r), self.work.demand), r) for r in order]
         return min(((r, at) for at, r in rooms if at is not None), key=lambda found: found[1], default=None)
 

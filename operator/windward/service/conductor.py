@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from windward import planning
 from windward.cluster import AttemptConflict, Cluster, ClusterError, Snapshot
 from windward.domain.clock import Clock
-from windward.domain.fleet import Fleet, Region
+from windward.domain.fleet import Fleet, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, Observed
 from windward.domain.plan import Plan
@@ -63,9 +63,8 @@ class Conductor:
         planner: `planning.plan`, or another policy to compare with it.
         previous: the plan that stands.
         replan_every: while something is not as planned, a plan is made anew this often.
-        tells_figures: whether a status is written anew because a figure in it changed. Where nobody reads them, a job's
-            is written when something happens, and a region's, which is nothing but figures, never; decisions are not
-            noted, and only settled receipts are.
+        tells: whether anybody reads what is said of jobs and regions. Where nobody does, a job's status is written when
+            it ends, which is a fact, and no other; decisions are not noted, and only settled receipts are.
     """
 
     cluster: Cluster
@@ -75,7 +74,7 @@ class Conductor:
     planner: Planner = planning.plan
     previous: Plan | None = None
     replan_every: timedelta = REPLAN_EVERY
-    tells_figures: bool = True
+    tells: bool = True
     _planned_for: Grounds | None = None
     _memory: dict[str, Memory] = field(default_factory=dict)
 
@@ -94,7 +93,7 @@ class Conductor:
         plan = self._plan(snapshot, accounts, regions, forecasts, now)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
         conflicts = False
-        world = World(self.cluster, self.book, self.tells_figures, regions, objects, forecasts, issues_of(forecasts))
+        world = World(self.cluster, self.book, self.tells, regions, objects, forecasts, issues_of(forecasts))
         for observed in snapshot.jobs:  # 4. decide and act, job by job
             made, memory = plan.jobs.get(observed.key), self._memory[observed.uid]
             turn = Turn(world, observed, made, accounts[observed.key], memory)
@@ -109,7 +108,7 @@ class Conductor:
                 log.warning("%s: %s", observed.key, e)
         self._tell_bad(snapshot, now)
         tend_crons(self.cluster, snapshot, now)
-        if self.tells_figures:
+        if self.tells:
             tend_regions(self.cluster, snapshot, forecasts, now)
         soon = now + timedelta(seconds=1) if conflicts or errors else None
         wake_at = soon or self._wake_at(snapshot, plan, now)
@@ -130,10 +129,19 @@ class Conductor:
         if self.previous is None or not grounds.hold(self._planned_for, self.previous, now):
             series = {z: f.series for z, f in forecasts.items() if f.series is not None}
             spent = [self._spent_g(o, accounts[o.key], regions, series, now) for o in placed]
-            work = tuple(work_of(o, now, spent_g=g) for o, g in zip(placed, spent, strict=True))
+            work = tuple(self._work_of(o, g, now) for o, g in zip(placed, spent, strict=True))
             fleet = Fleet(work, regions, grounds.standing(self._planned_for, self.previous, now))
             self.previous, self._planned_for = self.planner(fleet, forecasts, now, self.previous), grounds
         return self.previous
+
+    def _work_of(self, o: Observed, spent_g: float, now: datetime) -> Work:
+        """What is to be planned of a job; while nothing runs of it, and it is the same object, time changes nothing."""
+        memory = self._memory[o.uid]
+        if memory.work is not None and memory.work[0] is o and memory.work[1].spent_g == spent_g and not o.live:
+            return memory.work[1]
+        made = work_of(o, now, spent_g=spent_g)
+        memory.work = (o, made)
+        return made
 
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
         """Zones whose forecasts are needed."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
 from windward.cluster import Cluster, Refused
-from windward.domain.fleet import Region
+from windward.domain.fleet import Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan
@@ -38,6 +38,7 @@ class Memory:
         looked_at, due: what its last turn saw, and when the clock alone may change what follows from it.
         refusal: what the cluster said, when to ask again, how often it was asked.
         settled_at: when its receipt was weighed last.
+        work: what the planner was asked for when nothing ran of it, and for which observation.
     """
 
     told_for: tuple[object, ...] = ()
@@ -45,6 +46,7 @@ class Memory:
     due: datetime | None = None
     refusal: tuple[str, datetime, int] | None = None
     settled_at: datetime | None = None
+    work: tuple[Observed, Work] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,12 @@ class World:
     """What all jobs of one cycle share.
 
     Attributes:
-        tells_figures: see `Conductor`.
+        tells: see `Conductor`.
     """
 
     cluster: Cluster
     book: Book
-    tells_figures: bool
+    tells: bool
     regions: Mapping[str, Region]
     objects: Mapping[str, GreenRegion]
     forecasts: Mapping[str, Forecast]
@@ -85,9 +87,9 @@ class Turn:
         if self._is_quiet(now):
             return ()
         actions = decide(observed, self.plan, now)
-        grounds = self._grounds(now)
+        grounds = self._grounds(now) if world.tells else ()
         self.memory.looked_at, self.memory.due = (observed, self.plan, self.world.issues), self._due(now)
-        if not actions and not observed.ended and self.memory.told_for == grounds:
+        if not actions and not observed.ended and (self.memory.told_for == grounds or not world.tells):
             return ()
         if self._waits_after_refusal(now):
             actions = [a for a in actions if not isinstance(a, CreateRun)]
@@ -105,15 +107,17 @@ class Turn:
                     pass
         if observed.ended and not self._settles_again(now):
             return tuple(actions)  # its status rests on its receipt, and is final until there is another
+        if not (world.tells or observed.ended or any(isinstance(a, Finish) for a in actions)):
+            return tuple(actions)
         receipt = self._settle(actions, now)
         context = self._context(receipt, self.memory.refusal[0] if self.memory.refusal is not None else "")
         status = status_of(observed, self.plan, actions, now, context)
         events = events_of(observed, self.plan, actions, status)
-        if (actions or events) and world.tells_figures:
+        if (actions or events) and world.tells:
             self._note(actions, now)
         if status != observed.job.status:
             world.cluster.write_status(job, status, events)
-        self.memory.told_for = () if actions else (*grounds[:-1], status)
+        self.memory.told_for = () if actions or not world.tells else (*grounds[:-1], status)
         return tuple(actions)
 
     def _is_quiet(self, now: datetime) -> bool:
@@ -125,7 +129,7 @@ class Turn:
         if not self.observed.live:
             return seen[0] is self.observed and seen[2] == self.world.issues
         same = seen[0].job is self.observed.job and _runs(seen[0]) == _runs(self.observed)
-        return same and not self.world.tells_figures
+        return same and not self.world.tells
 
     def _due(self, now: datetime) -> datetime:
         """When time alone may change what is to be done, or said, of a job that nothing runs of."""
@@ -145,8 +149,6 @@ class Turn:
         said = (meta.generation, meta.deletion_timestamp, tuple(sorted(meta.annotations.items())))
         runs = _runs(o)
         late, refusal = now > o.job.finish_by(), self.memory.refusal
-        if not self.world.tells_figures:
-            return (said, runs, late, refusal, self.account is None, o.job.status)
         progress = int(20 * progress_of(o, now) + 1e-9)
         told = _as_told(self.plan, bool(o.live))
         return (said, runs, progress, late, told, issues_of(self._known()), refusal, self.account, o.job.status)
@@ -184,11 +186,11 @@ class Turn:
         world, observed = self.world, self.observed
         old = observed.job.status
         # Its last hour is not over when a job ends: where provisional receipts are not written there is none yet.
-        ends = any(isinstance(a, Finish) for a in actions) and world.tells_figures
+        ends = any(isinstance(a, Finish) for a in actions) and world.tells
         if not ends and not self._settles_again(now):
             return old.accounting.receipt
         self.memory.settled_at = now
-        made = world.book.settle(observed, world.regions, old.finished_at or now, provisional=world.tells_figures)
+        made = world.book.settle(observed, world.regions, old.finished_at or now, provisional=world.tells)
         if made is None:
             return old.accounting.receipt
         self.account, receipt = made

@@ -107,7 +107,7 @@ class _Year:
         every = issue_every - timedelta(minutes=10)
         self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1)
         self.conductor = Conductor(
-            self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step, tells_figures=False
+            self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step, tells=False
         )
         self.moves = 0
         self.cycles = 0

@@ -249,7 +249,7 @@ def windows(
     )
 
 
-def prefix(rows: Floats) -> Floats:
+def prefix(rows: Floats | npt.NDArray[np.bool_]) -> Floats:
     """(.., T + 1) sums of the slots before each."""
     out = np.zeros((*rows.shape[:-1], rows.shape[-1] + 1))
     np.cumsum(rows, axis=-1, out=out[..., 1:])

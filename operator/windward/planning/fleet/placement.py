@@ -42,19 +42,20 @@ class Placement:
     def over(self, fleet: Instance) -> float:
         """Unit-slots used beyond capacity."""
         excess = self.used - fleet.cap
-        return float(excess[excess > EVEN].sum())
+        over = excess > EVEN
+        return float(excess[over].sum()) if over.any() else 0.0
 
     def touching(self, fleet: Instance) -> Ints:
         """Jobs that are not placed, or hold something in an overfull slot."""
-        full = (self.used > fleet.cap + EVEN).astype(np.float64)
-        count = prefix(full)
+        count = prefix(self.used > fleet.roof)
         placed = np.flatnonzero(self.lane >= 0)
-        lane, start = self.lane[placed], self.start[placed]
+        lane = self.lane[placed]
+        begin = fleet.region[lane] * count.shape[2] + self.start[placed]
+        end = begin + fleet.slots[lane]
         hit = np.zeros(len(placed), bool)
-        for q in range(full.shape[0]):
-            row = count[q, fleet.region[lane]]
-            at = np.arange(len(lane))
-            hit |= (row[at, start + fleet.slots[lane]] > row[at, start]) & (fleet.units[lane, q] > 0)
+        for q in range(len(count)):
+            full = count[q].ravel()
+            hit |= (full[end] > full[begin]) & (fleet.units[lane, q] > 0)
         out = self.lane < 0
         out[placed[hit]] = True
         return np.flatnonzero(out)
