@@ -119,7 +119,8 @@ def test_prices_move_with_time_and_a_change_has_its_price():
 def test_an_empty_placement_uses_nothing():
     fleet = drawn(3)
     at = Placement.empty(fleet)
-    assert at.over(fleet) == 0.0 and len(at.touching(fleet)) == fleet.size
+    assert at.over(fleet) == 0.0
+    assert pick(fleet, False).touching(fleet, at.lane, at.start, at.used).tolist() == list(range(fleet.size))
 
 
 def test_few_jobs_reach_the_best_of_all_combinations():

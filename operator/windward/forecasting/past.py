@@ -70,7 +70,8 @@ class Past:
         """Mean of the same hour of day over the last `days` days."""
         out = self.x.copy()
         for k in range(1, days):
-            out += _later(self.x, DAY * k)
+            out[DAY * k :] += self.x[: max(len(out) - DAY * k, 0)]
+        out[: DAY * (days - 1)] = np.nan
         return np.asarray(out / days, dtype=np.float64)
 
     @cached_property

@@ -73,8 +73,10 @@ class Occupancy:
     def peak(self, region: str, resource: str, starts: Floats, ends: Floats) -> Floats:
         """Most units held at once within each interval [starts, ends)."""
         times, level = self._levels(region, resource)
-        first = np.searchsorted(times, starts, side="right") - 1
-        last = np.maximum(np.searchsorted(times, ends, side="left"), first + 1)
+        first = times.searchsorted(starts, side="right") - 1
+        last = np.maximum(times.searchsorted(ends, side="left"), first + 1)
+        if len(starts) == 1:  # often asked; the general way takes several times as long
+            return np.array([level[first[0] : last[0]].max()])
         pairs = np.stack([first, last], axis=1).ravel()
         return np.asarray(np.maximum.reduceat(np.append(level, 0.0), pairs)[::2])
 
@@ -90,14 +92,11 @@ class Occupancy:
         """Units held as a step function: level[i] from times[i] on; the first time is minus infinity."""
         key = (region, resource)
         if key not in self._steps:
-            held = self._held.get(key, ())
-            a = np.array([h[0] for h in held])
-            b = np.array([h[1] for h in held])
-            u = np.array([h[2] for h in held])
-            times = np.concatenate([a, b])
-            order = np.argsort(times, kind="stable")
-            total = np.cumsum(np.concatenate([u, -u])[order])
-            last = np.append(times[order][1:] != times[order][:-1], True)[: len(times)]
-            level = np.maximum(0.0, np.round(total[last], 9))
-            self._steps[key] = (np.append(-np.inf, times[order][last]), np.append(0.0, level))
+            starts, ends, units = np.array(self._held.get(key, ())).reshape(-1, 3).T
+            times = np.concatenate([[-np.inf], starts, ends])
+            order = times.argsort(kind="stable")
+            times, total = times[order], np.concatenate([[0.0], units, -units])[order].cumsum()
+            last = np.ones(len(times), bool)
+            np.not_equal(times[1:], times[:-1], out=last[:-1])
+            self._steps[key] = (times[last], np.maximum(0.0, total[last].round(9)))
         return self._steps[key]

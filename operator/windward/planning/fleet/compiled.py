@@ -150,6 +150,15 @@ def _overfull_py(x: Any, lane: int, start: int, used: Any) -> bool:
     return False
 
 
+def _touching_py(x: Any, lane: Any, start: Any, used: Any, out: Any) -> int:
+    count = 0
+    for j in range(len(lane)):
+        if lane[j] < 0 or _overfull(x, lane[j], start[j], used):
+            out[count] = j
+            count += 1
+    return count
+
+
 def _fits_py(x: Any, lane: int, start: int, used: Any) -> bool:
     r = x.region[lane]
     for q in range(used.shape[0]):
@@ -434,6 +443,7 @@ _soft = _compile(_soft_py)
 _hard = _compile(_hard_py)
 _hold = _compile(_hold_py)
 _overfull = _compile(_overfull_py)
+_touching = _compile(_touching_py)
 _fits = _compile(_fits_py)
 _route = _compile(_route_py)
 _polish = _compile(_polish_py)
@@ -456,6 +466,12 @@ def cheapest_options(fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Float
     cost = np.zeros(fleet.size)
     _options(_arrays(fleet), prices, lane, start, cost)
     return lane, start, cost
+
+
+def touching(fleet: Instance, lane: Ints, start: Ints, used: Floats) -> Ints:
+    """See `reference.touching`."""
+    out = np.empty(fleet.size, np.int64)
+    return out[: _touching(_arrays(fleet), lane, start, used, out)]
 
 
 def route(

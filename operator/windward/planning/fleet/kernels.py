@@ -36,6 +36,8 @@ class Kernels(Protocol):
 
     def cheapest_options(self, fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Floats]: ...
 
+    def touching(self, fleet: Instance, lane: Ints, start: Ints, used: Floats) -> Ints: ...
+
     def route(
         self,
         fleet: Instance,

@@ -41,24 +41,7 @@ class Placement:
 
     def over(self, fleet: Instance) -> float:
         """Unit-slots used beyond capacity."""
-        excess = self.used - fleet.cap
-        over = excess > EVEN
-        return float(excess[over].sum()) if over.any() else 0.0
-
-    def touching(self, fleet: Instance) -> Ints:
-        """Jobs that are not placed, or hold something in an overfull slot."""
-        count = prefix(self.used > fleet.roof)
-        placed = np.flatnonzero(self.lane >= 0)
-        lane = self.lane[placed]
-        begin = fleet.region[lane] * count.shape[2] + self.start[placed]
-        end = begin + fleet.slots[lane]
-        hit = np.zeros(len(placed), bool)
-        for q in range(len(count)):
-            full = count[q].ravel()
-            hit |= (full[end] > full[begin]) & (fleet.units[lane, q] > 0)
-        out = self.lane < 0
-        out[placed[hit]] = True
-        return np.flatnonzero(out)
+        return _sum_over(self.used - fleet.cap)
 
 
 def order_of(fleet: Instance) -> tuple[Ints, int]:
@@ -108,21 +91,28 @@ def settle(
             order = np.concatenate([dice.permutation(order[:cornered]), dice.permutation(order[cornered:])])
         whole = turn == 0 or turn % _ALL_EVERY == 0
         rank[order] = np.arange(fleet.size)
-        jobs = order if whole else _by(rank, at.touching(fleet))
+        jobs = order if whole else _by(rank, kernels.touching(fleet, at.lane, at.start, at.used))
         wish_lane, wish_start = kernels.cheapest_options(fleet, prefix(mu))[:2] if whole else (nowhere, nowhere)
         kernels.route(
             fleet, jobs, at.lane, at.start, at.used, mu, level * unit_g, not whole, wish_lane, wish_start
         )  # fmt: skip
-        over = at.over(fleet)
+        excess = at.used - fleet.cap
+        over = _sum_over(excess)
         if best is None or over < best[0]:
             best = (over, at.copy())
         if over == 0.0:
             break
         level = min(growth * level, _MOST)
-        excess = np.maximum(0.0, at.used - fleet.cap) / largest
-        mu += _LEARN * level * unit_g[:, None, None] * np.minimum(1.0, excess)
+        np.maximum(excess, 0.0, out=excess)
+        excess /= largest
+        mu += (_LEARN * level * unit_g)[:, None, None] * np.minimum(1.0, excess, out=excess)
     assert best is not None
     return best[1]
+
+
+def _sum_over(excess: Floats) -> float:
+    over = excess > EVEN
+    return float(excess[over].sum()) if over.any() else 0.0
 
 
 def _by(rank: Ints, jobs: Ints) -> Ints:
@@ -158,7 +148,7 @@ def evict(fleet: Instance, kernels: Kernels, at: Placement) -> Ints:
     order, _ = order_of(fleet)
     rank = np.empty(fleet.size, np.int64)
     rank[order] = np.arange(fleet.size)
-    for j in _by(-rank, at.touching(fleet)).tolist():
+    for j in _by(-rank, kernels.touching(fleet, at.lane, at.start, at.used)).tolist():
         lane, start = int(at.lane[j]), int(at.start[j])
         if lane < 0:
             continue

@@ -22,6 +22,7 @@ from windward.planning.fleet.instance import (
     Instance,
     Ints,
     Near,
+    prefix,
 )
 
 NAME = "numpy"
@@ -136,6 +137,22 @@ def overfull(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
             if (used[q, r, span] > fleet.cap[q, r, span] + EVEN).any():
                 return True
     return False
+
+
+def touching(fleet: Instance, lane: Ints, start: Ints, used: Floats) -> Ints:
+    """Jobs that are not placed, or hold something in an overfull slot, ascending."""
+    count = prefix(used > fleet.roof)
+    placed = np.flatnonzero(lane >= 0)
+    mine = lane[placed]
+    begin = fleet.region[mine] * count.shape[2] + start[placed]
+    end = begin + fleet.slots[mine]
+    hit = np.zeros(len(placed), bool)
+    for q in range(len(count)):
+        full = count[q].ravel()
+        hit |= (full[end] > full[begin]) & (fleet.units[mine, q] > 0)
+    out = lane < 0
+    out[placed[hit]] = True
+    return np.flatnonzero(out)
 
 
 def fits(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
