@@ -227,13 +227,7 @@ class Series:
         keep = np.flatnonzero((self.edges[1:] > a) & (self.edges[:-1] < b))
         if len(keep) == 0:
             return None
-        i, j = int(keep[0]), int(keep[-1]) + 1
-        return replace(
-            self,
-            edges=self.edges[i : j + 1],
-            intensity_g_per_kwh=self.intensity_g_per_kwh[i:j],
-            quality=self.quality[i:j],
-        )
+        return self.part(int(keep[0]), int(keep[-1]) + 1)
 
     def followed_by(self, later: Series) -> Series:
         """This series up to where `later` begins, then `later`; of the two vintages `later`'s is kept.

@@ -275,9 +275,4 @@ def _completed(history: Series, now: datetime) -> Series | None:
         n = int(np.searchsorted(history.edges, last_s, side="left")) - 1
     if n < 1:
         return None
-    return replace(
-        history,
-        edges=history.edges[: n + 1],
-        intensity_g_per_kwh=history.intensity_g_per_kwh[:n],
-        quality=history.quality[:n],
-    )
+    return history.part(0, n)

@@ -100,4 +100,5 @@ def grams(value: float) -> str:
 
 def clock(moment: datetime, now: datetime) -> str:
     """`05-13 11:00Z`, as the printer columns show it; with the year where it differs from now's."""
-    return moment.strftime("%m-%d %H:%MZ" if moment.year == now.year else "%Y-%m-%d %H:%MZ")
+    year = "" if moment.year == now.year else f"{moment.year}-"
+    return f"{year}{moment.month:02}-{moment.day:02} {moment.hour:02}:{moment.minute:02}Z"

@@ -185,7 +185,7 @@ class Conductor:
         out: dict[str, Account | None] = {}
         for o in snapshot.jobs:
             try:
-                out[o.key] = self.book.weighed(o, regions, forecasts, now)
+                out[o.key] = self.book.weighed(o, regions, forecasts, now) if o.runs else None
             except LedgerError as e:
                 out[o.key], errors[o.key] = None, str(e)
                 log.warning("%s: %s", o.key, e)
@@ -212,6 +212,6 @@ class Conductor:
             if made is None:
                 continue
             due += [t for w in made.windows for t in (w.start, w.end)]
-            due.append(made.latest_start)
-            due.append(retry_at(o, now))
+            if not o.live:
+                due += [made.latest_start, retry_at(o, now)]
         return min((t for t in due if t > now), default=None)
