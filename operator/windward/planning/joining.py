@@ -12,7 +12,7 @@ from windward.domain.plan import Certificate, JobPlan, Plan, Reason
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
 
-WORTH = 0.15  # share of its grams, above its best were it alone, that new work may pay until all is planned anew
+WORTH = 0.3  # share of its grams, above its best were it alone, that new work may pay until all is planned anew
 OVERRUN = timedelta(minutes=15)  # what runs keeps its room at least so long
 
 Placer = Callable[[Work, Occupancy], Placing]

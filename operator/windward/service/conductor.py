@@ -212,6 +212,5 @@ class Conductor:
             if made is None:
                 continue
             due += [t for w in made.windows for t in (w.start, w.end)]
-            if not o.live:
-                due += [made.latest_start, retry_at(o, now)]
+            due += [made.latest_start, retry_at(o, now)]
         return min((t for t in due if t > now), default=None)

@@ -46,7 +46,8 @@ class _Job:
 
     @property
     def live(self) -> Run | None:
-        return next((r for r in self.runs if r.phase.live), None)
+        """Only the last run may be: none is created beside a live one."""
+        return self.runs[-1] if self.runs and self.runs[-1].phase.live else None
 
 
 @dataclass
