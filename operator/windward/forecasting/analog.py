@@ -30,6 +30,7 @@ class Analog:
 
     known_until: int
     _taught: dict[int, tuple[Floats, Floats] | None] = field(default_factory=dict)
+    _spread: list[float] = field(default_factory=list)  # at most one
 
     def paths(self, past: Past, origins: Ints) -> Floats:
         """Forecasts on the log scale from each origin, (n, LEADS).
@@ -48,7 +49,9 @@ class Analog:
 
     def _scale(self, past: Past) -> float:
         """Of the learnt part, not of all that `past` may hold."""
-        return max(float(np.nanstd(past.anomaly[: self.known_until])), 1e-9)
+        if not self._spread:
+            self._spread.append(max(float(np.nanstd(past.anomaly[: self.known_until])), 1e-9))
+        return self._spread[0]
 
     def _taught_at(self, past: Past, hour: int) -> tuple[Floats, Floats] | None:
         """Shapes of the days with an origin at this hour, (n, 104), and the weights of what followed, (n, LEADS)."""

@@ -213,8 +213,9 @@ class Model:
         _, told = self.record.noted(past, self._paths(past, noted))
         return None if told is None else told[(origins - self.learnt) // EVERY].transpose(1, 0, 2)
 
-    def _told_now(self, past: Past) -> Floats | None:
-        """The same at the end of what is known, (k, 1, LEADS); goes on from where the last call came to."""
+    def _told_now(self, past: Past, path: Floats) -> Floats | None:
+        """The same at the end of what is known, (k, 1, LEADS), where `path` begins; goes on from where the last call
+        came to."""
         origin, record = len(self.values_g_per_kwh), self.record
         if not self.learnt:
             return None
@@ -224,7 +225,7 @@ class Model:
                 record = lately.record
         noted = np.arange(record.next_origin, origin + 1, EVERY)
         if len(noted):
-            record, _ = record.noted(past, self._paths(past, noted))
+            record, _ = record.noted(past, path if noted.tolist() == [origin] else self._paths(past, noted))
             known = self.values_g_per_kwh[self.learnt : record.next_origin - EVERY]
             self._lately[:] = [_Lately(record, known)]
         return record.told[-1][:, None] if record.quantiles is not None else None
@@ -244,7 +245,8 @@ class Model:
     def _issued(self, known: Series, now: datetime, until: datetime) -> Own:
         origin = len(self.values_g_per_kwh)
         past, at = self._past(), np.array([origin])
-        mean, spreads = self._unlogged(self._paths(past, at), self._told_now(past))
+        path = self._paths(past, at)
+        mean, spreads = self._unlogged(path, self._told_now(past, path))
         start_s = HOUR_S * (self.first_hour + origin)
         ahead = min(int(np.ceil((utc(until).timestamp() - start_s) / HOUR_S)), LEADS)
         method = "ridge+analog" if self.learnt else "prior"

@@ -50,7 +50,7 @@ class Book:
 
     def keep(self, jobs: Iterable[Observed]) -> None:
         """Forget all other jobs."""
-        self._pages = {o.uid: self._pages.get(o.uid, _Page()) for o in jobs}
+        self._pages = {o.uid: self._pages.get(o.uid) or _Page() for o in jobs}
 
     def weighed(
         self, observed: Observed, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast], now: datetime

@@ -88,7 +88,7 @@ class Conductor:
         regions, objects = regions_of(snapshot.regions), {r.metadata.name: r for r in snapshot.regions}
         forecasts = self._forecasts(snapshot, regions, now)
         errors: dict[str, str] = {}
-        self._memory = {o.uid: self._memory.get(o.uid, Memory()) for o in snapshot.jobs}
+        self._memory = {o.uid: self._memory.get(o.uid) or Memory() for o in snapshot.jobs}
         accounts = self._accounts(snapshot, regions, forecasts, now, errors)  # 2. book what ended
         plan = self._plan(snapshot, accounts, regions, forecasts, now)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
@@ -212,5 +212,7 @@ class Conductor:
             if made is None:
                 continue
             due += [t for w in made.windows for t in (w.start, w.end)]
-            due += [made.latest_start, retry_at(o, now)]
+            due.append(made.latest_start)
+            if o.runs:
+                due.append(retry_at(o, now))
         return min((t for t in due if t > now), default=None)

@@ -126,10 +126,12 @@ class Turn:
         seen, due = self.memory.looked_at, self.memory.due
         if seen is None or due is None or now >= due or seen[1] is not self.plan:
             return False
+        same = seen[0] is self.observed
         if not self.observed.live:
-            return seen[0] is self.observed and seen[2] == self.world.issues
-        same = seen[0].job is self.observed.job and _runs(seen[0]) == _runs(self.observed)
-        return same and not self.world.tells
+            return same and seen[2] == self.world.issues
+        if self.world.tells:
+            return False
+        return same or (seen[0].job is self.observed.job and _runs(seen[0]) == _runs(self.observed))
 
     def _due(self, now: datetime) -> datetime:
         """When time alone may change what is to be done, or said, of a job that nothing runs of."""
