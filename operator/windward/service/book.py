@@ -60,11 +60,21 @@ class Book:
         Raises:
             LedgerError: the book cannot be read or written; nothing is half in it.
         """
-        if not observed.runs or (observed.ended and observed.job.status.accounting.settled):
-            return None
+        self.record(observed, regions, now)
+        page = self._pages.get(observed.uid)
+        return None if page is None or _is_closed(observed) else self._weigh(observed, page, regions, forecasts)
+
+    def record(self, observed: Observed, regions: Mapping[str, Region], now: datetime) -> None:
+        """Put the energy of ended runs into the book, once.
+
+        Raises:
+            LedgerError: as `weighed`.
+        """
+        if not observed.runs or _is_closed(observed):
+            return
         page = self._pages.setdefault(observed.uid, _Page())
         if not page.rows and all(r.phase.live for r in observed.runs) and len(observed.runs) == observed.attempt:
-            return None  # nothing ended yet
+            return  # nothing ended yet
         if page.rows is None:
             page.rows = self.ledger.energy(observed.uid)
         # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
@@ -77,7 +87,6 @@ class Book:
                 page.rows = None
                 self.ledger.record_energy(energy)
                 page.rows = self.ledger.energy(observed.uid)
-        return self._weigh(observed, page, regions, forecasts)
 
     @staticmethod
     def _weigh(
@@ -128,6 +137,11 @@ class Book:
             meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo="demo" in body
         )
         return made, codec.sha256(codec.canonical(body))
+
+
+def _is_closed(observed: Observed) -> bool:
+    """Whether its account is final."""
+    return observed.ended and observed.job.status.accounting.settled
 
 
 def _home_zone(observed: Observed, regions: Mapping[str, Region]) -> set[str]:

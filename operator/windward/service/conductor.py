@@ -184,10 +184,14 @@ class Conductor:
         self.book.keep(snapshot.jobs)
         out: dict[str, Account | None] = {}
         for o in snapshot.jobs:
+            out[o.key] = None
             try:
-                out[o.key] = self.book.weighed(o, regions, forecasts, now) if o.runs else None
+                if self.tells or to_be_placed(o):
+                    out[o.key] = self.book.weighed(o, regions, forecasts, now)
+                else:
+                    self.book.record(o, regions, now)
             except LedgerError as e:
-                out[o.key], errors[o.key] = None, str(e)
+                errors[o.key] = str(e)
                 log.warning("%s: %s", o.key, e)
         return out
 
