@@ -26,6 +26,10 @@ class Observed:
         return self.job.metadata.uid
 
     @cached_property
+    def finish_by(self) -> datetime:
+        return self.job.finish_by()
+
+    @cached_property
     def live(self) -> tuple[Run, ...]:
         return tuple(r for r in self.runs if r.phase.live)
 

@@ -157,7 +157,7 @@ def _running(observed: Observed, actions: list[Action], finish: Finish | None, r
 
 
 def _on_track(observed: Observed, plan: JobPlan | None, now: datetime) -> Condition:
-    finish_by = observed.job.finish_by()
+    finish_by = observed.finish_by
     if now > finish_by:
         return _condition("OnTrack", "False", "DeadlineMissed", f"was to be finished by {finish_by:%Y-%m-%d %H:%MZ}")
     if plan is not None and not plan.feasible and (plan.windows or plan.reason is Reason.CAPACITY_FULL):
@@ -268,7 +268,7 @@ def _summary(
         reason=reason,
         zone=region,
         start=f"{start:%m-%d %H:%MZ}" if start else "",
-        finish_by=f"{observed.job.finish_by():%m-%d %H:%MZ}",
+        finish_by=f"{observed.finish_by:%m-%d %H:%MZ}",
         energy=f"{energy_j / 3.6e6:.3g} kWh" if energy_j else "",
         emissions="" if grams is None else f"{mark}{grams:.3g} g" if grams < 100 else f"{mark}{grams:.0f} g",
         saved="" if saved is None else f"{mark}{100 * saved:.0f} %",

@@ -20,12 +20,11 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
     """What the planner is to place for this job now."""
     spec = observed.job.spec
     submitted = observed.job.metadata.creation_timestamp or now
-    left = spec.duration * (1.0 - progress_of(observed, now))
     return Work(
         key=observed.key,
         earliest=submitted,
-        finish_by=observed.job.finish_by(),
-        remaining=max(left, timedelta(seconds=1)),
+        finish_by=observed.finish_by,
+        remaining=remaining_of(observed, now),
         duration=spec.duration,
         submitted=submitted,
         power_w=power_w(spec),
@@ -46,6 +45,12 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         priority=spec.priority,
         duration_p90=spec.duration_p90,
     )
+
+
+def remaining_of(observed: Observed, now: datetime) -> timedelta:
+    """Running time still needed; all else of its work stays as it is while the same runs go on."""
+    left = observed.job.spec.duration * (1.0 - progress_of(observed, now))
+    return max(left, timedelta(seconds=1))
 
 
 def running_in(observed: Observed) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from windward import planning
@@ -24,7 +24,7 @@ from windward.ledger.port import Ledger, LedgerError
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.decide import retry_at
 from windward.lifecycle.status import refused
-from windward.lifecycle.work import power_w, work_of
+from windward.lifecycle.work import power_w, remaining_of, work_of
 from windward.service.book import Book
 from windward.service.crons import tend_crons
 from windward.service.grounds import Grounds, to_be_placed
@@ -135,12 +135,13 @@ class Conductor:
         return self.previous
 
     def _work_of(self, o: Observed, spent_g: float, now: datetime) -> Work:
-        """What is to be planned of a job; while nothing runs of it, and it is the same object, time changes nothing."""
+        """What is to be planned of a job; while it is the same object, time changes only what is left to do."""
         memory = self._memory[o.uid]
-        if memory.work is not None and memory.work[0] is o and memory.work[1].spent_g == spent_g and not o.live:
-            return memory.work[1]
-        made = work_of(o, now, spent_g=spent_g)
-        memory.work = (o, made)
+        if memory.work is None or memory.work[0] is not o:
+            memory.work = (o, work_of(o, now, spent_g=spent_g))
+        made = memory.work[1]
+        if o.live or made.spent_g != spent_g:
+            made = replace(made, remaining=remaining_of(o, now), spent_g=spent_g)
         return made
 
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
@@ -150,7 +151,7 @@ class Conductor:
     def _forecasts(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> dict[str, Forecast]:
         """What is known of each zone; where it ends before the last finish-by, yesterday's shape goes on."""
         known = self.grid.forecasts(self.zones(snapshot.regions), now)
-        ends = [o.job.finish_by() for o in snapshot.jobs if not o.ended]
+        ends = [o.finish_by for o in snapshot.jobs if not o.ended]
         until = min(max(ends, default=now), now + timedelta(days=7))
         return {zone: lengthened(f, until, now) for zone, f in known.items()}
 

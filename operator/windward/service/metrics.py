@@ -112,7 +112,7 @@ class Metrics:
             account = cycle.accounts.get(o.key)
             if not any(isinstance(a, Finish) for a in cycle.actions.get(o.key, ())):
                 continue
-            if cycle.at > o.job.finish_by():
+            if cycle.at > o.finish_by:
                 self.misses.inc()
             if account is None or any(f.series is not None and f.series.demo for f in cycle.forecasts.values()):
                 continue

@@ -38,7 +38,7 @@ class Memory:
         looked_at, due: what its last turn saw, and when the clock alone may change what follows from it.
         refusal: what the cluster said, when to ask again, how often it was asked.
         settled_at: when its receipt was weighed last.
-        work: what the planner was asked for when nothing ran of it, and for which observation.
+        work: what the planner was asked for, and for which observation.
     """
 
     told_for: tuple[object, ...] = ()
@@ -138,7 +138,7 @@ class Turn:
         o = self.observed
         if o.ended:
             return min(expires_at(o) or _NEVER, self._settles_next() or _NEVER)
-        due = [_NEVER, o.job.finish_by(), retry_at(o, now)]
+        due = [_NEVER, o.finish_by, retry_at(o, now)]
         if self.plan is not None:
             due += [t for w in self.plan.windows for t in (w.start, w.end)]
             due.append(self.plan.latest_start)
@@ -150,7 +150,7 @@ class Turn:
         meta = o.job.metadata
         said = (meta.generation, meta.deletion_timestamp, tuple(sorted(meta.annotations.items())))
         runs = _runs(o)
-        late, refusal = now > o.job.finish_by(), self.memory.refusal
+        late, refusal = now > o.finish_by, self.memory.refusal
         progress = int(20 * progress_of(o, now) + 1e-9)
         told = _as_told(self.plan, bool(o.live))
         return (said, runs, progress, late, told, issues_of(self._known()), refusal, self.account, o.job.status)

@@ -189,10 +189,7 @@ class SimulatedCluster:
     def _next_end(self, now: datetime, end: datetime) -> tuple[datetime, _Job] | None:
         """The first run that finishes its work in (now, end]."""
         first: tuple[datetime, str, _Job] | None = None
-        for mine in self.jobs.values():
-            run = mine.live
-            if run is None or run.phase is not Phase.RUNNING:
-                continue
+        for mine, run in self._running():
             at = now + timedelta(seconds=mine.resume_s + max(0.0, mine.takes_s - mine.done_s))
             if at <= end and (first is None or (at, run.name) < first[:2]):
                 first = (at, run.name, mine)
@@ -202,14 +199,14 @@ class SimulatedCluster:
         span_s = (until - since).total_seconds()
         if span_s <= 0:
             return
-        for mine in self.jobs.values():
-            run = mine.live
-            if run is None or run.phase is not Phase.RUNNING:
-                continue
+        for mine, _ in self._running():
             resume_s = min(span_s, mine.resume_s)
             mine.resume_s -= resume_s
             mine.worked_s += span_s
             mine.done_s = min(mine.takes_s, mine.done_s + span_s - resume_s)
+
+    def _running(self) -> list[tuple[_Job, Run]]:
+        return [(j, run) for j in self.jobs.values() if (run := j.live) is not None and run.phase is Phase.RUNNING]
 
     def _admit(self, mine: _Job, now: datetime) -> None:
         """Start the waiting run if its region has room."""
