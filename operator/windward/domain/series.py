@@ -65,8 +65,10 @@ class Quality(StrEnum):
 
 def distinct(values: Floats) -> Floats:
     """The different values, ascending. (`np.unique` would load all of masked arrays to ask whether these are.)"""
-    ordered = np.sort(values)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+    ordered: Floats = np.sort(values)
+    new = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    return np.asarray(ordered[new])
 
 
 class MixedKinds(ValueError):
@@ -171,11 +173,11 @@ class Series:
             demo,
         )
 
-    @property
+    @cached_property
     def start(self) -> datetime:
         return datetime.fromtimestamp(float(self.edges[0]), UTC)
 
-    @property
+    @cached_property
     def end(self) -> datetime:
         """End of the last period: nothing is known from here on."""
         return datetime.fromtimestamp(float(self.edges[-1]), UTC)
