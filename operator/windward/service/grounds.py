@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from windward.domain.observed import Observed
-from windward.domain.plan import SOONEST, JobPlan, Plan, Reason
+from windward.domain.plan import SOONEST, JobPlan, Plan
 from windward.domain.run import Phase
 from windward.lifecycle.decide import end_of
 from windward.lifecycle.work import pending, running_in
@@ -89,7 +89,5 @@ def _strayed(o: Observed, made: JobPlan | None, now: datetime, every: timedelta)
         return False
     if not made.windows or made.windows[-1].end <= now:
         return True
-    if made.reason is Reason.CAPACITY_FULL and now < made.latest_start:
-        return True  # it may be in time yet
     window = made.window_at(now)
     return window is not None and window.start + every <= now and all(r.phase is not Phase.RUNNING for r in o.runs)
