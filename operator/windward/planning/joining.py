@@ -52,7 +52,9 @@ def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | N
         for w in made.windows:
             end = max(w.end, now + OVERRUN) if w is made.windows[-1] and work.running_in is not None else w.end
             held.hold(w.region, w.start.timestamp(), end.timestamp(), work.demand_at(made.level))
-    certificate = Certificate(sum(c.plan_g for c in proofs), sum(c.bound_g for c in proofs)) if proofs else None
+    # What may pause is sought on a grid, with a price on pauses: its best alone is no bound, and nothing is proved.
+    proved = bool(proofs) and not any(w.interruptible and w.key not in fleet.standing for w in fleet.work)
+    certificate = Certificate(sum(c.plan_g for c in proofs), sum(c.bound_g for c in proofs)) if proved else None
     return Plan(now, {w.key: jobs[w.key] for w in fleet.work}, certificate, previous.prices)
 
 
