@@ -49,6 +49,7 @@ class MemoryCluster:
         conflict_next: somebody else writes the object just before the next claim.
         refuse_next: the next child is refused by admission.
         down: nothing answers.
+        ahead: by how much the nodes' clocks differ from the operator's.
     """
 
     clock: FixedClock
@@ -63,6 +64,7 @@ class MemoryCluster:
     conflict_next: bool = False
     refuse_next: bool = False
     down: bool = False
+    ahead: timedelta = NO_TIME
     _version: int = 0
 
     # -- the port ----------------------------------------------------------------------------------------------------
@@ -260,9 +262,9 @@ class MemoryCluster:
         energy = None
         if worked_s > 0 and run.started_at is not None:
             joules = EnergyComponent(name="gpu", method=Method.MEASURED, source="nvml", joules=(worked_s * 200.0,))
-            energy = EnergySeries(start=run.started_at, step_s=worked_s, components=(joules,))
+            energy = EnergySeries(start=run.started_at + self.ahead, step_s=worked_s, components=(joules,))
         report = Report(outcome=outcome, progress=Progress(fraction=self._fraction(job)), energy=energy)
-        ended = replace(run, phase=phase, exit_code=code, finished_at=at, report=report)
+        ended = replace(run, phase=phase, exit_code=code, finished_at=at + self.ahead, report=report)
         self._change(job.metadata.uid, run.name, lambda _: ended)
 
     def _fraction(self, job: GreenJob) -> float:

@@ -61,6 +61,17 @@ def test_a_job_from_its_submission_to_its_receipt(world):
     assert world.cluster.told[uid].statuses == written, "nothing changes after the end, so nothing is written"
 
 
+def test_a_recording_settles_when_the_job_ends(world):
+    """Nobody revises it; also where the node's clock is ahead, and a meter's last step ends a moment from now."""
+    world.provider.revised_for, world.cluster.ahead = timedelta(0), timedelta(seconds=3)
+    world.cluster.submit(job_body(**AT_ONCE))
+    world.advance(2 * HOUR)
+    status = world.status()
+    assert status["summary"]["state"] == "Complete" and status["accounting"]["settled"]
+    (receipt,) = world.ledger.receipts(include_demo=True)
+    assert receipt.settled and receipt.revision == 1
+
+
 def test_a_crash_between_claim_and_create_makes_one_run(world):
     uid = world.cluster.submit(job_body(**AT_ONCE))
     world.cluster.crash_after_claim = True

@@ -86,7 +86,7 @@ def _certificate(made: Plan) -> dict[str, float] | None:
 
 
 def _proof(made: Plan) -> list[str]:
-    """How good the plan is at worst; of one job or where nothing competes it is the best there is, and goes unsaid."""
+    """How good the plan is at worst; where nothing competes each job has its own best, and it goes unsaid."""
     proof = made.certificate
     if proof is None or made.prices is None or len(made.jobs) < 2:
         return []

@@ -158,7 +158,7 @@ class Plan:
     """Plans of a whole fleet, made together.
 
     Attributes:
-        certificate: None where nothing was free to choose.
+        certificate: of the work that was free to choose and has a place in time; None where there is none.
         prices: None where no capacity was contended; the next plan begins with them.
     """
 

@@ -62,6 +62,8 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
         for i, joules in enumerate(component.joules):
             start = run.started_at + (offset + timedelta(seconds=i * series.step_s)) * run.time_scale
             end = start + timedelta(seconds=series.step_s) * run.time_scale
+            if run.finished_at is not None and start < run.finished_at:
+                end = min(end, run.finished_at)  # the last step is cut short: nothing is drawn after the end
             rows.append(
                 _row(
                     observed, run, region, component=component.name, start=start, end=end,

@@ -11,6 +11,7 @@ from windward.domain.fleet import Fleet, Work
 from windward.domain.plan import Certificate, JobPlan, Plan, Reason
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
+from windward.planning.proof import grams_of, least_g
 
 WORTH = 0.3  # share of its grams, above its best were it alone, that new work may pay until all is planned anew
 OVERRUN = timedelta(minutes=15)  # what runs keeps its room at least so long
@@ -43,25 +44,22 @@ def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | N
             if made.windows and not placing.free and made.windows[0].start > max(work.earliest, now):
                 return None  # it is to start now: others may make room
             if placing.free:
-                proof = Certificate(_grams(made), min((c.grams for c in place(work, free).ways()), default=0.0))
+                alone = place(work, free)
+                alone.found = alone.windows_of(alone.lanes)
+                best_g, grams = min((c.grams for c in alone.ways()), default=0.0), grams_of(made)
                 weighed = work.delay_g_per_hour or work.grams_per_currency  # then grams alone do not say what is best
-                if weighed or proof.plan_g > proof.bound_g * (1.0 + WORTH):
+                if weighed or (grams or 0.0) > best_g * (1.0 + WORTH):
                     return None
-                proofs.append(proof)  # a bound with those of the others: more work never lowers theirs
+                if grams is not None:  # a bound with those of the others: more work never lowers theirs
+                    proofs.append(Certificate(grams, least_g(alone)))
         jobs[work.key] = made
         for w in made.windows:
             end = max(w.end, now + OVERRUN) if w is made.windows[-1] and work.running_in is not None else w.end
             held.hold(w.region, w.start.timestamp(), end.timestamp(), work.demand_at(made.level))
-    # What may pause is sought on a grid, with a price on pauses: its best alone is no bound, and nothing is proved.
-    proved = bool(proofs) and not any(w.interruptible and w.key not in fleet.standing for w in fleet.work)
-    certificate = Certificate(sum(c.plan_g for c in proofs), sum(c.bound_g for c in proofs)) if proved else None
+    certificate = Certificate(sum(c.plan_g for c in proofs), sum(c.bound_g for c in proofs)) if proofs else None
     return Plan(now, {w.key: jobs[w.key] for w in fleet.work}, certificate, previous.prices)
 
 
 def _fits(held: Occupancy, work: Work, made: JobPlan) -> bool:
     spans = [(w.region, np.array([w.start.timestamp()]), np.array([w.end.timestamp()])) for w in made.windows]
     return all(held.free(*span, work.demand_at(made.level))[0] for span in spans)
-
-
-def _grams(made: JobPlan) -> float:
-    return sum(w.emissions_g or 0.0 for w in made.windows)

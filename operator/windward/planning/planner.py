@@ -19,9 +19,11 @@ from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan, Rea
 from windward.planning.joining import join
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
+from windward.planning.proof import grams_of, least_g
 from windward.planning.windows import best_windows
 
 _MANY = 200  # jobs beyond which those that might compete are placed together at once
+_IN_TIME = (Reason.CLEANER_WINDOW, Reason.RUN_NOW, Reason.SAVING_BELOW_THRESHOLD)
 
 
 def plan(fleet: Fleet, forecasts: Mapping[str, Forecast], now: datetime, previous: Plan | None = None) -> Plan:
@@ -82,7 +84,7 @@ def _chosen(
     if (alone := _alone(free, occupancy)) is not None:
         for p in free:
             _hold(occupancy, p, alone[p.work.key])
-        return alone, None, _sum(free, alone)
+        return alone, None, _proof(free, alone)
     from windward.planning.together import place_together  # loaded only where room is contended
 
     joint = place_together(free, occupancy, now, previous)
@@ -134,8 +136,8 @@ def _hold(occupancy: Occupancy, placing: Placing, made: JobPlan) -> None:
         occupancy.hold(w.region, w.start.timestamp(), w.end.timestamp(), placing.work.demand_at(made.level))
 
 
-def _sum(free: list[Placing], jobs: Mapping[str, JobPlan]) -> Certificate | None:
-    """Each job alone is at its best: the plan is its own bound."""
-    grams = [w.emissions_g for p in free for w in jobs[p.work.key].windows]
-    known = [g for g in grams if g is not None]
-    return Certificate(sum(known), sum(known)) if known and len(known) == len(grams) else None
+def _proof(free: list[Placing], jobs: Mapping[str, JobPlan]) -> Certificate | None:
+    """What each job alone can do at best, for those that have a place in time."""
+    pairs = [(grams_of(jobs[p.work.key]), p) for p in free if jobs[p.work.key].reason in _IN_TIME]
+    placed = [(g, least_g(p)) for g, p in pairs if g is not None]
+    return Certificate(sum(g for g, _ in placed), sum(least for _, least in placed)) if placed else None

@@ -18,12 +18,23 @@ import numpy as np
 
 from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan, Reason
 from windward.domain.series import Floats, Series
-from windward.planning.fleet.domain import Grid, Lanes, Option, bound_of, grid_of, lanes_of, resampled, step_of
+from windward.planning.fleet.domain import (
+    Grid,
+    Lanes,
+    Option,
+    Pausing,
+    bound_of,
+    grid_of,
+    lanes_of,
+    resampled,
+    step_of,
+)
 from windward.planning.fleet.instance import EVEN, prefix
 from windward.planning.fleet.placement import Placement
 from windward.planning.fleet.solve import Budget, Solution, solve
 from windward.planning.occupancy import Occupancy
 from windward.planning.placing import Placing
+from windward.planning.proof import grams_of
 from windward.planning.windows import Candidate, Place
 
 EXACT = 200  # jobs up to which every one is placed once more by exact search, off the grid
@@ -64,7 +75,8 @@ def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, prev
     joint.pause()
     if len(able) <= EXACT:
         joint.refine()
-    return Joint(jobs | joint.plans(), joint.prices(), joint.certificate())
+    placed = joint.plans()
+    return Joint(jobs | placed, joint.prices(), joint.certificate(placed))
 
 
 def _take(held: Occupancy, placing: Placing, made: JobPlan) -> None:
@@ -321,13 +333,16 @@ class _Joint:
         }
         return CapacityPrices(datetime.fromtimestamp(self.grid.start, UTC), timedelta(seconds=self.grid.step), rows)
 
-    def certificate(self) -> Certificate:
-        """The grams of what was placed, and the bound of the same jobs."""
-        placed = {j for j, c in enumerate(self.chosen) if c is not None}
-        plan_g = sum(c.grams for c in self.chosen if c is not None)
-        pausing = {
-            j: p.work.remaining.total_seconds() for j, p in enumerate(self.able) if p.work.interruptible and j in placed
-        }
+    def certificate(self, plans: Mapping[str, JobPlan]) -> Certificate:
+        """The grams of what was placed in time, and the bound of the same jobs."""
+        grams = {j: grams_of(plans[p.work.key]) for j, p in enumerate(self.able) if self.chosen[j] is not None}
+        placed = {j: g for j, g in grams.items() if g is not None}
+        pausing = {}
+        for j in placed:
+            work = self.able[j].work
+            if work.interruptible:
+                resumes = 1 + work.started
+                pausing[j] = Pausing(work.remaining.total_seconds(), resumes * work.overhead.total_seconds())
         options = [o for o in self.options if o.job in placed]
         bound = bound_of(options, pausing, self.series, self.grid, self.mu, self.mean_room)
-        return Certificate(plan_g, bound)
+        return Certificate(sum(placed.values()), bound)

@@ -128,7 +128,7 @@ class Book:
                 intensities[zone] = self.grid.actuals(zone, submitted, end + timedelta(seconds=1))
             except ProviderError as e:
                 log.warning("%s: no intensities of %s to account with: %s", observed.key, zone, e)
-        made = account(observed, rows, intensities, regions, self.clock.now() - self.grid.provider.revised_for)
+        made = account(observed, rows, intensities, regions, self._settled_until())
         if not (made.settled or provisional):
             return None
         body = receipt_of(observed, made, intensities, regions, at)
@@ -137,6 +137,12 @@ class Book:
             meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo="demo" in body
         )
         return made, codec.sha256(codec.canonical(body))
+
+    def _settled_until(self) -> datetime | None:
+        """See `account`. A provider that never revises has settled whatever it calls measured, also the step of a meter
+        that ends a moment from now."""
+        revised_for = self.grid.provider.revised_for
+        return self.clock.now() - revised_for if revised_for else None
 
 
 def _is_closed(observed: Observed) -> bool:

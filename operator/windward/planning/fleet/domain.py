@@ -16,6 +16,7 @@ from windward.domain.fleet import Region
 from windward.domain.series import Floats, Series, distinct
 from windward.planning.fleet.instance import Instance, Ints, prefix, runs
 from windward.planning.occupancy import Occupancy
+from windward.planning.proof import least_of
 from windward.planning.windows import START_S
 
 STEPS_S = ((60, 900), (300, 1800))  # up to so many jobs: seconds of a slot; an hour for more
@@ -204,9 +205,22 @@ def resampled(
     return out if np.any(out > 0) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """What a job that may pause still needs.
+
+    Attributes:
+        seconds: of running, as declared.
+        resumes_s: of overheads that it cannot do without, once it pauses.
+    """
+
+    seconds: float
+    resumes_s: float
+
+
 def bound_of(
     options: Sequence[Option],
-    pausing: Mapping[int, float],
+    pausing: Mapping[int, Pausing],
     series: Sequence[Series],
     grid: Grid,
     mu: Floats,
@@ -215,8 +229,7 @@ def bound_of(
     """Grams that no plan of these jobs can go below: the dual value of the prices in continuous time.
 
     Args:
-        pausing: jobs that may pause, and the seconds of running that each still needs; their overheads are left out,
-            which only lowers the bound.
+        pausing: jobs that may pause: each runs unbroken, or with one resume at least.
         room: (Q, R, T) mean units free in each slot.
     """
     rate = mu / grid.step  # grams per unit and second
@@ -225,14 +238,18 @@ def bound_of(
     value = -float((mu[finite] * room[finite]).sum())
     best = np.full(max(o.job for o in options) + 1 if options else 0, np.inf)
     for r, known in enumerate(series):
-        mine = [o for o in options if o.region == r and o.job not in pausing]
+        mine = [o for o in options if o.region == r]
         if mine:
             _windows_bound(best, mine, known, grid, paid[:, r])
-    for job, seconds in pausing.items():
-        mine = [o for o in options if o.job == job]
+    by_job: dict[int, list[Option]] = {}
+    for o in options if pausing else ():
+        by_job.setdefault(o.job, []).append(o)
+    for job, need in pausing.items():
+        mine = by_job.get(job, [])
         for speed in {o.speed for o in mine}:  # one level serves the whole job
             at = [o for o in mine if o.speed == speed]
-            best[job] = min(best[job], _pausing_bound(at, seconds / speed, series, grid, rate))
+            seconds = need.seconds / speed + need.resumes_s
+            best[job] = min(best[job], _pausing_bound(at, seconds, series, grid, rate))
     return value + float(best[np.isfinite(best)].sum())
 
 
@@ -268,7 +285,4 @@ def _pausing_bound(mine: Sequence[Option], seconds: float, series: Sequence[Seri
         known = series[o.region]
         price = o.power_kw * np.diff(known.integral(edges)) / width + np.array(o.units) @ rate[:, o.region, slot]
         cost = np.minimum(cost, np.where(middle < known.edges[-1], price, np.inf))
-    order = np.argsort(cost, kind="stable")
-    taken = np.minimum(width[order], np.maximum(0.0, seconds - (np.cumsum(width[order]) - width[order])))
-    used = taken > 0
-    return float((cost[order][used] * taken[used]).sum())
+    return least_of(cost, width, seconds)
