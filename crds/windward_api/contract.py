@@ -25,6 +25,7 @@ ENV_REPORT_FILE = "WINDWARD_REPORT_FILE"  # where the Report goes; Kubernetes: /
 ENV_PROGRESS_FILE = "WINDWARD_PROGRESS_FILE"  # live Progress, replaced at most once a second
 ENV_EXIT_FILE = "WINDWARD_EXIT_FILE"  # where a local supervisor leaves the exit code, for whoever looks later
 ENV_POWER_WATTS = "WINDWARD_POWER_WATTS"  # declared draw (spec.power.watts), for the modelled meter
+ENV_POWER_LEVEL = "WINDWARD_POWER_LEVEL"  # name of the spec.power.levels at which the run is; unset: as declared
 ENV_POWER_CAP_WATTS = "WINDWARD_POWER_CAP_WATTS"  # mean draw to stay below (spec.power.capWatts)
 # What answers requests chooses its batch by the intensity and says its grams: one number, g CO2e per kWh at the meter,
 # PUE and on-site generation included. Receipts weigh with the actual intensities, not with this one.

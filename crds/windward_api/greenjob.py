@@ -64,6 +64,24 @@ class Placement(Words):
     ] = None
 
 
+class PowerLevel(Words):
+    """A measured way to run the same work, slower or faster than declared, at another draw."""
+
+    name: Annotated[ObjectName, Field(description="Told to the container as WINDWARD_POWER_LEVEL.")]
+    watts: Annotated[
+        int, Field(ge=1, le=10_000_000, description="Mean draw of one run at this level, at the meter, before PUE.")
+    ]
+    duration: Annotated[Duration, Field(description="How long the whole work takes at this level, uninterrupted.")]
+    cap_watts: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=10_000_000,
+            description="Told to the container as WINDWARD_POWER_CAP_WATTS at this level, instead of power.capWatts.",
+        ),
+    ] = None
+
+
 class Power(Words):
     """What the work draws."""
 
@@ -85,6 +103,19 @@ class Power(Words):
             "kept by infer by pausing between steps. watts and duration are those under it.",
         ),
     ] = None
+    levels: Annotated[
+        tuple[PowerLevel, ...],
+        Field(
+            max_length=16,
+            description="Measured ways to run beside the declared one, such as under power caps: each run is at the "
+            "one that emits least and finishes in time. Savings are counted against the declared one.",
+            json_schema_extra={"listMapKey": "name"},
+        ),
+    ] = ()
+
+    def level(self, name: str) -> PowerLevel | None:
+        """The level of this name; None: as declared."""
+        return next((v for v in self.levels if v.name == name), None)
 
 
 class Policy(Words):
@@ -192,6 +223,10 @@ P90_LONGER = "spec.durationP90: must not be shorter than spec.duration: state a 
 OVERHEAD_USED = "spec.interruption.overhead: has no effect with policy Never: set policy: Checkpoint or remove it"
 CAP_KEPT = "spec.power.capWatts: training does not keep a cap: remove it, or cap the accelerator itself"
 CAP_ABOVE = "spec.power.capWatts: must not be below spec.power.watts: state the draw under the cap"
+LEVELS_APART = "spec.power.levels: two have the same name: rename one or remove it"
+LEVELS_KEPT = "spec.power.levels: training runs one way: remove them"
+LEVELS_CAPPED = "spec.power.levels: infer keeps to a level by its capWatts: give each one"
+LEVEL_CAP_ABOVE = "spec.power.levels: capWatts must not be below watts: state the draw under the cap"
 
 SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
     (lambda s: (s.complete_within is None) == (s.deadline is None), ONE_FINISH),
@@ -209,7 +244,15 @@ SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
         lambda s: s.power is not None and s.power.cap_watts is not None and s.power.cap_watts < s.power.watts,
         CAP_ABOVE,
     ),
+    (lambda s: len({v.name for v in _levels(s)}) < len(_levels(s)), LEVELS_APART),
+    (lambda s: s.train is not None and len(_levels(s)) > 0, LEVELS_KEPT),
+    (lambda s: s.infer is not None and any(v.cap_watts is None for v in _levels(s)), LEVELS_CAPPED),
+    (lambda s: any(v.cap_watts is not None and v.cap_watts < v.watts for v in _levels(s)), LEVEL_CAP_ABOVE),
 )
+
+
+def _levels(spec: GreenJobSpec) -> tuple[PowerLevel, ...]:
+    return spec.power.levels if spec.power is not None else ()
 
 
 class Summary(Status):
@@ -239,6 +282,7 @@ class PlanStatus(Status):
 
     windows: tuple[PlannedWindow, ...] = ()
     zone: str = ""
+    power_level: str = ""
     reason: str = ""
     explanation: str = ""
     latest_start: Instant | None = None
@@ -254,6 +298,7 @@ class RunStatus(Status):
     name: str
     attempt: int
     region: str
+    power_level: str = ""
     phase: str
     started_at: Instant | None = None
     finished_at: Instant | None = None

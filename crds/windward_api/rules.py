@@ -50,6 +50,19 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
         ),
         Rule(at, "!has(self.train) || !has(self.power) || !has(self.power.capWatts)", greenjob.CAP_KEPT, ".power"),
         Rule(f"{at}.power", "!has(self.capWatts) || self.capWatts >= self.watts", greenjob.CAP_ABOVE, ".capWatts"),
+        Rule(at, f"!has(self.train) || {_no_levels()}", greenjob.LEVELS_KEPT, ".power"),
+        Rule(
+            at,
+            f"!has(self.infer) || {_no_levels()} || self.power.levels.all(l, has(l.capWatts))",
+            greenjob.LEVELS_CAPPED,
+            ".power",
+        ),
+        Rule(
+            f"{at}.power",
+            "!has(self.levels) || self.levels.all(l, !has(l.capWatts) || l.capWatts >= l.watts)",
+            greenjob.LEVEL_CAP_ABOVE,
+            ".levels",
+        ),
         Rule(f"{at}.train.data", "has(self.corpus) != has(self.path)", workload.ONE_TEXT),
         Rule(
             f"{at}.infer.model",
@@ -58,6 +71,10 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
         ),
         Rule(f"{at}.infer", "has(self.input) != has(self.prompts)", workload.ONE_INPUT),
     ]
+
+
+def _no_levels() -> str:
+    return "!has(self.power) || !has(self.power.levels) || self.power.levels.size() == 0"
 
 
 def _not_longer(a: str, b: str) -> str:

@@ -54,6 +54,14 @@ def test_the_examples_are_good():
     GreenJob.model_validate(JOB), GreenRegion.model_validate(REGION), GreenCronJob.model_validate(CRON)
 
 
+def level(name="a", **more):
+    return {"name": name, "watts": 100, "duration": "3h"} | more
+
+
+def power(*levels):
+    return {"watts": 200, "levels": levels}
+
+
 TRAIN = {"steps": 1}
 INFER = {"model": {"path": "m.gguf"}, "prompts": ["hi"]}
 RULES = {
@@ -71,6 +79,15 @@ RULES = {
         greenjob.CAP_KEPT,
     ),
     "cap below the draw": ({"spec__power": {"watts": 200, "capWatts": 150}}, greenjob.CAP_ABOVE),
+    "levels of one name": ({"spec__power": power(level(), level(watts=90))}, greenjob.LEVELS_APART),
+    "levels of training": (
+        {"spec__template": GONE, "spec__train": TRAIN, "spec__power": power(level())}, greenjob.LEVELS_KEPT
+    ),
+    "levels of infer without caps": (
+        {"spec__template": GONE, "spec__infer": INFER, "spec__power": power(level(capWatts=150), level("b"))},
+        greenjob.LEVELS_CAPPED,
+    ),
+    "a level's cap below its draw": ({"spec__power": power(level(capWatts=80))}, greenjob.LEVEL_CAP_ABOVE),
     "no text": ({"spec__template": GONE, "spec__train": TRAIN | {"data": {}}}, workload.ONE_TEXT),
     "two texts": (
         {"spec__template": GONE, "spec__train": TRAIN | {"data": {"corpus": "python-stdlib", "path": "x"}}},

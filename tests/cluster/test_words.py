@@ -61,6 +61,10 @@ def region(**spec: Any) -> Body:
     }
 
 
+def levels(*names: str, **more: Any) -> Body:
+    return {"watts": 200, "levels": [{"name": n, "watts": 100, "duration": "5h", **more} for n in names]}
+
+
 REFUSED = [
     (job(deadline="2030-01-01T00:00:00Z"), greenjob.ONE_FINISH),
     (job(completeWithin=None), greenjob.ONE_FINISH),
@@ -72,6 +76,10 @@ REFUSED = [
     (job(interruption={"policy": "Never", "overhead": "3m"}), greenjob.OVERHEAD_USED),
     (job(power={"watts": 200, "capWatts": 250}), greenjob.CAP_KEPT),
     (job(train=None, template={"spec": {}}, power={"watts": 200, "capWatts": 150}), greenjob.CAP_ABOVE),
+    (job(power=levels("a")), greenjob.LEVELS_KEPT),
+    (job(train=None, template={"spec": {}}, power=levels("a", "a")), ".spec.power.levels: duplicate entries"),
+    (job(train=None, infer={"model": {"job": "a"}, "prompts": ["a"]}, power=levels("a")), greenjob.LEVELS_CAPPED),
+    (job(train=None, template={"spec": {}}, power=levels("a", capWatts=90)), greenjob.LEVEL_CAP_ABOVE),
     (job(train={"steps": 10, "data": {"corpus": "python-stdlib", "path": "text"}}), workload.ONE_TEXT),
     (job(train=None, infer={"model": {}, "prompts": ["a"]}), workload.ONE_MODEL),
     (job(train=None, infer={"model": {"job": "a"}}), workload.ONE_INPUT),

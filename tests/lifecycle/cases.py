@@ -34,6 +34,9 @@ def greenjob(status=None, metadata=None, **spec):
     )
 
 
+SLOW = {"watts": 360, "levels": [{"name": "slow", "watts": 120, "duration": "4h"}]}  # half as fast, a third of the draw
+
+
 def run(attempt=1, phase=Phase.RUNNING, region="north", start_h=0.0, end_h=None, code=None, **more):
     live = phase.live
     codes = {Phase.PAUSED: 75, Phase.SUCCEEDED: 0, Phase.FAILED: 1}

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-from lifecycle.cases import HOUR, MINUTE, T0, greenjob, observed, report, run
+from lifecycle.cases import HOUR, MINUTE, SLOW, T0, greenjob, observed, report, run
 
 from windward.domain.energy import EnergyInterval
 from windward.domain.fleet import Region
@@ -158,6 +158,40 @@ def test_default_power_where_none_is_declared():
     one = run(1, Phase.SUCCEEDED, start_h=0, end_h=1)
     rows = energy_of_run(observed(one, power=None), one, NORTH, T0)
     assert sum(r.joules for r in rows) == pytest.approx(100 * 3600)
+
+
+def test_without_a_report_the_watts_of_its_level():
+    one = run(1, Phase.SUCCEEDED, start_h=0, end_h=4, level="slow")
+    rows = energy_of_run(observed(one, power=SLOW), one, NORTH, T0)
+    assert sum(r.joules for r in rows) == pytest.approx(120 * 4 * 3600)
+
+
+def test_a_power_level_is_weighed_against_running_as_declared():
+    """Four hours at 120 W are two at 360: at home from submission, 0.72 kWh at 350 g."""
+    one = run(1, Phase.SUCCEEDED, start_h=2, end_h=6, level="slow")
+    rows = [row(h, h + 1, 120 * 3600.0) for h in range(2, 6)]
+    seen = observed(one, power=SLOW)
+    made = account(seen, rows, BOTH, REGIONS)
+    assert made.run_now_g == pytest.approx(0.72 * 350 * 1.25)
+    assert made.emissions_g == pytest.approx(0.12 * (60 + 80 + 100 + 100) * 1.1)
+    told = receipt_of(seen, made, BOTH, REGIONS, T0 + 6 * HOUR)
+    assert told["meanPowerWatts"] == pytest.approx(120) and told["runs"][0]["powerLevel"] == "slow"
+    base = told["baseline"]
+    assert (base["usefulSeconds"], base["meanPowerWatts"]) == pytest.approx((7200, 360))
+    assert base["levels"] == [{"attempt": 1, "powerLevel": "slow", "speed": 0.5, "draw": 3.0}]
+
+
+def test_runs_at_several_levels_make_one_baseline():
+    """A quarter of the work at the level, three quarters as declared; each resume of a minute does none of it."""
+    runs = [
+        run(1, Phase.PAUSED, start_h=0, end_h=1, level="slow"),
+        run(2, Phase.SUCCEEDED, start_h=2, end_h=3.5 + 1 / 60),
+    ]
+    rows = [row(0, 1, 120 * 3600.0), row(2, 3.5 + 1 / 60, 360 * 91 * 60.0, attempt=2)]
+    base = receipt_of(
+        (seen := observed(*runs, power=SLOW)), account(seen, rows, BOTH, REGIONS), BOTH, REGIONS, T0 + 6 * HOUR
+    )["baseline"]
+    assert base["usefulSeconds"] == pytest.approx(7200) and base["meanPowerWatts"] == pytest.approx(360)
 
 
 def rows_of_a_hard_job():

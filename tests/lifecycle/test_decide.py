@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from lifecycle.cases import BROKEN, DONE, HOUR, MINUTE, T0, UID, observed, planned, report, run
+from lifecycle.cases import BROKEN, DONE, HOUR, MINUTE, SLOW, T0, UID, observed, planned, report, run
 
 from windward.domain.observed import CreateRun, DeleteJob, Finish, PauseRun
 from windward.domain.plan import Reason
@@ -176,10 +176,13 @@ def test_retries_wait_longer_up_to_five_minutes(failures, wait_s):
         ([run(1, start_h=0)], 9, 0.99),  # longer than it said: done only once it says so
         ([run(1, phase=Phase.STARTING)], 3, 0),
         ([run(1, S)], 3, 1.0),
+        ([run(1, start_h=0, level="slow")], 1, 0.25),  # half as fast
+        ([run(1, P, end_h=2, level="slow"), run(2, start_h=3)], 3.5, 0.5 + (30 - 1) / 120),
+        ([run(1, start_h=0, level="gone")], 1, 0.5),  # taken out of the manifest: as declared
     ],
 )
 def test_progress(runs, at_h, share):
-    assert progress_of(observed(*runs), T0 + at_h * HOUR) == pytest.approx(share)
+    assert progress_of(observed(*runs, power=SLOW), T0 + at_h * HOUR) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +202,28 @@ def test_the_planner_is_told_what_is_left(runs, running_in, started, left_h):
     assert made.finish_by == T0 + 12 * HOUR and made.home == "south" and made.power_w == 360
     resume = 3 * MINUTE if started and running_in is None else timedelta(0)
     assert made.latest_start() == made.finish_by - 6 * MINUTE - made.remaining - resume
+
+
+@pytest.mark.parametrize(
+    ("runs", "running_level", "latest_h"),
+    [
+        ([], None, 12 - 0.1 - 2),
+        ([run(1, level="slow")], 0, 12 - 0.1 - 1.5 * 2),  # an hour in, three of its four hours are left
+        ([run(1)], None, 12 - 0.1 - 1),
+        ([run(1, level="gone")], None, 12 - 0.1 - 1),
+        ([run(1, P, level="slow")], None, 12 - 0.1 - 1.5 - 3 / 60),  # the next run may be at any level
+    ],
+)
+def test_the_planner_is_told_the_levels_and_which_one_runs(runs, running_level, latest_h):
+    made = work_of(observed(*runs, power=SLOW, interruption={"policy": "Checkpoint", "overhead": "3m"}), T0 + HOUR)
+    assert [(v.name, v.speed, v.power_w) for v in made.levels] == [("slow", 0.5, 120.0)]
+    assert made.running_level == running_level
+    assert (made.latest_start() - T0) / HOUR == pytest.approx(latest_h)
+
+
+def test_a_run_is_started_at_the_level_of_its_plan():
+    plan = planned((0, 2), level=0, level_name="slow")
+    assert decide(observed(power=SLOW), plan, T0) == [CreateRun(1, "north", "CleanerWindow", "slow")]
 
 
 @pytest.mark.parametrize(

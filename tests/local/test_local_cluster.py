@@ -5,6 +5,7 @@ Nothing here waits a fixed time: `until` turns until a state is seen, with a gen
 
 import os
 import signal
+import sqlite3
 import sys
 import threading
 from datetime import UTC, datetime
@@ -52,6 +53,13 @@ def job_body(name="night", steps=3, command=None, **spec):
         "template": {"spec": {"containers": [{"name": "main", "command": command}]}},
     } | spec  # fmt: skip
     return {"apiVersion": "windward.dev/v1alpha1", "kind": "GreenJob", "metadata": {"name": name}, "spec": whole}
+
+
+OLD_RUNS = """CREATE TABLE runs (
+  name TEXT PRIMARY KEY, uid TEXT NOT NULL, attempt INTEGER NOT NULL, region TEXT NOT NULL,
+  token TEXT NOT NULL, folder TEXT NOT NULL, time_scale REAL NOT NULL,
+  started_at TEXT NOT NULL, started_real TEXT NOT NULL,
+  pid INTEGER, pid_started TEXT, told_real TEXT)"""
 
 
 class Machine:
@@ -122,6 +130,30 @@ def held(machine, steps=5, **spec):
     machine.apply(job_body(steps=steps, **spec))
     machine.checkpoint().mkdir(parents=True)
     (machine.checkpoint() / "hold").touch()
+
+
+def test_a_run_keeps_its_level_over_commands_and_files_of_older_versions(tmp_path):
+    with sqlite3.connect(tmp_path / "local.db") as old:
+        old.execute(OLD_RUNS)
+        row = ("old-1", "u", 1, "here", "t", "/x", 1.0, T0.isoformat(), T0.isoformat(), None, None, None)
+        old.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    old.close()
+    machine = Machine(tmp_path)
+    level = {"name": "slow", "watts": 90, "capWatts": 95, "duration": "2h"}
+    show = [
+        sys.executable,
+        "-c",
+        "import os; print(os.environ['WINDWARD_POWER_LEVEL'], os.environ['WINDWARD_POWER_CAP_WATTS'])",
+    ]
+    machine.apply(job_body(command=show, power={"watts": 100, "levels": [level]}))
+    job = machine.cluster.claim_attempt(machine.seen(), 1, "here")
+    machine.cluster.create_run(job, 1, machine.cluster.snapshot().regions[0], None, "slow")
+    run = machine.ended()
+    assert run.level == "slow" and "slow 95" in machine.log(run.name)
+    machine.cluster.close()
+    again = Machine(tmp_path)
+    assert again.seen().runs[-1].level == "slow" and again.store.runs("u")[0].level == ""
+    again.cluster.close()
 
 
 def test_created_twice_it_runs_once(machine):

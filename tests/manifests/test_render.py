@@ -4,16 +4,18 @@ import copy
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from windward.cluster.kube_runs import runs_of
 from windward.domain.run import run_name
 from windward.manifests import RunFacts, render_job, render_process, storage_paths
 from windward.manifests.environment import environment
 from windward.manifests.job import STORAGE_MOUNT, RuntimeImage
 from windward.manifests.process import NotLocal
 from windward_api import contract
-from windward_api.greenjob import GreenJob
+from windward_api.greenjob import GreenJob, RunStatus
 from windward_api.greenregion import GreenRegion
 
 UID = "0badcafe-1234-4000-8000-000000000001"
@@ -90,6 +92,42 @@ def test_what_answers_requests_is_told_its_intensity_and_cap_and_training_is_not
         assert here.get("WINDWARD_INTENSITY_G_PER_KWH") == told
         assert here.get("WINDWARD_POWER_CAP_WATTS") == (None if kind == "train" else "400")
     assert "WINDWARD_INTENSITY_G_PER_KWH" not in environment(facts("infer"), None), "unknown is not told"
+
+
+@pytest.mark.parametrize(
+    ("level", "told"),
+    [
+        ("", {"WINDWARD_POWER_WATTS": "350", "WINDWARD_POWER_CAP_WATTS": "400"}),
+        ("slow", {"WINDWARD_POWER_WATTS": "220", "WINDWARD_POWER_CAP_WATTS": "250", "WINDWARD_POWER_LEVEL": "slow"}),
+        ("free", {"WINDWARD_POWER_WATTS": "420", "WINDWARD_POWER_LEVEL": "free"}),  # no cap there
+        ("gone", {"WINDWARD_POWER_WATTS": "350", "WINDWARD_POWER_CAP_WATTS": "400"}),  # taken out of the manifest since
+    ],
+)
+def test_a_run_is_told_its_level_with_its_draw_and_cap(level, told):
+    levels = [
+        {"name": "slow", "watts": 220, "capWatts": 250, "duration": "3h"},
+        {"name": "free", "watts": 420, "duration": "90m"},
+    ]
+    made = replace(facts("template", power={"watts": 350, "capWatts": 400, "levels": levels}), level=level)
+    assert {k: v for k, v in environment(made, None).items() if "POWER" in k} == told
+
+
+def test_the_level_of_a_run_is_found_again_by_its_label():
+    made = facts("template", power={"watts": 350, "levels": [{"name": "slow", "watts": 220, "duration": "3h"}]})
+    plain, slow = render_job(made, IMAGE), render_job(replace(made, level="slow"), IMAGE)
+    assert "windward.dev/power-level" not in plain["metadata"]["labels"]
+    now = datetime(2026, 3, 2, 7, tzinfo=UTC)
+    for body in (plain, slow):
+        body["metadata"]["creationTimestamp"] = "2026-03-02T06:59:59Z"
+    assert [runs_of([body], [], {}, (), now)[0].level for body in (plain, slow)] == ["", "slow"]
+    labels = slow["spec"]["template"]["metadata"]["labels"]
+    seen = {"containerStatuses": [{"state": {"running": {"startedAt": "2026-03-02T06:59:59Z"}}}]}
+    pod = {"metadata": {"uid": "p", "labels": labels}, "status": seen}
+    for status in (seen, {"containerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}):
+        (run,) = runs_of([slow], [pod | {"status": status}], {}, (), now)
+        assert (run.level, run.attempt) == ("slow", 3)
+    kept = RunStatus(name="x", attempt=1, region="north", power_level="slow", phase="Paused")
+    assert runs_of([], [], {}, (kept,), now)[0].level == "slow", "its Job was collected: the status remembers"
 
 
 @pytest.mark.parametrize("kind", WORK)

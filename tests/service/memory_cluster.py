@@ -16,6 +16,7 @@ from windward.cluster.port import AttemptConflict, BadObject, Refused, Snapshot,
 from windward.domain.clock import FixedClock
 from windward.domain.observed import Event, Observed
 from windward.domain.run import Phase, Run, run_name
+from windward.lifecycle.work import speed_of
 from windward_api.contract import EnergyComponent, EnergySeries, Method, Outcome, Progress, Report
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
@@ -100,7 +101,12 @@ class MemoryCluster:
         return job
 
     def create_run(
-        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+        self,
+        job: GreenJob,
+        attempt: int,
+        region: GreenRegion,
+        intensity_g_per_kwh: float | None = None,
+        level: str = "",
     ) -> None:
         uid = job.metadata.uid
         name = run_name(job.metadata.name, uid, attempt)
@@ -125,6 +131,7 @@ class MemoryCluster:
                 pod_uid=f"pod-{name}-{len(self.told[uid].created)}",
                 started_at=now,
                 progress=self._fraction(job),
+                level=level,
             )
         )
         mine.sort(key=lambda r: r.attempt)
@@ -239,9 +246,10 @@ class MemoryCluster:
         uid, whole_s = job.metadata.uid, job.spec.duration.total_seconds()
         resume_s = min(span_s, self.resume_s[run.name])
         self.resume_s[run.name] -= resume_s
-        left_s = max(0.0, whole_s - self.done_s.get(uid, 0.0))
+        speed = speed_of(job.spec, run.level)
+        left_s = max(0.0, whole_s - self.done_s.get(uid, 0.0)) / speed
         useful_s = min(span_s - resume_s, left_s)
-        self.done_s[uid] = self.done_s.get(uid, 0.0) + useful_s
+        self.done_s[uid] = self.done_s.get(uid, 0.0) + useful_s * speed
         self.worked_s[run.name] = self.worked_s.get(run.name, 0.0) + resume_s + useful_s
         if left_s <= span_s - resume_s:
             self._end(job, run, Phase.SUCCEEDED, 0, start + timedelta(seconds=resume_s + useful_s))
@@ -261,7 +269,9 @@ class MemoryCluster:
         worked_s = self.worked_s.get(run.name, 0.0)
         energy = None
         if worked_s > 0 and run.started_at is not None:
-            joules = EnergyComponent(name="gpu", method=Method.MEASURED, source="nvml", joules=(worked_s * 200.0,))
+            joules = EnergyComponent(
+                name="gpu", method=Method.MEASURED, source="nvml", joules=(worked_s * _watts(job, run),)
+            )
             energy = EnergySeries(start=run.started_at + self.ahead, step_s=worked_s, components=(joules,))
         report = Report(outcome=outcome, progress=Progress(fraction=self._fraction(job)), energy=energy)
         ended = replace(run, phase=phase, exit_code=code, finished_at=at + self.ahead, report=report)
@@ -279,6 +289,12 @@ class MemoryCluster:
     def _touch(self, body: Body) -> None:
         self._version += 1
         body["metadata"] = {**body["metadata"], "resourceVersion": str(self._version)}
+
+
+def _watts(job: GreenJob, run: Run) -> float:
+    """What the meter sees: 200 W, or the level's own."""
+    level = job.spec.power.level(run.level) if job.spec.power is not None else None
+    return 200.0 if level is None else float(level.watts)
 
 
 def _dump(status: Any) -> Body:

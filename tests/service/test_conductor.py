@@ -61,6 +61,27 @@ def test_a_job_from_its_submission_to_its_receipt(world):
     assert world.cluster.told[uid].statuses == written, "nothing changes after the end, so nothing is written"
 
 
+def test_a_job_at_a_power_level_from_its_plan_to_its_receipt(world):
+    """Half as fast at a third of the draw: it runs so wherever it has the time, and counts against the declared way."""
+    level = {"name": "slow", "watts": 66, "duration": "4h"}
+    uid = world.cluster.submit(job_body(power={"watts": 200, "levels": [level]}))
+    world.tick()
+    assert world.status()["plan"]["powerLevel"] == "slow"
+    assert "at slow" in world.status()["plan"]["explanation"]
+    world.advance(16 * HOUR)
+    status = world.status()
+    assert [(r["phase"], r["powerLevel"]) for r in status["runs"]] == [("Succeeded", "slow")]
+    ran = world.cluster.runs[uid][0]
+    assert ran.finished_at - ran.started_at == 4 * HOUR and ran.finished_at <= T0 + 12 * HOUR
+    account = status["accounting"]
+    assert float(account["energyJoules"]) == pytest.approx(66 * 4 * 3600)
+    (receipt,) = world.ledger.receipts(include_demo=True)
+    base = receipt.body["baseline"]
+    assert base["usefulSeconds"] == pytest.approx(7200) and base["meanPowerWatts"] == pytest.approx(200)
+    expected_g = float(status["plan"]["expectedEmissionsGrams"])
+    assert float(account["emissionsGrams"]) == pytest.approx(expected_g, rel=0.3), "forecasts err, levels do not"
+
+
 def test_a_recording_settles_when_the_job_ends(world):
     """Nobody revises it; also where the node's clock is ahead, and a meter's last step ends a moment from now."""
     world.provider.revised_for, world.cluster.ahead = timedelta(0), timedelta(seconds=3)

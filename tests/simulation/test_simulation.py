@@ -78,6 +78,30 @@ def test_energy_in_the_receipts_is_what_the_fleet_really_drew():
     assert o.energy_kwh == pytest.approx(drew_kwh, rel=1e-9)
 
 
+@pytest.mark.parametrize("pausable", [False, True])
+def test_levels_are_chosen_and_drawn_and_beat_no_bound(pausable):
+    """Two thirds of the speed for two fifths of the draw: chosen where there is time, and less is emitted by it."""
+    body = {
+        "apiVersion": "windward.dev/v1alpha1", "kind": "GreenJob", "metadata": {"name": "mine", "namespace": "default"},
+        "spec": {
+            "completeWithin": "10h", "duration": "2h", "placement": {"regions": ["de"], "home": "de"},
+            "template": {"spec": {}},
+            "interruption": {"policy": "Checkpoint", "overhead": "3m"} if pausable else {},
+            "power": {"watts": 500, "levels": [{"name": "slow", "watts": 200, "duration": "3h"}]},
+        },
+    }  # fmt: skip
+    plain = {**body, "spec": {**body["spec"], "power": {"watts": 500}}}
+    told = {}
+    for name, one in (("levels", body), ("plain", plain)):
+        arrivals = list(repeated([GreenJob.model_validate(one)], START, START + timedelta(days=3), timedelta(hours=5)))
+        result = study("windward", arrivals)
+        (told[name],) = result.outcomes
+        assert told[name].conserved and told[name].finished == len(arrivals) and told[name].missed == 0
+        assert result.bound_g <= told[name].emissions_g * (1 + 1e-9)
+    assert told["levels"].energy_kwh == pytest.approx(0.6 * told["plain"].energy_kwh, rel=0.05)
+    assert told["levels"].run_now_g == pytest.approx(told["plain"].run_now_g, rel=1e-3), "the same baseline"
+
+
 def test_run_now_without_capacity_saves_nothing_and_waits_for_nobody():
     result = study("run-now", fleet(pausable=0.0), util=0.02, step=timedelta(minutes=15))
     (o,) = result.outcomes

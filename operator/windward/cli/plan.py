@@ -113,11 +113,13 @@ def _plan_lines(work: Work, p: JobPlan, now: datetime) -> list[str]:
     if p.windows:
         slack = work.finish_by - p.windows[-1].end
         spare = f"slack {format_duration(slack)}" if slack >= timedelta(0) else f"LATE by {format_duration(-slack)}"
-        kwh = sum(w.length.total_seconds() for w in p.windows) * work.power_w / 3.6e6
+        power_w = work.power_w if p.level is None else work.levels[p.level].power_w
+        kwh = sum(w.length.total_seconds() for w in p.windows) * power_w / 3.6e6
+        at_level = f", level {p.level_name}" if p.level_name else ""
         saved = text.percent(-p.saved_share) if p.saved_share is not None else "unknown"
         out.append(f"        {spare}  latest start {text.day_time(p.latest_start)}{'  edge' if p.edge else ''}")
         out.append(
-            f"EXPECT  {kwh:.3g} kWh ({work.power_w:.0f} W declared)  {text.grams(p.emissions_g)}"
+            f"EXPECT  {kwh:.3g} kWh ({power_w:.0f} W declared{at_level})  {text.grams(p.emissions_g)}"
             f"  run now at {work.home} {text.grams(p.run_now_g)}  saves {text.grams(p.saved_g)} ({saved})"
         )
     out.append(f"WHY     {p.reason}: {p.explanation}")
@@ -167,7 +169,7 @@ def _why_not(p: JobPlan, now: datetime) -> list[str]:
             room = a.capacity_g - p.capacity_g
             said = f", and {room:+.0f} g that its room is worth to others" if abs(room) >= 0.5 else ""
             more = a.emissions_g - p.emissions_g
-            out.append(f"{a.region} {text.day_time(a.windows[0].start)}: {more:+.0f} g{said}")
+            out.append(f"{a.place} {text.day_time(a.windows[0].start)}: {more:+.0f} g{said}")
     return [f"{'WHY NOT' if i == 0 else '       '} {line}" for i, line in enumerate(out[:6])]
 
 

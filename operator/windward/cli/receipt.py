@@ -92,8 +92,9 @@ def _runs(body: Body) -> list[str]:
         g = None if any(x is None for x in known) else sum(known)
         mean = 3.6e6 * g / sum(i["joules"] * i["pue"] for i in rows) if g is not None and joules else None
         at = f" at {mean:.0f} g/kWh" if mean is not None else ""
+        where = f"{run['region']} at {run['powerLevel']}" if run.get("powerLevel") else run["region"]
         out.append(
-            f"{'runs' if not out else '    '}      {run['attempt']}  {run['region']}  {text.day_time(a)} to {b:%H:%MZ}"
+            f"{'runs' if not out else '    '}      {run['attempt']}  {where}  {text.day_time(a)} to {b:%H:%MZ}"
             f"  {run['phase']}  {joules / 3.6e6:.3g} kWh  {text.grams(g)}{at}"
         )
     return out

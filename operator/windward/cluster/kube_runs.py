@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from windward.domain.run import Phase, Run, phase_of_exit
-from windward.manifests.job import LABEL_ATTEMPT, LABEL_REGION, LABEL_UID
+from windward.manifests.job import LABEL_ATTEMPT, LABEL_LEVEL, LABEL_REGION, LABEL_UID
 from windward_api.contract import EXIT_PAUSED, Report
 from windward_api.greenjob import RunStatus
 
@@ -103,7 +103,8 @@ def _run(
     name = job["metadata"]["name"] if job is not None else str(labels.get("batch.kubernetes.io/job-name", ""))
     told = job is None or _told(job)
     end = (pod_end(pod) if pod is not None else None) or seen.get(name)
-    base = Run(name, attempt, str(labels.get(LABEL_REGION, "")), Phase.STARTING)
+    region, level = str(labels.get(LABEL_REGION, "")), str(labels.get(LABEL_LEVEL, ""))
+    base = Run(name, attempt, region, Phase.STARTING, level=level)
     if end is not None:
         return _ended(base, end, told)
     if pod is not None:
@@ -138,6 +139,7 @@ def _ended(base: Run, end: PodEnd, told: bool) -> Run:
         report=report,
         message=message[:512],
         asked=told,
+        level=base.level,
     )
 
 
@@ -163,6 +165,7 @@ def _living(base: Run, pod: Body, told: bool) -> Run:
         pod_uid=str(pod["metadata"]["uid"]),
         started_at=moment(running.get("startedAt")) if running is not None else None,
         message=message[:512],
+        level=base.level,
     )
 
 
@@ -200,6 +203,7 @@ def _with(
     return Run(
         base.name, base.attempt, base.region, phase,
         started_at=started, finished_at=finished, exit_code=code, message=message, asked=phase is Phase.PAUSED,
+        level=base.level,
     )  # fmt: skip
 
 
@@ -207,6 +211,7 @@ def _kept(kept: RunStatus, phase: Phase) -> Run:
     return Run(
         kept.name, kept.attempt, kept.region, phase, started_at=kept.started_at, finished_at=kept.finished_at,
         exit_code=kept.exit_code, message=kept.message, asked=phase is Phase.PAUSED,
+        level=kept.power_level,
     )  # fmt: skip
 
 

@@ -82,9 +82,14 @@ class KubernetesCluster:
         return job
 
     def create_run(
-        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+        self,
+        job: GreenJob,
+        attempt: int,
+        region: GreenRegion,
+        intensity_g_per_kwh: float | None = None,
+        level: str = "",
     ) -> None:
-        facts = RunFacts(job, attempt, region, intensity_g_per_kwh)
+        facts = RunFacts(job, attempt, region, intensity_g_per_kwh, level)
         path = f"/apis/batch/v1/namespaces/{job.metadata.namespace}/jobs"
         try:
             self.api.post(path, render_job(facts, self.runtime))

@@ -94,9 +94,14 @@ class LocalCluster:
         return job
 
     def create_run(
-        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+        self,
+        job: GreenJob,
+        attempt: int,
+        region: GreenRegion,
+        intensity_g_per_kwh: float | None = None,
+        level: str = "",
     ) -> None:
-        facts = RunFacts(job, attempt, region, intensity_g_per_kwh)
+        facts = RunFacts(job, attempt, region, intensity_g_per_kwh, level)
         storage = self.home / "storage" / job.metadata.namespace
         try:
             spec = render_process(facts, str(storage))
@@ -107,7 +112,7 @@ class LocalCluster:
         Path(spec.env[contract.ENV_CHECKPOINT_DIR]).mkdir(parents=True, exist_ok=True)
         row = RunRow(
             facts.name, job.metadata.uid, attempt, region.metadata.name, facts.token, folder, self.time_scale,
-            self.clock.now(), self.real.now(), None, None, None,
+            self.clock.now(), self.real.now(), None, None, None, level,
         )  # fmt: skip
         if not self.store.add_run(row):
             return
@@ -200,6 +205,7 @@ class LocalCluster:
             time_scale=row.time_scale,
             started_real=row.started_real,
             asked=row.told_real is not None,
+            level=row.level,
         )
 
     def _phase(self, row: RunRow, ended: tuple[int, datetime] | None) -> tuple[Phase, int | None, datetime | None, str]:

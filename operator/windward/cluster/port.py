@@ -80,11 +80,17 @@ class Cluster(Protocol):
         ...
 
     def create_run(
-        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+        self,
+        job: GreenJob,
+        attempt: int,
+        region: GreenRegion,
+        intensity_g_per_kwh: float | None = None,
+        level: str = "",
     ) -> None:
         """Start a run under its deterministic name; a child of ours that exists already is success.
 
         Args:
+            level: name of the power level at which it is to run; '': as declared.
             intensity_g_per_kwh: expected over its window, at the meter: what the run is told.
 
         Raises:

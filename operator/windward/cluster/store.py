@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS runs (
   name TEXT PRIMARY KEY, uid TEXT NOT NULL, attempt INTEGER NOT NULL, region TEXT NOT NULL,
   token TEXT NOT NULL, folder TEXT NOT NULL, time_scale REAL NOT NULL,
   started_at TEXT NOT NULL, started_real TEXT NOT NULL,
-  pid INTEGER, pid_started TEXT, told_real TEXT);
+  pid INTEGER, pid_started TEXT, told_real TEXT, level TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY, uid TEXT NOT NULL, at TEXT NOT NULL, warning INTEGER NOT NULL,
   reason TEXT NOT NULL, message TEXT NOT NULL);
@@ -57,6 +57,7 @@ class RunRow:
     pid: int | None
     pid_started: str | None
     told_real: datetime | None
+    level: str = ""
 
 
 class Store:
@@ -68,6 +69,8 @@ class Store:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
+        if "level" not in {r["name"] for r in self._db.execute("PRAGMA table_info(runs)")}:  # made by an older version
+            self._db.execute("ALTER TABLE runs ADD COLUMN level TEXT NOT NULL DEFAULT ''")
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -162,10 +165,10 @@ class Store:
         """Note a run before it is started; False where its name is taken already."""
         with self._write() as db:
             done = db.execute(
-                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, ?)",
                 (
                     row.name, row.uid, row.attempt, row.region, row.token, str(row.folder), row.time_scale,
-                    row.started_at.isoformat(), row.started_real.isoformat(),
+                    row.started_at.isoformat(), row.started_real.isoformat(), row.level,
                 ),
             )  # fmt: skip
             return done.rowcount == 1
@@ -185,6 +188,7 @@ class Store:
                 r["name"], r["uid"], r["attempt"], r["region"], r["token"], Path(r["folder"]), r["time_scale"],
                 datetime.fromisoformat(r["started_at"]), datetime.fromisoformat(r["started_real"]),
                 r["pid"], r["pid_started"], datetime.fromisoformat(r["told_real"]) if r["told_real"] else None,
+                r["level"],
             )
             for r in rows
         ]  # fmt: skip

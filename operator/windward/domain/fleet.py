@@ -79,11 +79,13 @@ class Level:
         speed: work done in an hour, in hours of the work's declared running.
         power_w: draw while it runs so, at the meter, host included.
         demand: units of each resource that it holds instead of the work's own; empty: the same.
+        name: what the user calls it.
     """
 
     speed: float
     power_w: float
     demand: Mapping[str, float] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

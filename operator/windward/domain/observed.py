@@ -56,11 +56,12 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """Start attempt `attempt` in `region`: first the number into the status, then the child."""
+    """Start attempt `attempt` in `region`, at a power level: first the number into the status, then the child."""
 
     attempt: int
     region: str
     why: str
+    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)

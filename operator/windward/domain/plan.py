@@ -56,6 +56,7 @@ class Alternative:
 
     Attributes:
         capacity_g: what the room that it holds is worth to the rest of the fleet, in grams.
+        level_name: see `JobPlan`.
     """
 
     region: str
@@ -63,6 +64,12 @@ class Alternative:
     emissions_g: float | None
     excluded_by: str = ""
     capacity_g: float = 0.0
+    level_name: str = ""
+
+    @property
+    def place(self) -> str:
+        """Region, and the level if there is one."""
+        return f"{self.region} at {self.level_name}" if self.level_name else self.region
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ class JobPlan:
         vintages: zone -> hash of the forecast issue it rests on.
         capacity_g: what the room that it holds is worth to the rest of the fleet, in grams; 0 where nothing competes.
             Never part of the emissions: emissions_g + capacity_g is what the planner compared.
-        level: index in the work's levels at which it runs; None: as declared.
+        level, level_name: index in the work's levels at which it runs, and its name; None and '': as declared.
     """
 
     key: str
@@ -98,6 +105,7 @@ class JobPlan:
     demo: bool = False
     capacity_g: float = 0.0
     level: int | None = None
+    level_name: str = ""
 
     @property
     def saved_g(self) -> float | None:

@@ -43,6 +43,7 @@ class Run:
         pod_uid: uid of the pod or process; '' before there is one.
         progress: share of the whole job that is done, if the run told so.
         report: its last words.
+        level: name of the power level at which it runs; '': as declared.
         asked: it was told to pause; one that pauses of its own accord is started again after a while, not at once.
         time_scale: planned seconds per real second (warped clock), 1 on a cluster.
         started_real: real time of the start, to place the report's energy series.
@@ -62,6 +63,7 @@ class Run:
     time_scale: float = 1.0
     started_real: datetime | None = None
     asked: bool = False
+    level: str = ""
 
     @property
     def told(self) -> float | None:

@@ -3,7 +3,8 @@
     grams = sum over intervals of  joules / 3.6e6  x  mean intensity over the interval (g/kWh)  x  PUE
 
 operational emissions, location-based (GHG Protocol Scope 2 guidance; the E x I of SCI, ISO/IEC 21031). The saving is
-against running at once, at home: the same useful work at the mean power that was seen, unbroken from submission.
+against running at once, at home: the same useful work at the mean power that was seen, unbroken from submission. Of a
+run at a power level, what it would have taken as declared: its time and its power times the declared ratios.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from windward.domain.fleet import Region
 from windward.domain.observed import Observed
 from windward.domain.run import Run
 from windward.domain.series import Quality, Series
-from windward.lifecycle.work import home_of, power_w
+from windward.lifecycle.work import home_of, power_w, speed_of
 from windward_api.contract import Method
 
 JOULES_PER_KWH = 3.6e6
@@ -34,7 +35,7 @@ def energy_of_run(observed: Observed, run: Run, region: Region, now: datetime) -
         return []
     if run.report is not None and run.report.energy is not None:
         return _reported(observed, run, region)
-    watts = power_w(observed.job.spec)
+    watts = power_w(observed.job.spec, run.level)
     return _hourly(observed, run, region, watts, run.finished_at or now)
 
 
@@ -83,7 +84,7 @@ def _hourly(observed: Observed, run: Run, region: Region, watts: float, end: dat
         rows.append(
             _row(
                 observed, run, region, component="declared", start=start, end=stop,
-                joules=joules, method=str(Method.ESTIMATED), source="spec.power.watts x time",
+                joules=joules, method=str(Method.ESTIMATED), source="declared watts x time",
             )
         )  # fmt: skip
         start = stop
@@ -153,7 +154,7 @@ def account(
     return Account(
         energy_j=energy_j,
         emissions_g=None if any(g is None for g in grams) else sum(g for g in grams if g is not None),
-        run_now_g=_run_now_g(observed, rows, mean_w, intensities, regions),
+        run_now_g=_run_now_g(observed, rows, intensities, regions),
         method=max((r.method for r in rows), key=lambda m: _WORST.index(Method(m)), default=""),
         settled=bool(rows) and all(_settled(p.row, intensities.get(p.row.zone), settled_until) for p in pieces),
         mean_power_w=mean_w,
@@ -192,28 +193,54 @@ def _run_time_s(rows: Sequence[EnergyInterval]) -> float:
     return sum((b - a).total_seconds() for a, b in spans.values())
 
 
-def useful_time_s(observed: Observed, rows: Sequence[EnergyInterval]) -> float:
-    """Running time without resumes: every run but the first, less the declared overhead or all that it ran."""
-    times = [_run_time_s([r for r in rows if r.attempt == n]) for n in sorted({r.attempt for r in rows})]
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The same work as declared, in one go.
+
+    Attributes:
+        useful_s: running time without resumes: every run but the first, less the declared overhead or all that it ran.
+        power_w: mean over the running time.
+    """
+
+    useful_s: float
+    power_w: float
+
+
+def reference(observed: Observed, rows: Sequence[EnergyInterval]) -> Reference:
+    """What the runs in `rows` would have taken as declared; without power levels, what was seen."""
     overhead_s = observed.job.overhead().total_seconds()
-    return sum(t if i == 0 else max(0.0, t - overhead_s) for i, t in enumerate(times))
+    useful_s = time_s = energy_j = 0.0
+    for i, attempt in enumerate(sorted({r.attempt for r in rows})):
+        mine = [r for r in rows if r.attempt == attempt]
+        speed, draw = ratios(observed, attempt)
+        ran_s = _run_time_s(mine)
+        useful_s += speed * (ran_s if i == 0 else max(0.0, ran_s - overhead_s))
+        time_s += speed * ran_s
+        energy_j += speed * draw * sum(r.joules for r in mine)
+    return Reference(useful_s, energy_j / time_s if time_s > 0 else 0.0)
+
+
+def ratios(observed: Observed, attempt: int) -> tuple[float, float]:
+    """(declared running time / that of the run's level, both of the same work; declared power / the level's)."""
+    spec = observed.job.spec
+    level = next((r.level for r in observed.runs if r.attempt == attempt), "")
+    return speed_of(spec, level), power_w(spec) / power_w(spec, level)
 
 
 def _run_now_g(
     observed: Observed,
     rows: Sequence[EnergyInterval],
-    mean_w: float,
     intensities: Mapping[str, Series],
     regions: Mapping[str, Region],
 ) -> float | None:
-    """The counterfactual: without resumes, from submission, at home, at the mean power that was seen."""
+    """The counterfactual: without resumes, from submission, at home, as declared."""
     home = regions.get(home_of(observed.job.spec))
     submitted = observed.job.metadata.creation_timestamp
     if home is None or submitted is None or not rows:
         return None
-    useful_s = useful_time_s(observed, rows)
+    same = reference(observed, rows)
     series = intensities.get(home.zone)
-    end = submitted + timedelta(seconds=useful_s)
-    if series is None or useful_s == 0 or not series.covers(submitted, end):
+    end = submitted + timedelta(seconds=same.useful_s)
+    if series is None or same.useful_s == 0 or not series.covers(submitted, end):
         return None
-    return mean_w * useful_s / JOULES_PER_KWH * home.effective(series).mean(submitted, end) * home.pue
+    return same.power_w * same.useful_s / JOULES_PER_KWH * home.effective(series).mean(submitted, end) * home.pue

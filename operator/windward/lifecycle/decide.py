@@ -106,7 +106,7 @@ def _begin(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
     window = plan.window_at(now)
     if window is None or now < retry_at(observed, now):
         return []
-    return [CreateRun(observed.next_attempt, window.region, plan.reason)]
+    return [CreateRun(observed.next_attempt, window.region, plan.reason, plan.level_name)]
 
 
 def retry_at(observed: Observed, now: datetime) -> datetime:

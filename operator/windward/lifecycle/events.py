@@ -16,7 +16,8 @@ def events_of(observed: Observed, plan: JobPlan | None, actions: list[Action], n
     for action in actions:
         match action:
             case CreateRun():
-                out.append(Event("Started", f"run {action.attempt} in {action.region}: {action.why}"))
+                at = f" at {action.level}" if action.level else ""
+                out.append(Event("Started", f"run {action.attempt} in {action.region}{at}: {action.why}"))
             case PauseRun():
                 out.append(Event("Paused", f"{action.name}: {action.why}; asked for a checkpoint"))
             case Finish(succeeded=True):

@@ -8,13 +8,15 @@ from typing import Any
 
 from windward.domain.fleet import OnSite, Region
 from windward.domain.observed import Observed
+from windward.domain.run import Run
 from windward.domain.series import Series
-from windward.lifecycle.accounting import Account, Piece, useful_time_s
+from windward.lifecycle.accounting import Account, Piece, ratios, reference
 from windward.lifecycle.work import home_of
 from windward_api.scalars import format_time
 
 FORMULA = "grams = joules / 3.6e6 x intensity (g/kWh, mean over the interval) x PUE"
 BASELINE = "the same useful work at the mean power that was seen, unbroken from submission, in the home region"
+LEVELS = "a run at a power level counts there as if it had run as declared: its time x speed, its power x draw"
 DEMO_MARK = "DEMO DATA: recorded intensities of another year; not for reporting"
 
 
@@ -46,10 +48,7 @@ def receipt_of(
         "formula": FORMULA,
         "baseline": _baseline(observed, account, regions),
         "work": _work(observed, account),
-        "runs": [
-            {"name": r.name, "attempt": r.attempt, "region": r.region, "phase": str(r.phase), "exitCode": r.exit_code}
-            for r in observed.runs
-        ],
+        "runs": [_run(r) for r in observed.runs],
         "intensity": [_source(s) for _, s in sorted(intensities.items())],
         "intervals": [_interval(p) for p in account.pieces],
     }
@@ -64,6 +63,11 @@ def receipt_of(
     if demo:
         out["demo"] = DEMO_MARK
     return out
+
+
+def _run(r: Run) -> dict[str, Any]:
+    out = {"name": r.name, "attempt": r.attempt, "region": r.region, "phase": str(r.phase), "exitCode": r.exit_code}
+    return out | ({"powerLevel": r.level} if r.level else {})
 
 
 def _on_site(region: str, own: OnSite) -> dict[str, Any]:
@@ -81,17 +85,24 @@ def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region
     submitted = observed.job.metadata.creation_timestamp
     if home is None or submitted is None or not account.pieces:
         return None
-    useful_s = useful_time_s(observed, [p.row for p in account.pieces])
-    return {
+    same = reference(observed, [p.row for p in account.pieces])
+    out = {
         "what": BASELINE,
         "region": home.name,
         "zone": home.zone,
         "pue": home.pue,
         "start": submitted.isoformat(),
-        "end": (submitted + timedelta(seconds=useful_s)).isoformat(),
-        "usefulSeconds": useful_s,
-        "meanPowerWatts": account.mean_power_w,
+        "end": (submitted + timedelta(seconds=same.useful_s)).isoformat(),
+        "usefulSeconds": same.useful_s,
+        "meanPowerWatts": same.power_w,
     }
+    levels = [
+        {"attempt": r.attempt, "powerLevel": r.level, "speed": speed, "draw": draw}
+        for r in observed.runs
+        if r.level
+        for speed, draw in (ratios(observed, r.attempt),)
+    ]
+    return out | ({"levels": levels, "levelsNote": LEVELS} if levels else {})
 
 
 def _work(observed: Observed, account: Account) -> dict[str, Any]:

@@ -186,6 +186,7 @@ def _plan_status(plan: JobPlan) -> PlanStatus:
             for w in plan.windows[:32]
         ),
         zone=plan.windows[0].region if plan.windows else "",
+        power_level=plan.level_name,
         reason=plan.reason,
         explanation=plan.explanation,
         latest_start=plan.latest_start,
@@ -201,6 +202,7 @@ def _run_status(run: Run) -> RunStatus:
         name=run.name,
         attempt=run.attempt,
         region=run.region,
+        power_level=run.level,
         phase=run.phase,
         started_at=run.started_at,
         finished_at=run.finished_at,

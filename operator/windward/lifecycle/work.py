@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from windward.domain.fleet import Work
+from windward.domain.fleet import Level, Work
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
 from windward_api.contract import EXIT_PAUSED
@@ -35,6 +35,8 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         overhead=observed.job.overhead(),
         started=any(r.started_at is not None for r in observed.runs),
         running_in=running_in(observed),
+        levels=levels_of(spec),
+        running_level=_running_level(observed),
         pending=pending(observed),
         min_saving=spec.policy.min_saving_percent / 100.0,
         fallback=spec.policy.fallback,
@@ -55,7 +57,25 @@ def remaining_of(observed: Observed, now: datetime) -> timedelta:
 
 def running_in(observed: Observed) -> str | None:
     """Region of the newest run that goes on."""
-    return next((r.region for r in reversed(observed.runs) if r.phase in (Phase.STARTING, Phase.RUNNING)), None)
+    run = _going_on(observed)
+    return run.region if run is not None else None
+
+
+def _going_on(observed: Observed) -> Run | None:
+    return next((r for r in reversed(observed.runs) if r.phase in (Phase.STARTING, Phase.RUNNING)), None)
+
+
+def levels_of(spec: GreenJobSpec) -> tuple[Level, ...]:
+    """Its power levels as the planner weighs them."""
+    levels = spec.power.levels if spec.power is not None else ()
+    return tuple(Level(spec.duration / v.duration, float(v.watts), name=v.name) for v in levels)
+
+
+def _running_level(observed: Observed) -> int | None:
+    """Index of the level at which the newest run goes on; None: as declared, or at one that was taken out since."""
+    run, spec = _going_on(observed), observed.job.spec
+    names = [v.name for v in spec.power.levels] if spec.power is not None else []
+    return names.index(run.level) if run is not None and run.level in names else None
 
 
 def pending(observed: Observed) -> bool:
@@ -68,9 +88,18 @@ def home_of(spec: GreenJobSpec) -> str:
     return spec.placement.home or spec.placement.regions[0]
 
 
-def power_w(spec: GreenJobSpec) -> float:
-    """Declared draw of one run, or the stated default."""
-    return float(spec.power.watts) if spec.power is not None else DEFAULT_POWER_W
+def power_w(spec: GreenJobSpec, level: str = "") -> float:
+    """Declared draw of one run at a level, or the stated default."""
+    if spec.power is None:
+        return DEFAULT_POWER_W
+    at = spec.power.level(level)
+    return float(spec.power.watts if at is None else at.watts)
+
+
+def speed_of(spec: GreenJobSpec, level: str) -> float:
+    """Work done in an hour at a level, in hours of running as declared."""
+    at = spec.power.level(level) if spec.power is not None else None
+    return 1.0 if at is None else spec.duration / at.duration
 
 
 def demand_of(spec: GreenJobSpec) -> Mapping[str, float]:
@@ -122,4 +151,5 @@ def progress_of(observed: Observed, now: datetime) -> float:
 def _share_by_time(observed: Observed, run: Run, now: datetime) -> float:
     resumed = run.attempt > 1 and any(r.attempt < run.attempt and r.started_at for r in observed.runs)
     useful = run.ran_for(now) - (observed.job.overhead() if resumed else timedelta(0))
-    return max(0.0, useful / observed.job.spec.duration)
+    spec = observed.job.spec
+    return max(0.0, useful / spec.duration * speed_of(spec, run.level))

@@ -18,12 +18,14 @@ class RunFacts:
 
     Attributes:
         intensity_g_per_kwh: expected over the run's window, at the meter; None: unknown.
+        level: name of its power level; '': as declared.
     """
 
     job: GreenJob
     attempt: int
     region: GreenRegion
     intensity_g_per_kwh: float | None = None
+    level: str = ""
 
     @property
     def name(self) -> str:
@@ -52,10 +54,14 @@ def environment(facts: RunFacts, storage_root: str | None) -> dict[str, str]:
     }
     if storage_root is not None:
         env[contract.ENV_STORAGE_DIR], env[contract.ENV_CHECKPOINT_DIR] = storage_paths(job, storage_root)
-    if job.spec.power is not None:
-        env[contract.ENV_POWER_WATTS] = str(job.spec.power.watts)
-        if job.spec.power.cap_watts is not None:
-            env[contract.ENV_POWER_CAP_WATTS] = str(job.spec.power.cap_watts)
+    if (power := job.spec.power) is not None:
+        level = power.level(facts.level)
+        watts, cap = (power.watts, power.cap_watts) if level is None else (level.watts, level.cap_watts)
+        env[contract.ENV_POWER_WATTS] = str(watts)
+        if cap is not None:
+            env[contract.ENV_POWER_CAP_WATTS] = str(cap)
+        if level is not None:
+            env[contract.ENV_POWER_LEVEL] = level.name
     if job.spec.train is None and facts.intensity_g_per_kwh is not None:
         env[contract.ENV_INTENSITY_G_PER_KWH] = f"{facts.intensity_g_per_kwh:.4g}"
     return env

@@ -14,6 +14,7 @@ LABEL_JOB = "windward.dev/job-name"
 LABEL_UID = "windward.dev/job-uid"
 LABEL_ATTEMPT = "windward.dev/attempt"
 LABEL_REGION = "windward.dev/region"
+LABEL_LEVEL = "windward.dev/power-level"
 STORAGE_MOUNT = "/windward/storage"
 GRACE_S = 120  # a checkpoint of a few gigabytes to a network volume
 
@@ -42,6 +43,7 @@ def render_job(facts: RunFacts, runtime: RuntimeImage) -> Body:
         LABEL_UID: job.metadata.uid,
         LABEL_ATTEMPT: str(facts.attempt),
         LABEL_REGION: facts.region.metadata.name,
+        **({LABEL_LEVEL: facts.level} if facts.level else {}),
     }
     template = _own_template(facts, runtime) if job.spec.template is None else deepcopy(job.spec.template)
     _complete(template, facts, runtime, labels)

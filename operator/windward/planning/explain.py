@@ -24,7 +24,7 @@ def sentence(made: JobPlan, work: Work, now: datetime, best_share: float | None 
         a = weighed[0]
         more = weighed[0].emissions_g + a.capacity_g - made.emissions_g - made.capacity_g
         room = f" with {grams(a.capacity_g)} for the room" if a.capacity_g >= _SAID_G * made.emissions_g else ""
-        parts.append(f"Next best {a.region} {clock(a.windows[0].start, now)}: +{grams(max(0.0, more))}{room}.")
+        parts.append(f"Next best {a.place} {clock(a.windows[0].start, now)}: +{grams(max(0.0, more))}{room}.")
     if made.edge:
         parts.append("The best window touches the end of the forecast: a later issue may move it.")
     return " ".join(parts)
@@ -43,12 +43,13 @@ def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) ->
     runs = "runs now" if start <= now else f"runs as soon as there is room, from {clock(start, now)} in {where}"
     match made.reason:
         case Reason.CLEANER_WINDOW:
-            stretches = f" in {len(made.windows)} stretches" if len(made.windows) > 1 else ""
+            how = f" in {len(made.windows)} stretches" if len(made.windows) > 1 else ""
             if work.pending and start > now and where == work.running_in:
                 return f"Its pod waits for room in {where}, expected from {clock(start, now)}."
+            at = f"{where} at {made.level_name}" if made.level_name else where
             if work.running_in is not None and start <= now:
-                return f"Runs in {where}{stretches}."
-            return f"Cleanest from {clock(start, now)} in {where}{stretches}; latest start {latest}."
+                return f"Runs in {at}{how}."
+            return f"Cleanest from {clock(start, now)} in {at}{how}; latest start {latest}."
         case Reason.RUN_NOW:
             return "Nothing cleaner comes in time: runs now."
         case Reason.NO_SLACK:

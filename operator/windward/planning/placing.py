@@ -331,8 +331,12 @@ class Placing:
             demo=any(p.series.demo for p in self.places),
             capacity_g=paid(chosen) if paid is not None else 0.0,
             level=chosen.level,
+            level_name=self._level_name(chosen),
         )
         return made(explanation=explain.sentence(made(explanation=""), work, self.now, best_share))
+
+    def _level_name(self, c: Candidate) -> str:
+        return self.work.levels[c.level].name if c.level is not None else ""
 
     def _emissions_g(self, windows: Sequence[Window]) -> float | None:
         """Of the whole job, with what it emitted so far; None where a window's grams are unknown, or there is none."""
@@ -389,6 +393,7 @@ class Placing:
                 self._told(c),
                 c.grams + self.work.spent_g,
                 capacity_g=paid(c) if paid is not None else 0.0,
+                level_name=self._level_name(c),
             )
             for c in sorted(options, key=lambda c: c.grams)
             if c.segments != chosen.segments or c.level != chosen.level

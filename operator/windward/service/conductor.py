@@ -170,7 +170,7 @@ class Conductor:
             if known.covers(run.started_at, now):
                 hours = (now - run.started_at) / timedelta(hours=1)
                 mean = region.effective(known).mean(run.started_at, now)
-                grams += power_w(o.job.spec) / 1000 * hours * mean * region.pue
+                grams += power_w(o.job.spec, run.level) / 1000 * hours * mean * region.pue
         return grams
 
     def _accounts(

@@ -35,6 +35,7 @@ def plan_body(plan: JobPlan) -> dict[str, object]:
             }
             for w in plan.windows
         ],
+        "powerLevel": plan.level_name,
         "emissionsGrams": plan.emissions_g,
         "runNowGrams": plan.run_now_g,
         "savedGrams": plan.saved_g,
@@ -47,6 +48,7 @@ def plan_body(plan: JobPlan) -> dict[str, object]:
         "alternatives": [
             {
                 "region": a.region,
+                "powerLevel": a.level_name,
                 "emissionsGrams": a.emissions_g,
                 "roomGrams": a.capacity_g,
                 "windows": [{"start": w.start.isoformat(), "end": w.end.isoformat()} for w in a.windows],

@@ -161,7 +161,7 @@ class Turn:
         job = world.cluster.claim_attempt(observed, action.attempt, action.region)
         try:
             told = self._expected_g_per_kwh(action.region, now)
-            world.cluster.create_run(job, action.attempt, self.world.objects[action.region], told)
+            world.cluster.create_run(job, action.attempt, self.world.objects[action.region], told, action.level)
             self.memory.refusal = None
         except Refused as e:
             times = self.memory.refusal[2] if self.memory.refusal is not None else 0
@@ -245,7 +245,7 @@ def _as_told(plan: JobPlan | None, live: bool) -> tuple[object, ...]:
         windows[0] = (windows[0][0], windows[0][2], windows[0][2], "")
     latest = None if live else plan.latest_start
     grams = (_rough(plan.emissions_g), _rough(plan.run_now_g), latest, plan.feasible)
-    return (plan.reason, plan.explanation, tuple(windows), grams, plan.vintages, plan.demo)
+    return (plan.reason, plan.explanation, tuple(windows), plan.level_name, grams, plan.vintages, plan.demo)
 
 
 def _rough(value: float | None) -> str:

@@ -17,7 +17,7 @@ from windward.cluster.port import BadObject
 from windward.domain.clock import FixedClock
 from windward.domain.observed import Event, Observed
 from windward.domain.run import Phase, Run, run_name
-from windward.lifecycle.work import demand_of, power_w
+from windward.lifecycle.work import demand_of, power_w, speed_of
 from windward.simulation.faults import Faults
 from windward_api.contract import EnergyComponent, EnergySeries, Method, Progress, Report
 from windward_api.contract import Outcome as Ended
@@ -34,12 +34,13 @@ class _Job:
     """A job with what only the world knows of it."""
 
     job: GreenJob
-    takes_s: float  # true duration, without interruption
+    takes_s: float  # true duration as declared, without interruption
     demand: Mapping[str, float]
     done_s: float = 0.0
     runs: tuple[Run, ...] = ()
     worked_s: float = 0.0  # of the live run
     resume_s: float = 0.0  # of the live run, still to pass
+    speed: float = 1.0  # of the live run, at its level
     finished_at: datetime | None = None
     first_start: datetime | None = None
     seen: Observed | None = None  # made anew when something changed
@@ -84,14 +85,20 @@ class SimulatedCluster:
         return mine.job
 
     def create_run(
-        self, job: GreenJob, attempt: int, region: GreenRegion, intensity_g_per_kwh: float | None = None
+        self,
+        job: GreenJob,
+        attempt: int,
+        region: GreenRegion,
+        intensity_g_per_kwh: float | None = None,
+        level: str = "",
     ) -> None:
         mine, now = self._of(job), self.clock.now()
         name = run_name(job.metadata.name, job.metadata.uid, attempt)
         if any(r.name == name for r in mine.runs):
             return
         assert mine.live is None, f"S1: {name} was created beside a live run"
-        mine.runs += (Run(name, attempt, region.metadata.name, Phase.STARTING, pod_uid=f"pod-{name}"),)
+        mine.runs += (Run(name, attempt, region.metadata.name, Phase.STARTING, pod_uid=f"pod-{name}", level=level),)
+        mine.speed = speed_of(job.spec, level)
         mine.seen = None
         self._admit(mine, now)
 
@@ -181,7 +188,7 @@ class SimulatedCluster:
     def _lose(self, mine: _Job, at: datetime) -> None:
         """The node is gone without a word, and what was not saved: a checkpoint of the run's own start remains."""
         run = self._live(mine)
-        mine.done_s = max(0.0, mine.done_s - max(0.0, mine.worked_s - mine.resume_s))
+        mine.done_s = max(0.0, mine.done_s - mine.speed * max(0.0, mine.worked_s - mine.resume_s))
         self._free(mine, run)
         self._replace(mine, replace(run, phase=Phase.LOST, finished_at=at, progress=None, report=None))
         self._admit_waiting(run.region, at)
@@ -190,7 +197,7 @@ class SimulatedCluster:
         """The first run that finishes its work in (now, end]."""
         first: tuple[datetime, str, _Job] | None = None
         for mine, run in self._running():
-            at = now + timedelta(seconds=mine.resume_s + max(0.0, mine.takes_s - mine.done_s))
+            at = now + timedelta(seconds=mine.resume_s + max(0.0, mine.takes_s - mine.done_s) / mine.speed)
             if at <= end and (first is None or (at, run.name) < first[:2]):
                 first = (at, run.name, mine)
         return (first[0], first[2]) if first is not None else None
@@ -203,7 +210,7 @@ class SimulatedCluster:
             resume_s = min(span_s, mine.resume_s)
             mine.resume_s -= resume_s
             mine.worked_s += span_s
-            mine.done_s = min(mine.takes_s, mine.done_s + span_s - resume_s)
+            mine.done_s = min(mine.takes_s, mine.done_s + mine.speed * (span_s - resume_s))
 
     def _running(self) -> list[tuple[_Job, Run]]:
         return [(j, run) for j in self.jobs.values() if (run := j.live) is not None and run.phase is Phase.RUNNING]
@@ -249,7 +256,7 @@ class SimulatedCluster:
         if mine.worked_s <= 0 or run.started_at is None:
             return None
         steps = max(1, -int(-mine.worked_s // HOUR_S))
-        joules = (power_w(mine.job.spec) * mine.worked_s / steps,) * steps
+        joules = (power_w(mine.job.spec, run.level) * mine.worked_s / steps,) * steps
         gpu = EnergyComponent.model_construct(name="gpu", method=Method.MODELLED, source="simulated", joules=joules)
         return EnergySeries.model_construct(start=run.started_at, step_s=mine.worked_s / steps, components=(gpu,))
 

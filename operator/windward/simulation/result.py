@@ -215,25 +215,32 @@ def _job(arrival: Arrival, mine: _Job | None, receipt: Mapping[str, Any] | None)
 
 
 def least_possible_g(
-    arrival: Arrival, takes: timedelta, power_w: float, regions: Mapping[str, tuple[Series, float]]
+    arrival: Arrival, takes: timedelta, ways: Sequence[tuple[float, float]], regions: Mapping[str, tuple[Series, float]]
 ) -> float:
     """A lower bound on one job's grams: its cleanest hours, whole job in one place or, where it may pause, any hours.
 
     Args:
-        takes: its true duration.
+        takes: its true duration, as declared.
+        ways: (watts, speed) as declared and at each power level. Where it may pause, its runs may be at several: none
+            does more work in a moment than the fastest, none needs less for it than the thriftiest.
         regions: allowed regions: actual intensities, and PUE.
     """
     job = arrival.job
     a, b = arrival.at.timestamp(), max(job.finish_by(), arrival.at + takes).timestamp()
-    length = takes.total_seconds()
     if job.spec.interruption.policy is InterruptionPolicy.CHECKPOINT:
-        return power_w / 3.6e6 * _cheapest_seconds(a, b, length, list(regions.values()))
+        fastest, joules = max(s for _, s in ways), min(w / s for w, s in ways)
+        seconds = takes.total_seconds() / fastest
+        return joules * fastest / 3.6e6 * _cheapest_seconds(a, b, seconds, list(regions.values()))
     best = np.inf
     for series, pue in regions.values():
-        starts = np.concatenate([[a, b - length], series.edges, series.edges - length])
-        starts = starts[(starts >= a) & (starts <= b - length)]
-        area = series.integral(starts + length) - series.integral(starts)
-        best = min(best, float(area.min()) * pue * power_w / 1000.0)
+        for power_w, speed in ways:
+            length = takes.total_seconds() / speed
+            starts = np.concatenate([[a, b - length], series.edges, series.edges - length])
+            starts = starts[(starts >= a) & (starts <= b - length)]
+            if len(starts) == 0:
+                continue  # too slow to be in time
+            area = series.integral(starts + length) - series.integral(starts)
+            best = min(best, float(area.min()) * pue * power_w / 1000.0)
     return best
 
 

@@ -15,7 +15,7 @@ from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
 from windward.ledger import MemoryLedger
-from windward.lifecycle.work import power_w
+from windward.lifecycle.work import levels_of, power_w
 from windward.service.conductor import Conductor
 from windward.simulation.arrivals import Arrival
 from windward.simulation.cluster import SimulatedCluster
@@ -78,7 +78,9 @@ def simulate(
 def _least_g(arrival: Arrival, regions: dict[str, GreenRegion], series: dict[str, Series], faults: Faults) -> float:
     allowed = {n: regions[n] for n in arrival.job.spec.placement.regions if n in regions}
     where = {n: (series[r.spec.grid_zone], float(r.spec.pue)) for n, r in allowed.items()}
-    return least_possible_g(arrival, faults.duration(arrival.job), power_w(arrival.job.spec), where)
+    spec = arrival.job.spec
+    ways = [(power_w(spec), 1.0), *((v.power_w, v.speed) for v in levels_of(spec))]
+    return least_possible_g(arrival, faults.duration(arrival.job), ways, where)
 
 
 class _Year:

@@ -1,8 +1,9 @@
 """The inner loops of `reference`, compiled by numba: the same functions, equal bytes, some thirty times the speed.
 
 Written as plain loops and compiled at the first call, into numba's cache. Nothing imports this module but
-`kernels.pick`, and only for fleets that are worth it: loading numba alone takes longer than planning one job. All in one
-file, since numba's cache does not see that a function of another file changed.
+`kernels.pick`, and only for fleets that are worth it: loading numba alone takes longer than planning one job.
+
+All in one file, since numba's cache does not see that a function of another file changed.
 """
 
 from __future__ import annotations
