@@ -23,8 +23,8 @@ def documents():
     return [d for f in FILES for d in yaml.safe_load_all(f.read_text())]
 
 
-def test_there_are_five():
-    assert [f.stem for f in FILES] == ["container", "infer", "nightly", "regions", "train"]
+def test_there_are_six():
+    assert [f.stem for f in FILES] == ["container", "infer", "levels", "nightly", "regions", "train"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -51,11 +51,27 @@ def test_infer_uses_the_model_that_train_makes():
     assert "train" in maker["spec"] and maker["metadata"]["namespace"] == used["metadata"]["namespace"]
 
 
-@pytest.mark.parametrize("name", ["train", "infer", "container"])
+@pytest.mark.parametrize("name", ["train", "infer", "container", "levels"])
 def test_plan_holds(windward, name):
     told = windward("plan", "-f", str(EXAMPLES / f"{name}.yaml"), *AT, "--check", "-o", "json")
     assert told.code == 0, told.err
     assert all(i["windows"] for i in told.json()["items"])
+
+
+def test_a_level_is_chosen_said_and_kept(windward, tmp_path):
+    """Planned, run and accounted for: the plan names the level, the run is told it, the receipt weighs by it."""
+    told = windward("plan", "-f", str(EXAMPLES / "levels.yaml"), *AT)
+    assert "level cap-200)" in told.out and "at cap-175" in told.out
+    file = tmp_path / "levels.yaml"
+    file.write_text((EXAMPLES / "levels.yaml").read_text().replace('"GOAL", 600', '"GOAL", 1'))
+    told = windward("run", "-f", str(file), "--start", "2022-05-11T15:00:00Z", "--speed", "7200", "-o", "json")
+    assert told.code == 0, told.err
+    (receipt,) = json.loads(told.out)["items"]
+    assert receipt["runs"][0]["powerLevel"] == "cap-200" and receipt["meanPowerWatts"] <= 239
+    (level,) = receipt["baseline"]["levels"]
+    assert (level["speed"], level["draw"]) == pytest.approx((249 / 266, 304 / 239))
+    assert receipt["baseline"]["meanPowerWatts"] == pytest.approx(receipt["meanPowerWatts"] * 304 / 239)
+    assert "level: cap-200, to stay below 260 W" in next((tmp_path / "home" / "runs").rglob("log")).read_text()
 
 
 def container():

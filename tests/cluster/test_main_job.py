@@ -219,6 +219,35 @@ def test_any_container_runs_and_a_deleted_job_stops(kube: Kube, operator: None, 
     _delete_leaves_nothing(kube, namespace, "sleeper")
 
 
+def test_a_run_is_at_the_level_of_its_plan(kube: Kube, operator: None, namespace: str) -> None:
+    """Its hours are as good as any other, and at the level it needs half: so it runs, is labelled, told and counted."""
+    level = {"name": "slow", "watts": 40, "capWatts": 50, "duration": "8s"}
+    command = ["sh", "-c", "echo level $WINDWARD_POWER_LEVEL below $WINDWARD_POWER_CAP_WATTS; sleep 8"]
+    container = {"name": "main", "image": "ghcr.io/windward-dev/windward-worker:0.1.0", "command": command}
+    body = {
+        "apiVersion": "windward.dev/v1alpha1",
+        "kind": "GreenJob",
+        "metadata": {"name": "capped", "namespace": namespace},
+        "spec": {
+            "completeWithin": "40s",
+            "duration": "4s",
+            "placement": {"regions": ["central"]},
+            "power": {"watts": 160, "levels": [level]},
+            "template": {"spec": {"containers": [container]}},
+        },
+    }
+    kube.apply(body)
+    job = kube.wait("greenjob", "capped", lambda one: state(one) == "Complete", 120, namespace)
+    assert [(r["phase"], r["powerLevel"]) for r in job["status"]["runs"]] == [("Succeeded", "slow")]
+    (made,) = children(kube, namespace, job)
+    assert made["metadata"]["labels"]["windward.dev/power-level"] == "slow"
+    (pod,) = kube.list("pods", namespace, "windward.dev/power-level=slow")
+    assert "level slow below 50" in kube.logs(pod["metadata"]["name"], namespace)
+    account = job["status"]["accounting"]
+    assert float(account["energyJoules"]) == pytest.approx(40 * 9, rel=0.4), "forty watts, for as long as it ran"
+    assert float(account["runNowGrams"]) > 1.5 * float(account["emissionsGrams"]), "against 160 W half as long"
+
+
 def test_a_schedule_opens_a_window(kube: Kube, operator: None, namespace: str) -> None:
     """GreenCronJob: the tick makes one job, named after its time, and the window's end is its finish-by."""
     (cron,) = [o for o in yaml.safe_load_all((EXAMPLES / "nightly.yaml").read_text()) if o["kind"] == "GreenCronJob"]

@@ -181,6 +181,23 @@ def test_a_power_level_is_weighed_against_running_as_declared():
     assert base["levels"] == [{"attempt": 1, "powerLevel": "slow", "speed": 0.5, "draw": 3.0}]
 
 
+@pytest.mark.parametrize(
+    ("seen_w", "declared_w"),
+    [
+        (100.0, 300.0),  # a little less than the level says: a little less than declared
+        (120.0, 360.0),
+        (240.0, 360.0),  # twice what the level says: no more than declared
+        (400.0, 400.0),  # no cap at all, and more than declared: what was seen
+    ],
+)
+def test_a_cap_that_is_not_kept_saves_nothing_on_paper(seen_w, declared_w):
+    one = run(1, Phase.SUCCEEDED, start_h=0, end_h=4, level="slow")
+    seen, rows = observed(one, power=SLOW), [row(0, 4, seen_w * 4 * 3600)]
+    told = receipt_of(seen, account(seen, rows, BOTH, REGIONS), BOTH, REGIONS, T0 + 6 * HOUR)
+    assert told["baseline"]["meanPowerWatts"] == pytest.approx(declared_w)
+    assert told["baseline"]["levels"][0]["draw"] == pytest.approx(declared_w / seen_w)
+
+
 def test_runs_at_several_levels_make_one_baseline():
     """A quarter of the work at the level, three quarters as declared; each resume of a minute does none of it."""
     runs = [

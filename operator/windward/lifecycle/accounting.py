@@ -4,7 +4,7 @@
 
 operational emissions, location-based (GHG Protocol Scope 2 guidance; the E x I of SCI, ISO/IEC 21031). The saving is
 against running at once, at home: the same useful work at the mean power that was seen, unbroken from submission. Of a
-run at a power level, what it would have taken as declared: its time and its power times the declared ratios.
+run at a power level, what it would have taken as declared (`AsDeclared`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from windward.domain.run import Run
 from windward.domain.series import Quality, Series
 from windward.lifecycle.work import home_of, power_w, speed_of
 from windward_api.contract import Method
+from windward_api.greenjob import GreenJobSpec
 
 JOULES_PER_KWH = 3.6e6
 _WORST = [Method.MEASURED, Method.MODELLED, Method.ESTIMATED]
@@ -194,37 +195,61 @@ def _run_time_s(rows: Sequence[EnergyInterval]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class AsDeclared:
+    """What a run at a power level would have been without it.
+
+    Attributes:
+        speed: its useful time is to be multiplied by this.
+        draw: and its power by this.
+    """
+
+    attempt: int
+    level: str
+    speed: float
+    draw: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """The same work as declared, in one go.
 
     Attributes:
         useful_s: running time without resumes: every run but the first, less the declared overhead or all that it ran.
         power_w: mean over the running time.
+        levels: the runs that were at a level.
     """
 
     useful_s: float
     power_w: float
+    levels: tuple[AsDeclared, ...]
 
 
 def reference(observed: Observed, rows: Sequence[EnergyInterval]) -> Reference:
     """What the runs in `rows` would have taken as declared; without power levels, what was seen."""
     overhead_s = observed.job.overhead().total_seconds()
+    at_level = {r.attempt: r.level for r in observed.runs if r.level}
     useful_s = time_s = energy_j = 0.0
+    levels = []
     for i, attempt in enumerate(sorted({r.attempt for r in rows})):
         mine = [r for r in rows if r.attempt == attempt]
-        speed, draw = ratios(observed, attempt)
-        ran_s = _run_time_s(mine)
+        ran_s, joules, speed, draw = _run_time_s(mine), sum(r.joules for r in mine), 1.0, 1.0
+        if attempt in at_level and ran_s > 0:
+            speed, draw = _as_declared(observed.job.spec, at_level[attempt], joules / ran_s)
+            levels.append(AsDeclared(attempt, at_level[attempt], speed, draw))
         useful_s += speed * (ran_s if i == 0 else max(0.0, ran_s - overhead_s))
         time_s += speed * ran_s
-        energy_j += speed * draw * sum(r.joules for r in mine)
-    return Reference(useful_s, energy_j / time_s if time_s > 0 else 0.0)
+        energy_j += speed * draw * joules
+    return Reference(useful_s, energy_j / time_s if time_s > 0 else 0.0, tuple(levels))
 
 
-def ratios(observed: Observed, attempt: int) -> tuple[float, float]:
-    """(declared running time / that of the run's level, both of the same work; declared power / the level's)."""
-    spec = observed.job.spec
-    level = next((r.level for r in observed.runs if r.attempt == attempt), "")
-    return speed_of(spec, level), power_w(spec) / power_w(spec, level)
+def _as_declared(spec: GreenJobSpec, level: str, seen_w: float) -> tuple[float, float]:
+    """(speed, draw), both as declared. A run that draws more than its level says would have drawn the declared power
+    at most, or a cap that is not kept would save on paper."""
+    declared_w = power_w(spec)
+    draw = declared_w / power_w(spec, level)
+    if draw > 1.0 and seen_w > 0:
+        draw = max(1.0, min(draw, declared_w / seen_w))
+    return speed_of(spec, level), draw
 
 
 def _run_now_g(

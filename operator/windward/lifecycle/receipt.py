@@ -10,7 +10,7 @@ from windward.domain.fleet import OnSite, Region
 from windward.domain.observed import Observed
 from windward.domain.run import Run
 from windward.domain.series import Series
-from windward.lifecycle.accounting import Account, Piece, ratios, reference
+from windward.lifecycle.accounting import Account, Piece, reference
 from windward.lifecycle.work import home_of
 from windward_api.scalars import format_time
 
@@ -96,12 +96,7 @@ def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region
         "usefulSeconds": same.useful_s,
         "meanPowerWatts": same.power_w,
     }
-    levels = [
-        {"attempt": r.attempt, "powerLevel": r.level, "speed": speed, "draw": draw}
-        for r in observed.runs
-        if r.level
-        for speed, draw in (ratios(observed, r.attempt),)
-    ]
+    levels = [{"attempt": v.attempt, "powerLevel": v.level, "speed": v.speed, "draw": v.draw} for v in same.levels]
     return out | ({"levels": levels, "levelsNote": LEVELS} if levels else {})
 
 
