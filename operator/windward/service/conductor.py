@@ -7,7 +7,7 @@ and a new conductor finds its way from what it observes. Killed between any two 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -89,8 +89,10 @@ class Conductor:
         forecasts = self._forecasts(snapshot, regions, now)
         errors: dict[str, str] = {}
         self._memory = {o.uid: self._memory.get(o.uid) or Memory() for o in snapshot.jobs}
-        accounts = self._accounts(snapshot, regions, forecasts, now, errors)  # 2. book what ended
-        plan = self._plan(snapshot, accounts, regions, forecasts, now)  # 3. plan all of it
+        placed = [o for o in snapshot.jobs if to_be_placed(o)]
+        weighed = snapshot.jobs if self.tells else placed
+        accounts = self._accounts(snapshot, weighed, regions, forecasts, now, errors)  # 2. book what ended
+        plan = self._plan(placed, accounts, regions, forecasts, now)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
         conflicts = False
         world = World(self.cluster, self.book, self.tells, regions, objects, forecasts, issues_of(forecasts))
@@ -116,14 +118,13 @@ class Conductor:
 
     def _plan(
         self,
-        snapshot: Snapshot,
+        placed: Sequence[Observed],
         accounts: Mapping[str, Account | None],
         regions: Mapping[str, Region],
         forecasts: Mapping[str, Forecast],
         now: datetime,
     ) -> Plan:
         """The plan as it stands, or a new one where anything that it rests on changed."""
-        placed = [o for o in snapshot.jobs if to_be_placed(o)]
         world = (regions, tuple((z, f.vintage, f.freshness.usable) for z, f in sorted(forecasts.items())))
         grounds = Grounds.of(world, placed, self.previous, self.replan_every, now)
         if self.previous is None or not grounds.hold(self._planned_for, self.previous, now):
@@ -176,18 +177,20 @@ class Conductor:
     def _accounts(
         self,
         snapshot: Snapshot,
+        weighed: Sequence[Observed],
         regions: Mapping[str, Region],
         forecasts: Mapping[str, Forecast],
         now: datetime,
         errors: dict[str, str],
     ) -> dict[str, Account | None]:
-        """What each job emitted so far, as far as the book can be asked."""
+        """What each of `weighed` emitted so far, as far as the book can be asked; of the others, only into the book."""
         self.book.keep(snapshot.jobs)
         out: dict[str, Account | None] = {}
+        asked = {o.uid for o in weighed}
         for o in snapshot.jobs:
             out[o.key] = None
             try:
-                if self.tells or to_be_placed(o):
+                if o.uid in asked:
                     out[o.key] = self.book.weighed(o, regions, forecasts, now)
                 else:
                     self.book.record(o, regions, now)
