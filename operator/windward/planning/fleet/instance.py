@@ -116,6 +116,16 @@ class Instance:
         return runs(self.region * (self.cap.shape[2] + 1) + self.first, self.width)
 
     @cached_property
+    def ends(self) -> Ints:
+        """(K,) where each start's slots end there."""
+        return self.begins + self.slots[self.lane_of_cell]
+
+    @cached_property
+    def units_of_cell(self) -> Floats:
+        """(Q, K)"""
+        return np.repeat(self.units.T, self.width, axis=1)
+
+    @cached_property
     def held(self) -> Floats:
         """(N, Q) unit-slots that a job holds, in its first lane."""
         lane = self.lanes[:-1]

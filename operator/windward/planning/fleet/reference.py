@@ -13,7 +13,6 @@ import numpy as np
 from windward.planning.fleet.instance import (
     DRAWN,
     EJECT,
-    EVEN,
     FEW_OUT,
     INVITE,
     MANY_OUT,
@@ -37,12 +36,14 @@ def cheapest_options(fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Float
     Returns:
         lane, start, cost, each (N,).
     """
-    begins = fleet.begins
-    ends = begins + fleet.slots[fleet.lane_of_cell]
     cost = fleet.grams
     for q in range(prices.shape[0]):
         flat = prices[q].ravel()
-        cost = cost + np.repeat(fleet.units[:, q], fleet.width) * (flat[ends] - flat[begins])
+        price = flat[fleet.ends]
+        price -= flat[fleet.begins]
+        price *= fleet.units_of_cell[q]
+        price += cost
+        cost = price
     least = np.minimum.reduceat(cost, fleet.starts[:-1])
     hits = np.flatnonzero(cost == np.repeat(least, np.diff(fleet.starts)))
     cell = hits[np.searchsorted(hits, fleet.starts[:-1])]
@@ -55,16 +56,17 @@ def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Fl
     best, lane, start = np.inf, -1, -1
     for i, k, rows, a, n, width, grams in _blocks(fleet, j):
         span = slice(a, a + width - 1 + n)
-        total = np.zeros((k, width + n))
-        price = total[:, 1:]
+        price: Floats | None = None
         for q, u in fleet.needs[i]:
             over = used[q, rows, span] + u
             over -= fleet.cap[q, rows, span]
             np.maximum(over, 0.0, out=over)
             over *= penalty[q]
             over += u * mu[q, rows, span]
-            price += over
-        np.add.accumulate(price, axis=1, out=price)
+            price = over if price is None else price + over
+        total = np.zeros((k, width + n))
+        if price is not None:
+            np.add.accumulate(price, axis=1, out=total[:, 1:])
         cost = total[:, n:] - total[:, :width]
         cost += grams
         at = int(cost.argmin())
@@ -131,11 +133,10 @@ def overfull(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
     """Whether the lane, placed at `start`, shares a slot that is used too much in a resource that it holds."""
     _, region, _, _, slots, _ = fleet.plain
     r, n = region[lane], slots[lane]
-    for q in range(used.shape[0]):
-        if fleet.units[lane, q] > 0.0:
-            span = slice(start, start + n)
-            if (used[q, r, span] > fleet.cap[q, r, span] + EVEN).any():
-                return True
+    span, roof = slice(start, start + n), fleet.roof
+    for q, _ in fleet.needs[lane]:  # noqa: SIM110 - a generator takes as long as the comparison
+        if (used[q, r, span] > roof[q, r, span]).any():
+            return True
     return False
 
 
@@ -158,8 +159,11 @@ def touching(fleet: Instance, lane: Ints, start: Ints, used: Floats) -> Ints:
 def fits(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
     """Whether there is room for the lane at `start`."""
     _, region, _, _, slots, _ = fleet.plain
-    r, end, roof = region[lane], start + slots[lane], fleet.roof
-    return not any((used[q, r, start:end] + u > roof[q, r, start:end]).any() for q, u in fleet.needs[lane])
+    r, span, roof = region[lane], slice(start, start + slots[lane]), fleet.roof
+    for q, u in fleet.needs[lane]:  # noqa: SIM110 - as above
+        if (used[q, r, span] + u > roof[q, r, span]).any():
+            return False
+    return True
 
 
 def route(
