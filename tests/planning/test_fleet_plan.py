@@ -100,16 +100,25 @@ def test_order_does_not_matter_and_equal_input_gives_equal_plans(seed):
     assert plan(fleet, forecasts, T0) == first
 
 
-@thorough(8)
-@given(st.integers(0, 2**32 - 1))
-def test_a_plan_made_again_mostly_stands(seed):
-    """Minutes later, with the same forecast, only a saving of 1 % of a job's grams moves it."""
-    fleet, forecasts = crowd(seed, count=8, pausing=0.0)
-    first = plan(fleet, forecasts, T0)
-    again = plan(fleet, forecasts, T0 + timedelta(minutes=2), first)
-    started = {k for k, p in first.jobs.items() if p.windows and p.windows[0].start < T0 + timedelta(minutes=2)}
-    kept = [k for k, p in first.jobs.items() if k not in started and p.windows == again.jobs[k].windows]
-    assert len(kept) >= (len(first.jobs) - len(started)) // 2
+def test_a_plan_made_again_mostly_stands():
+    """Minutes later, with the same forecast, only a saving of 1 % of a job's grams moves it. In one fleet a second
+    search may find much, in thirty it does not.
+    """
+    later, kept, all_ = T0 + timedelta(minutes=2), 0, 0
+    for seed in range(30):
+        fleet, forecasts = crowd(seed, count=8, pausing=0.0)
+        first = plan(fleet, forecasts, T0)
+        begun = {k: p.windows[0].region for k, p in first.jobs.items() if p.windows and p.windows[0].start < later}
+        going_on = tuple(
+            replace(w, running_in=begun[w.key], started=True, remaining=w.remaining - (later - T0))
+            if w.key in begun
+            else w
+            for w in fleet.work
+        )
+        again = plan(replace(fleet, work=going_on), forecasts, later, first)
+        mine = [k for k in first.jobs if k not in begun]
+        kept, all_ = kept + sum(first.jobs[k].windows == again.jobs[k].windows for k in mine), all_ + len(mine)
+    assert kept >= 0.9 * all_, (kept, all_)
 
 
 @thorough(10)
