@@ -116,10 +116,11 @@ def test_a_report_becomes_rows_of_its_own_steps():
 
 
 def test_the_last_step_of_a_meter_ends_with_its_run():
-    """A step of minutes would count minutes that nothing ran, and be weighed with hours to come."""
+    """A step of minutes would count minutes that nothing ran, and be weighed with hours to come. The end itself is told
+    in whole seconds."""
     one = run(1, Phase.SUCCEEDED, start_h=1, end_h=1.6, report=report(joules=(10.0, 20.0, 5.0), start_h=1, step_s=900))
     rows = energy_of_run(observed(one), one, NORTH, T0 + 9 * HOUR)
-    assert [(r.end - T0) / MINUTE for r in rows] == [75, 90, 96] and rows[-1].joules == 5.0
+    assert [(r.end - T0) / MINUTE for r in rows] == [75, 90, 96 + 1 / 60] and rows[-1].joules == 5.0
 
 
 def test_under_a_warped_clock_a_joule_stands_for_many():

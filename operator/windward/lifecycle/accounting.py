@@ -23,6 +23,7 @@ from windward_api.contract import Method
 from windward_api.greenjob import GreenJobSpec
 
 JOULES_PER_KWH = 3.6e6
+_WHOLE_SECOND = timedelta(seconds=1)  # ends of runs are told in whole seconds, rounded down
 _WORST = [Method.MEASURED, Method.MODELLED, Method.ESTIMATED]
 
 
@@ -59,13 +60,14 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
     real_start = run.started_real or run.started_at
     # Clocks differ: a series that seems to begin before its run is moved as a whole: no two steps share a start.
     offset = max(timedelta(0), series.start - real_start)
+    over = run.finished_at + _WHOLE_SECOND * run.time_scale if run.finished_at is not None else None
     rows = []
     for component in series.components:
         for i, joules in enumerate(component.joules):
             start = run.started_at + (offset + timedelta(seconds=i * series.step_s)) * run.time_scale
             end = start + timedelta(seconds=series.step_s) * run.time_scale
-            if run.finished_at is not None and start < run.finished_at:
-                end = min(end, run.finished_at)  # the last step is cut short: nothing is drawn after the end
+            if over is not None and start < over:
+                end = min(end, over)  # the last step is cut short: nothing is drawn after the end
             rows.append(
                 _row(
                     observed, run, region, component=component.name, start=start, end=end,
