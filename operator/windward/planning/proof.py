@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from windward.planning.placing import Placing
     from windward.planning.windows import Place
 
+_ROUNDING_S = 1e-6  # what epoch seconds cannot tell apart
+
 
 def least_g(placing: Placing) -> float:
     """Grams of what is still to be done, below which no plan in the work's window can go; infinite if there is none.
@@ -64,6 +66,6 @@ def least_of(cost: Floats, width: Floats, seconds: float) -> float:
     before = np.cumsum(width[order]) - width[order]
     taken = np.clip(seconds - before, 0.0, width[order])
     used = taken > 0
-    if taken.sum() < seconds * (1 - 1e-12):
+    if taken.sum() < seconds - _ROUNDING_S:
         return np.inf
     return float((cost[order][used] * taken[used]).sum())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from windward.domain.series import Series
+from windward.planning.proof import least_of
 from windward.simulation.arrivals import Arrival
 from windward.simulation.cluster import SimulatedCluster, _Job
 from windward_api.greenjob import InterruptionPolicy
@@ -249,10 +250,7 @@ def _cheapest_seconds(a: float, b: float, length: float, regions: Sequence[tuple
     edges = np.unique(np.clip(np.concatenate([[a, b], *(s.edges for s, _ in regions)]), a, b))
     middle, spans = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
     cost = np.min([_at(s, middle) * pue for s, pue in regions], axis=0)
-    order = np.argsort(cost, kind="stable")
-    before = np.concatenate([[0.0], np.cumsum(spans[order])])[:-1]
-    used = np.clip(length - before, 0.0, spans[order])
-    return float((cost[order] * used).sum())
+    return least_of(cost, spans, length)
 
 
 def _at(series: Series, moments: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
