@@ -91,7 +91,7 @@ def test_what_the_control_plane_tells_the_pod_is_followed(start, tmp_path):
 
 
 def asked_aside(server, **body):
-    """Ask in a thread; returns it and where the answer will stand."""
+    """Ask an idle server in a thread; returns, once it is being answered, it and where the answer will stand."""
     made = {}
 
     def ask():
@@ -101,16 +101,17 @@ def asked_aside(server, **body):
 
     thread = threading.Thread(target=ask)
     thread.start()
+    eventually(lambda: server.metrics()["vllm:num_requests_running"] == 1)
     return thread, made
 
 
 def test_sigterm_lets_those_inside_finish(start, tmp_path):
     report = tmp_path / "report.json"
     server = start("--grace", 60, env={"WINDWARD_REPORT_FILE": str(report)})
-    thread, made = asked_aside(server, max_tokens=2500)
+    thread, made = asked_aside(server, max_tokens=4000)
     with (
         server.client() as client,
-        client.stream("POST", "/v1/completions", json={**ASK, "max_tokens": 2500, "stream": True}) as response,
+        client.stream("POST", "/v1/completions", json={**ASK, "max_tokens": 4000, "stream": True}) as response,
     ):
         lines = response.iter_lines()
         next(lines)
@@ -122,10 +123,10 @@ def test_sigterm_lets_those_inside_finish(start, tmp_path):
         rest = [json.loads(line.removeprefix("data: ")) for line in lines if line and "[DONE]" not in line]
     thread.join()
     assert rest[-1]["windward"]["ended"] == "length"
-    assert made["status"] == 200 and made["usage"]["completion_tokens"] == 2500
+    assert made["status"] == 200 and made["usage"]["completion_tokens"] == 4000
     assert server.wait() == 75
     told = json.loads(report.read_text())
-    assert told["outcome"] == "Paused" and told["run_units"] == 5000 and told["progress"]["unit"] == "token"
+    assert told["outcome"] == "Paused" and told["run_units"] == 8000 and told["progress"]["unit"] == "token"
     assert "Traceback" not in server.log
 
 
