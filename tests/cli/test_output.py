@@ -11,6 +11,7 @@ import pytest
 import typer
 import yaml
 
+from windward.cli import text
 from windward.cli.app import app
 
 AT = ("--at", "2022-05-11T15:00:00Z")
@@ -97,6 +98,21 @@ def test_a_plan_of_competing_jobs_shows_its_proof_and_what_room_costs(windward, 
     assert told["certificate"]["planGrams"] >= told["certificate"]["boundGrams"] * (1 - 1e-9)
     assert max(job["roomGrams"] for job in told["items"]) > 0
     assert "PROOF" not in windward("plan", "-f", "examples/train.yaml", *AT).out, "one job alone is at its best"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (124.06, "~124 g"),
+        (8.631, "~8.63 g"),
+        (-0.00012, "~-0.00012 g"),
+        (15_000.0, "~15 kg"),
+        (0.1 + 0.2 - 0.3, "~0 g"),  # what is left of a difference of equal sums
+        (None, "unknown"),
+    ],
+)
+def test_grams_are_told_in_three_digits(value, shown):
+    assert text.grams(value, "~") == shown
 
 
 @pytest.mark.parametrize(("wishes", "coloured"), SHADES, ids=[str(s[0]) for s in SHADES])

@@ -15,6 +15,9 @@ from windward_api.scalars import format_duration
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = " .:-=+*#"
 
+# What two equal sums of grams differ by when added in another order, with room to spare.
+_ROUNDING_G = 1e-9
+
 
 def unicode_wanted() -> bool:
     """Whether the terminal can be expected to show block characters."""
@@ -60,6 +63,8 @@ def grams(value: float | None, mark: str = "") -> str:
     """Grams with three digits, kilograms from 10 kg."""
     if value is None:
         return "unknown"
+    if abs(value) < _ROUNDING_G:
+        return f"{mark}0 g"
     if abs(value) >= 10_000:
         return f"{mark}{value / 1000:.3g} kg"
     return f"{mark}{value:.0f} g" if abs(value) >= 100 else f"{mark}{value:.3g} g"
