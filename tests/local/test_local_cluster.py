@@ -19,6 +19,7 @@ from windward.cluster.store import RunRow, Store
 from windward.domain.clock import FixedClock
 from windward.domain.observed import Event
 from windward.domain.run import Phase
+from windward.manifests import RunFacts
 from windward.service.clock import SystemClock
 from windward.service.local import LocalWorld
 from windward_api.greenjob import GreenJob
@@ -83,7 +84,7 @@ class Machine:
     def start(self, attempt=1, name="night"):
         seen = self.seen(name)
         job = self.cluster.claim_attempt(seen, attempt, "here")
-        self.cluster.create_run(job, attempt, self.cluster.snapshot().regions[0])
+        self.cluster.create_run(RunFacts(job, attempt, self.cluster.snapshot().regions[0]))
         return job
 
     def until(self, reached, name="night"):
@@ -147,7 +148,7 @@ def test_a_run_keeps_its_level_over_commands_and_files_of_older_versions(tmp_pat
     ]
     machine.apply(job_body(command=show, power={"watts": 100, "levels": [level]}))
     job = machine.cluster.claim_attempt(machine.seen(), 1, "here")
-    machine.cluster.create_run(job, 1, machine.cluster.snapshot().regions[0], None, "slow")
+    machine.cluster.create_run(RunFacts(job, 1, machine.cluster.snapshot().regions[0], level="slow"))
     run = machine.ended()
     assert run.level == "slow" and "slow 95" in machine.log(run.name)
     machine.cluster.close()
@@ -161,7 +162,7 @@ def test_created_twice_it_runs_once(machine):
     job = machine.start()
     pid = machine.rows()[0].pid
     for _ in range(3):
-        machine.cluster.create_run(job, 1, machine.cluster.snapshot().regions[0])
+        machine.cluster.create_run(RunFacts(job, 1, machine.cluster.snapshot().regions[0]))
     assert len(machine.rows()) == 1 and machine.rows()[0].pid == pid
     run = machine.ended()
     assert (run.exit_code, run.attempt, run.region) == (0, 1, "here")

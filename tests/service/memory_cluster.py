@@ -15,8 +15,9 @@ from windward.cluster.parse import read_job, read_objects
 from windward.cluster.port import AttemptConflict, BadObject, Refused, Snapshot, Unavailable
 from windward.domain.clock import FixedClock
 from windward.domain.observed import Event, Observed
-from windward.domain.run import Phase, Run, run_name
+from windward.domain.run import Phase, Run
 from windward.lifecycle.work import speed_of
+from windward.manifests import RunFacts
 from windward_api.contract import EnergyComponent, EnergySeries, Method, Outcome, Progress, Report
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
@@ -100,38 +101,30 @@ class MemoryCluster:
         assert isinstance(job, GreenJob)
         return job
 
-    def create_run(
-        self,
-        job: GreenJob,
-        attempt: int,
-        region: GreenRegion,
-        intensity_g_per_kwh: float | None = None,
-        level: str = "",
-    ) -> None:
-        uid = job.metadata.uid
-        name = run_name(job.metadata.name, uid, attempt)
+    def create_run(self, facts: RunFacts) -> None:
+        job, name, uid = facts.job, facts.name, facts.job.metadata.uid
         mine = self.runs.setdefault(uid, [])
         if any(r.name == name for r in mine):
             return
         if self.refuse_next:
             self.refuse_next = False
             raise Refused("admission webhook says no")
-        assert job.status.attempt == attempt, "S1: the number stands in the status before its child is created"
+        assert job.status.attempt == facts.attempt, "S1: the number stands in the status before its child is created"
         assert not any(r.phase.live for r in mine), f"S1: {name} was created beside a live run"
         now = self.clock.now()
-        self.told[uid].created.append((attempt, name, now))
-        self.told[uid].intensities.append(intensity_g_per_kwh)
+        self.told[uid].created.append((facts.attempt, name, now))
+        self.told[uid].intensities.append(facts.intensity_g_per_kwh)
         self.resume_s[name] = job.overhead().total_seconds() if self.done_s.get(uid) else 0.0
         mine.append(
             Run(
                 name,
-                attempt,
-                region.metadata.name,
+                facts.attempt,
+                facts.region.metadata.name,
                 Phase.RUNNING,
                 pod_uid=f"pod-{name}-{len(self.told[uid].created)}",
                 started_at=now,
                 progress=self._fraction(job),
-                level=level,
+                level=facts.level,
             )
         )
         mine.sort(key=lambda r: r.attempt)

@@ -81,22 +81,15 @@ class KubernetesCluster:
             raise AttemptConflict(job.message)
         return job
 
-    def create_run(
-        self,
-        job: GreenJob,
-        attempt: int,
-        region: GreenRegion,
-        intensity_g_per_kwh: float | None = None,
-        level: str = "",
-    ) -> None:
-        facts = RunFacts(job, attempt, region, intensity_g_per_kwh, level)
-        path = f"/apis/batch/v1/namespaces/{job.metadata.namespace}/jobs"
+    def create_run(self, facts: RunFacts) -> None:
+        meta = facts.job.metadata
+        path = f"/apis/batch/v1/namespaces/{meta.namespace}/jobs"
         try:
             self.api.post(path, render_job(facts, self.runtime))
         except AttemptConflict:
             found = self.api.get(f"{path}/{facts.name}")
             owners = found["metadata"].get("ownerReferences") or []
-            if not any(o.get("uid") == job.metadata.uid for o in owners):
+            if not any(o.get("uid") == meta.uid for o in owners):
                 raise Refused(f"Job {facts.name} belongs to somebody else: delete or rename it") from None
 
     def stop_run(self, job: GreenJob, name: str) -> None:

@@ -93,16 +93,9 @@ class LocalCluster:
         assert isinstance(job, GreenJob)
         return job
 
-    def create_run(
-        self,
-        job: GreenJob,
-        attempt: int,
-        region: GreenRegion,
-        intensity_g_per_kwh: float | None = None,
-        level: str = "",
-    ) -> None:
-        facts = RunFacts(job, attempt, region, intensity_g_per_kwh, level)
-        storage = self.home / "storage" / job.metadata.namespace
+    def create_run(self, facts: RunFacts) -> None:
+        meta = facts.job.metadata
+        storage = self.home / "storage" / meta.namespace
         try:
             spec = render_process(facts, str(storage))
         except NotLocal as e:
@@ -111,8 +104,8 @@ class LocalCluster:
         folder.mkdir(parents=True, exist_ok=True)
         Path(spec.env[contract.ENV_CHECKPOINT_DIR]).mkdir(parents=True, exist_ok=True)
         row = RunRow(
-            facts.name, job.metadata.uid, attempt, region.metadata.name, facts.token, folder, self.time_scale,
-            self.clock.now(), self.real.now(), None, None, None, level,
+            facts.name, meta.uid, facts.attempt, facts.region.metadata.name, facts.token, folder, self.time_scale,
+            self.clock.now(), self.real.now(), None, None, None, facts.level,
         )  # fmt: skip
         if not self.store.add_run(row):
             return

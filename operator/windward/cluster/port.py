@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from windward.domain.observed import Event, Observed
+from windward.manifests import RunFacts
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
@@ -79,19 +80,8 @@ class Cluster(Protocol):
         """
         ...
 
-    def create_run(
-        self,
-        job: GreenJob,
-        attempt: int,
-        region: GreenRegion,
-        intensity_g_per_kwh: float | None = None,
-        level: str = "",
-    ) -> None:
+    def create_run(self, facts: RunFacts) -> None:
         """Start a run under its deterministic name; a child of ours that exists already is success.
-
-        Args:
-            level: name of the power level at which it is to run; '': as declared.
-            intensity_g_per_kwh: expected over its window, at the meter: what the run is told.
 
         Raises:
             Refused: the child may not be made; the sentence says why.

@@ -18,6 +18,7 @@ from windward.lifecycle.decide import decide, expires_at, retry_at
 from windward.lifecycle.events import events_of
 from windward.lifecycle.status import Context, status_of
 from windward.lifecycle.work import progress_of
+from windward.manifests import RunFacts
 from windward.service.book import Book
 from windward.service.planned import plan_body
 from windward_api.greenjob import GreenJob
@@ -161,7 +162,7 @@ class Turn:
         job = world.cluster.claim_attempt(observed, action.attempt, action.region)
         try:
             told = self._expected_g_per_kwh(action.region, now)
-            world.cluster.create_run(job, action.attempt, self.world.objects[action.region], told, action.level)
+            world.cluster.create_run(RunFacts(job, action.attempt, world.objects[action.region], told, action.level))
             self.memory.refusal = None
         except Refused as e:
             times = self.memory.refusal[2] if self.memory.refusal is not None else 0

@@ -16,8 +16,9 @@ from windward.cluster import AttemptConflict, Snapshot
 from windward.cluster.port import BadObject
 from windward.domain.clock import FixedClock
 from windward.domain.observed import Event, Observed
-from windward.domain.run import Phase, Run, run_name
+from windward.domain.run import Phase, Run
 from windward.lifecycle.work import demand_of, power_w, speed_of
+from windward.manifests import RunFacts
 from windward.simulation.faults import Faults
 from windward_api.contract import EnergyComponent, EnergySeries, Method, Progress, Report
 from windward_api.contract import Outcome as Ended
@@ -84,21 +85,14 @@ class SimulatedCluster:
         self._tell(mine, mine.job.status.model_copy(update={"attempt": attempt, "attempt_region": region}))
         return mine.job
 
-    def create_run(
-        self,
-        job: GreenJob,
-        attempt: int,
-        region: GreenRegion,
-        intensity_g_per_kwh: float | None = None,
-        level: str = "",
-    ) -> None:
-        mine, now = self._of(job), self.clock.now()
-        name = run_name(job.metadata.name, job.metadata.uid, attempt)
+    def create_run(self, facts: RunFacts) -> None:
+        mine, now = self._of(facts.job), self.clock.now()
+        name, region = facts.name, facts.region.metadata.name
         if any(r.name == name for r in mine.runs):
             return
         assert mine.live is None, f"S1: {name} was created beside a live run"
-        mine.runs += (Run(name, attempt, region.metadata.name, Phase.STARTING, pod_uid=f"pod-{name}", level=level),)
-        mine.speed = speed_of(job.spec, level)
+        mine.runs += (Run(name, facts.attempt, region, Phase.STARTING, pod_uid=f"pod-{name}", level=facts.level),)
+        mine.speed = speed_of(facts.job.spec, facts.level)
         mine.seen = None
         self._admit(mine, now)
 
