@@ -23,7 +23,7 @@ from windward_api.contract import Method
 from windward_api.greenjob import GreenJobSpec
 
 JOULES_PER_KWH = 3.6e6
-_WHOLE_SECOND = timedelta(seconds=1)  # ends of runs are told in whole seconds, rounded down
+_WHOLE_SECOND = timedelta(seconds=1)  # the kubelet tells ends of runs in whole seconds, rounded down
 _WORST = [Method.MEASURED, Method.MODELLED, Method.ESTIMATED]
 
 
