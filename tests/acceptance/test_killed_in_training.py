@@ -93,8 +93,8 @@ class World:
         return (self.home / "storage" / "default" / "models" / "small" / "model.safetensors").read_bytes()
 
     def checkpoints(self) -> list[int]:
-        """Steps of the complete checkpoints."""
-        found = self.home.glob("storage/default/checkpoints/*/*/manifest.json")
+        """Steps of the complete checkpoints; one that is being written stands in a hidden folder."""
+        found = self.home.glob("storage/default/checkpoints/*/[!.]*/manifest.json")
         return sorted(int(p.parent.name.split(".")[0]) for p in found)
 
     def workers(self) -> list[int]:
