@@ -16,13 +16,14 @@ from windward.planning.fleet.rolling import later, shifted, with_change_price
 SEARCH = Budget(iterations=15, tries=60, restarts=2)
 
 
-def drawn(seed, count=25, regions=3, slots=60, cap=6.0, resources=1, extra_slack=0, all_regions=False):
-    """A fleet of random jobs; `extra_slack` and `all_regions` widen the same fleet."""
+def drawn(seed, count=25, regions=3, slots=60, cap=6.0, resources=1, extra_slack=0, all_regions=False, allows=0.6):
+    """A fleet of random jobs, each allowed that share of the regions; `extra_slack` and `all_regions` widen the same
+    fleet."""
     dice = np.random.default_rng(seed)
     length = dice.integers(1, 9, count)
     earliest = dice.integers(0, slots // 2, count)
     latest = np.minimum(earliest + dice.integers(0, 20, count) + extra_slack, slots - length)
-    allowed = dice.random((count, regions)) < 0.6
+    allowed = dice.random((count, regions)) < allows
     home = dice.integers(0, regions, count)
     allowed[np.arange(count), home] = True
     fleet = windows(
@@ -64,11 +65,27 @@ def test_never_overused_never_late_and_the_bound_is_one(seed, cap, resources, se
         assert not len(made.late) and made.gap < 1e-9
 
 
+@pytest.mark.parametrize("resources", [1, 2])
+def test_weighed_in_batches_as_all_at_once(monkeypatch, resources):
+    """Batches of a few jobs, of one job that is more than a batch, and the last one that is less."""
+    prices = np.random.default_rng(1).uniform(0, 50, (resources, 3, 61))
+    whole = drawn(5, resources=resources)
+    together = pick(whole, compiled=False).cheapest_options(whole, prices)
+    for size in (1, 40, 333):
+        monkeypatch.setattr("windward.planning.fleet.instance._BATCH", size)
+        fleet = drawn(5, resources=resources)
+        assert len(fleet.batches) > 1
+        apart = pick(fleet, compiled=False).cheapest_options(fleet, prices)
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(apart, together, strict=True))
+
+
 @thorough(25)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]))
-def test_compiled_loops_give_equal_bytes(seed, resources):
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]), st.sampled_from([(3, 4.0, 0.6), (40, 2.0, 0.05)]))
+def test_compiled_loops_give_equal_bytes(seed, resources, regions):
+    """Also where a job may use few of many regions, which numpy then reads alone."""
     pytest.importorskip("numba")
-    fleet = drawn(seed, resources=resources, cap=4.0)
+    many, cap, allows = regions
+    fleet = drawn(seed, resources=resources, regions=many, cap=cap, allows=allows)
     a, b = (solve(fleet, SEARCH, compiled=c) for c in (False, True))
     for name in ("lane", "start", "grams", "mu", "late"):
         assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name

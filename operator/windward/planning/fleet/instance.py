@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 EVEN = 1e-9  # units: what sums of fractions may exceed a capacity by, by rounding alone
 ROUNDING = 1e-9  # share of grams by which sums in another order may differ
@@ -25,6 +27,7 @@ INVITE = 0.3  # share of those in which others are asked to where that job leave
 FEW_OUT, MANY_OUT = 12, 48  # jobs taken out at once: as a rule; where others are invited, or a job has no place
 DRAWN = 7  # of a try's draws, those with a meaning of their own; the rest choose jobs and their order
 DRAWS = DRAWN + 2 * FEW_OUT  # numbers drawn for a try
+_BATCH = 1 << 16  # starts weighed at once: arrays of 400,000 are new memory each time, and take three times as long
 
 
 def runs(first: Ints, count: Ints) -> Ints:
@@ -121,6 +124,13 @@ class Instance:
         return self.begins + self.slots[self.lane_of_cell]
 
     @cached_property
+    def batches(self) -> list[tuple[int, int]]:
+        """Jobs a to b - 1, again and again, whose starts together fit the processor's cache."""
+        inner = np.searchsorted(self.starts, np.arange(_BATCH, self.starts[-1], _BATCH))
+        ends = np.unique([0, *inner, self.size]).tolist()
+        return list(pairwise(ends))
+
+    @cached_property
     def units_of_cell(self) -> Floats:
         """(Q, K)"""
         return np.repeat(self.units.T, self.width, axis=1)
@@ -159,6 +169,16 @@ class Instance:
     def roof(self) -> Floats:
         """(Q, R, T) capacity with what rounding may add."""
         return np.asarray(self.cap + EVEN)
+
+    @cached_property
+    def cap_by_slot(self) -> Floats:
+        """(Q, T, R)"""
+        return by_slot(self.cap)
+
+    @cached_property
+    def roof_by_slot(self) -> Floats:
+        """(Q, T, R)"""
+        return by_slot(self.roof)
 
     @cached_property
     def needs(self) -> list[list[tuple[int, float]]]:
@@ -215,7 +235,7 @@ def windows(
     slots: Ints,
     units: Floats,
     energy_kwh: Floats,
-    allowed: npt.NDArray[np.bool_],
+    allowed: Bools,
     intensity_g_per_kwh: Floats,
     cap: Floats,
     home: Ints | None = None,
@@ -259,7 +279,12 @@ def windows(
     )
 
 
-def prefix(rows: Floats | npt.NDArray[np.bool_]) -> Floats:
+def by_slot(of_regions: Floats) -> Floats:
+    """(Q, R, T) to (Q, T, R), or back: a copy."""
+    return np.ascontiguousarray(of_regions.transpose(0, 2, 1))
+
+
+def prefix(rows: Floats | Bools) -> Floats:
     """(.., T + 1) sums of the slots before each."""
     out = np.zeros((*rows.shape[:-1], rows.shape[-1] + 1))
     np.cumsum(rows, axis=-1, out=out[..., 1:])

@@ -2,6 +2,9 @@
 
 Every function below has a twin of the same name there. Sums run in the same order and ties go the same way in both: of
 equal costs the job's first lane, then the earliest start. Random numbers come in as arrays.
+
+What is called from outside takes (Q, R, T). The functions about one job take (Q, T, R): there the regions of a slot lie
+side by side, and a window of slots is one stretch of memory, which numpy reads in less time than one for each region.
 """
 
 from __future__ import annotations
@@ -17,14 +20,18 @@ from windward.planning.fleet.instance import (
     INVITE,
     MANY_OUT,
     ROUNDING,
+    Bools,
     Floats,
     Instance,
     Ints,
     Near,
+    by_slot,
     prefix,
 )
 
 NAME = "numpy"
+_ALL = slice(None)
+_FEW = 8  # regions for each of the job's own: so many are all read
 
 
 def cheapest_options(fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Floats]:
@@ -36,17 +43,21 @@ def cheapest_options(fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Float
     Returns:
         lane, start, cost, each (N,).
     """
-    cost = fleet.grams
-    for q in range(prices.shape[0]):
-        flat = prices[q].ravel()
-        price = flat[fleet.ends]
-        price -= flat[fleet.begins]
-        price *= fleet.units_of_cell[q]
-        price += cost
-        cost = price
-    least = np.minimum.reduceat(cost, fleet.starts[:-1])
-    hits = np.flatnonzero(cost == np.repeat(least, np.diff(fleet.starts)))
-    cell = hits[np.searchsorted(hits, fleet.starts[:-1])]
+    least, cell = np.empty(fleet.size), np.empty(fleet.size, np.int64)
+    for a, b in fleet.batches:
+        begin, end = int(fleet.starts[a]), int(fleet.starts[b])
+        cost = fleet.grams[begin:end]
+        for q in range(prices.shape[0]):
+            flat = prices[q].ravel()
+            price = flat.take(fleet.ends[begin:end], mode="clip")  # none is out of bounds: no look
+            price -= flat.take(fleet.begins[begin:end], mode="clip")
+            price *= fleet.units_of_cell[q, begin:end]
+            price += cost
+            cost = price
+        first = fleet.starts[a:b] - begin
+        np.minimum.reduceat(cost, first, out=least[a:b])
+        hits = np.flatnonzero(cost == np.repeat(least[a:b], np.diff(fleet.starts[a : b + 1])))
+        cell[a:b] = begin + hits[np.searchsorted(hits, first)]
     lane = fleet.lane_of_cell[cell]
     return lane, fleet.first[lane] + cell - fleet.cells[lane], least
 
@@ -54,21 +65,22 @@ def cheapest_options(fleet: Instance, prices: Floats) -> tuple[Ints, Ints, Float
 def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Floats) -> tuple[int, int]:
     """Job j's cheapest start, overuse at a penalty: (Q,) grams per unit-slot too many."""
     best, lane, start = np.inf, -1, -1
-    for i, k, rows, a, n, width, grams in _blocks(fleet, j):
+    cap = fleet.cap_by_slot
+    for i, read, mine, a, n, width, grams in _blocks(fleet, j):
         span = slice(a, a + width - 1 + n)
         price: Floats | None = None
         for q, u in fleet.needs[i]:
-            over = used[q, rows, span] + u
-            over -= fleet.cap[q, rows, span]
+            over = used[q][span, read] + u
+            over -= cap[q][span, read]
             np.maximum(over, 0.0, out=over)
             over *= penalty[q]
-            over += u * mu[q, rows, span]
+            over += u * mu[q][span, read]
             price = over if price is None else price + over
-        total = np.zeros((k, width + n))
+        cost = grams
         if price is not None:
-            np.add.accumulate(price, axis=1, out=total[:, 1:])
-        cost = total[:, n:] - total[:, :width]
-        cost += grams
+            total = np.zeros((width + n, price.shape[1]))
+            np.add.accumulate(price, axis=0, out=total[1:])
+            cost = grams + (total[n:] - total[:width]).T[mine]
         at = int(cost.argmin())
         least = cost.item(at)
         if least < best:
@@ -85,22 +97,23 @@ def cheapest_hard(
         lane, start; (-1, -1) where nothing fits.
     """
     best, lane, start = np.inf, -1, -1
-    roof = fleet.roof
-    for i, k, rows, a, n, width, grams in _blocks(fleet, j):
+    roof = fleet.roof_by_slot
+    for i, read, mine, a, n, width, grams in _blocks(fleet, j):
         span = slice(a, a + width - 1 + n)
-        full = np.zeros((k, width - 1 + n), dtype=bool)
+        full: Bools | None = None
         cost = grams
         for q, u in fleet.needs[i]:
-            full |= used[q, rows, span] + u > roof[q, rows, span]
+            over = used[q][span, read] + u > roof[q][span, read]
+            full = over if full is None else full | over
             if scale > 0.0:
-                price = prices[q, rows, a : a + width + n]
-                cost = cost + scale * u * (price[:, n:] - price[:, :width])
-        count = np.zeros((k, width + n), dtype=np.int32)
-        np.add.accumulate(full, axis=1, dtype=np.int32, out=count[:, 1:])
-        room = count[:, n:] == count[:, :width]
+                price = prices[q][a : a + width + n, read]
+                cost = cost + scale * u * (price[n:] - price[:width]).T[mine]
+        if full is not None:
+            count = np.zeros((width + n, full.shape[1]), dtype=np.int32)
+            np.add.accumulate(full, axis=0, dtype=np.int32, out=count[1:])
+            cost = np.where((count[n:] == count[:width]).T[mine], cost, np.inf)
         if most_g < np.inf:
-            room &= grams <= most_g
-        cost = np.where(room, cost, np.inf)
+            cost = np.where(grams <= most_g, cost, np.inf)
         at = int(cost.argmin())
         least = cost.item(at)
         if least < best:
@@ -108,16 +121,19 @@ def cheapest_hard(
     return lane, start
 
 
-def _blocks(fleet: Instance, j: int) -> Iterator[tuple[int, int, slice | Ints, int, int, int, Floats]]:
-    """Job j's lanes, those of one shape together: first lane, lanes, their regions, shape, grams (lanes, starts)."""
+def _blocks(fleet: Instance, j: int) -> Iterator[tuple[int, slice | Ints, slice | Ints, int, int, int, Floats]]:
+    """Job j's lanes, those of one shape together: first lane, regions to read, which of those are theirs, first start,
+    slots, starts, grams (lanes, starts)."""
     lanes, region, first, width, slots, cells = fleet.plain
     i, end = lanes[j], lanes[j + 1]
     step = end - i if fleet.alike[j] else 1
+    whole = fleet.cap.shape[1] <= _FEW * step
     for b in range(i, end, step):
         e, w = b + step, width[b]
         r = region[b]
         rows = slice(r, r + step) if region[e - 1] - r == step - 1 else fleet.region[b:e]
-        yield b, step, rows, first[b], slots[b], w, fleet.grams[cells[b] : cells[e]].reshape(step, w)
+        read, mine = (_ALL, rows) if whole else (rows, _ALL)
+        yield b, read, mine, first[b], slots[b], w, fleet.grams[cells[b] : cells[e]].reshape(step, w)
 
 
 def hold(fleet: Instance, lane: int, start: int, used: Floats, sign: float) -> None:
@@ -125,7 +141,7 @@ def hold(fleet: Instance, lane: int, start: int, used: Floats, sign: float) -> N
     _, region, _, _, slots, _ = fleet.plain
     r, end = region[lane], start + slots[lane]
     for q, u in fleet.needs[lane]:
-        row = used[q, r, start:end]
+        row = used[q, start:end, r]
         row += sign * u
 
 
@@ -133,9 +149,9 @@ def overfull(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
     """Whether the lane, placed at `start`, shares a slot that is used too much in a resource that it holds."""
     _, region, _, _, slots, _ = fleet.plain
     r, n = region[lane], slots[lane]
-    span, roof = slice(start, start + n), fleet.roof
+    span, roof = slice(start, start + n), fleet.roof_by_slot
     for q, _ in fleet.needs[lane]:  # noqa: SIM110 - a generator takes as long as the comparison
-        if (used[q, r, span] > roof[q, r, span]).any():
+        if np.count_nonzero(used[q, span, r] > roof[q, span, r]):
             return True
     return False
 
@@ -159,9 +175,9 @@ def touching(fleet: Instance, lane: Ints, start: Ints, used: Floats) -> Ints:
 def fits(fleet: Instance, lane: int, start: int, used: Floats) -> bool:
     """Whether there is room for the lane at `start`."""
     _, region, _, _, slots, _ = fleet.plain
-    r, span, roof = region[lane], slice(start, start + slots[lane]), fleet.roof
+    r, span, roof = region[lane], slice(start, start + slots[lane]), fleet.roof_by_slot
     for q, u in fleet.needs[lane]:  # noqa: SIM110 - as above
-        if (used[q, r, span] + u > roof[q, r, span]).any():
+        if np.count_nonzero(used[q, span, r] + u > roof[q, span, r]):
             return False
     return True
 
@@ -185,16 +201,19 @@ def route(
             cheaper, and nothing else is weighed.
     """
     wishes, begins = wish_lane.tolist(), wish_start.tolist()
+    held, mu = by_slot(used), by_slot(mu)
     for j in order.tolist():
-        if lane[j] >= 0:
-            if rip and not overfull(fleet, int(lane[j]), int(start[j]), used):
+        i, s = lane.item(j), start.item(j)
+        if i >= 0:
+            if rip and not overfull(fleet, i, s, held):
                 continue
-            hold(fleet, int(lane[j]), int(start[j]), used, -1.0)
+            hold(fleet, i, s, held, -1.0)
         i, s = wishes[j], begins[j]
-        if i < 0 or not fits(fleet, i, s, used):
-            i, s = cheapest_soft(fleet, j, used, mu, penalty)
+        if i < 0 or not fits(fleet, i, s, held):
+            i, s = cheapest_soft(fleet, j, held, mu, penalty)
         lane[j], start[j] = i, s
-        hold(fleet, i, s, used, 1.0)
+        hold(fleet, i, s, held, 1.0)
+    used[:] = by_slot(held)
 
 
 def polish(fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, prices: Floats, scale: float) -> int:
@@ -204,16 +223,18 @@ def polish(fleet: Instance, order: Ints, lane: Ints, start: Ints, used: Floats, 
         How many moved. Jobs without a lane are put in where they fit.
     """
     moved = 0
+    held, prices = by_slot(used), by_slot(prices)
     for j in order.tolist():
-        if lane[j] >= 0:
-            hold(fleet, int(lane[j]), int(start[j]), used, -1.0)
-        i, s = cheapest_hard(fleet, j, used, prices, scale)
-        if i < 0:
-            i, s = int(lane[j]), int(start[j])
+        old = i, s = lane.item(j), start.item(j)
         if i >= 0:
-            hold(fleet, i, s, used, 1.0)
-        moved += int(i != lane[j] or s != start[j])
+            hold(fleet, i, s, held, -1.0)
+        new = cheapest_hard(fleet, j, held, prices, scale)
+        i, s = new if new[0] >= 0 else old
+        if i >= 0:
+            hold(fleet, i, s, held, 1.0)
+        moved += (i, s) != old
         lane[j], start[j] = i, s
+    used[:] = by_slot(held)
     return moved
 
 
@@ -238,6 +259,7 @@ def ruin(
         hot, cool: grams that a try may cost at the first and the last row.
         miss_g: (N,) what each job costs that has no place.
     """
+    held, prices = by_slot(used), by_slot(prices)
     missing = int((lane < 0).sum())
     behind = _cost(fleet, lane, start, miss_g) - _cost(fleet, best_lane, best_start, miss_g)
     for row in range(draws.shape[0]):
@@ -256,9 +278,9 @@ def ruin(
             continue  # forced there, it would cost more than the others can save
         for j, (i, s) in zip(out, old, strict=True):
             if i >= 0:
-                hold(fleet, i, s, used, -1.0)
+                hold(fleet, i, s, held, -1.0)
             lane[j] = -1
-        after = _put_back(fleet, out, goal, lane, start, used, prices, d, before, left, allowed, miss_g)
+        after = _put_back(fleet, out, goal, lane, start, held, prices, d, before, left, allowed, miss_g)
         if after - before <= allowed:
             missing += sum(int(lane[j]) < 0 for j in out) - sum(i < 0 for i, _ in old)
             behind += after - before
@@ -268,11 +290,12 @@ def ruin(
             continue
         for j, (i, s) in zip(out, old, strict=True):
             if lane[j] >= 0:
-                hold(fleet, int(lane[j]), int(start[j]), used, -1.0)
+                hold(fleet, int(lane[j]), int(start[j]), held, -1.0)
             lane[j], start[j] = i, s
         for i, s in old:
             if i >= 0:
-                hold(fleet, i, s, used, 1.0)
+                hold(fleet, i, s, held, 1.0)
+    used[:] = by_slot(held)
 
 
 def _put_back(
