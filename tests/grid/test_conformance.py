@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import random
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -97,13 +96,12 @@ def test_the_last_good_issue_goes_on_serving_whatever_comes(service):
 @forecasting
 def test_nobody_waits_for_a_slow_service(service):
     answer = CASES[0].answer(service, NOW)
-    with serving(service, answer, NOW, "drop by drop", 1.0) as (provider, _):
+    with serving(service, answer, NOW, "drop by drop", 3.0) as (provider, _):
         grid = Grid(provider, MemoryLedger(), past=timedelta(0))
         asking = threading.Thread(target=grid.refresh, args=([service.zone], NOW))
         asking.start()
-        began = time.monotonic()
         grid.forecasts([service.zone], NOW)
-        assert asking.is_alive() and time.monotonic() - began < 0.5
+        assert asking.is_alive()
         asking.join(10)
         assert not asking.is_alive(), "a refresh ends within its time limit"
 

@@ -219,7 +219,7 @@ def test_a_slow_drip_ends_in_time(httpserver):
     began = time.monotonic()
     with pytest.raises(Unreachable, match="not complete"):
         provider(httpserver.url_for(""), total_s=0.3).issue("GB", NOW)
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 4.0, "all of it takes five seconds"
 
 
 def test_nobody_listens():
