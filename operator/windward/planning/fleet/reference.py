@@ -69,7 +69,7 @@ def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Fl
     for i, read, mine, a, n, width, grams in _blocks(fleet, j):
         span = slice(a, a + width - 1 + n)
         price: Floats | None = None
-        for q, u in fleet.needs[i]:
+        for q, u in fleet.needs[i]:  # q by itself: numpy moves axes where a number, a slice and an array index together
             over = used[q][span, read] + u
             over -= cap[q][span, read]
             np.maximum(over, 0.0, out=over)
