@@ -7,11 +7,16 @@ termination message. Energy is measured here, in joules; grams are the control p
 
 from __future__ import annotations
 
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeFloat
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 API_GROUP = "windward.dev"
 
@@ -54,6 +59,44 @@ class Outcome(StrEnum):
     FAILED = "Failed"
 
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+
+
+def printable(text: str) -> str:
+    """Returns the text with each run of control, format and surrogate characters as one U+FFFD: what a container says
+    reaches terminals, databases and pages."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def _measurable(value: float) -> float:
+    if 0 < value < LEAST:
+        raise ValueError(f"{value!r} is too small to be counted: 0, or at least {LEAST}")
+    return value
+
+
+def _finite_only(value: Any) -> Any:
+    """Metrics without those that are no number: a loss that became NaN costs its report nothing else."""
+    if not isinstance(value, Mapping):
+        return value
+    told = {str(k): v for k, v in value.items() if not (isinstance(v, float) and not math.isfinite(v))}
+    return dict(list(told.items())[:MOST_METRICS])
+
+
+def _in_calendar(moment: datetime) -> datetime:
+    if not 1970 < moment.year < 9000:
+        raise ValueError(f"{moment.isoformat()} is no time of a run")
+    return moment
+
+
+LEAST, MOST = 1e-9, 1e18  # bounds of what a run may count: within them sums and ratios stay finite
+MOST_STEPS = 4096
+MOST_METRICS = 64
+
+Text = Annotated[str, BeforeValidator(lambda v: printable(v) if isinstance(v, str) else v)]
+Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False), AfterValidator(_measurable)]
+Joules = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)  # a newer worker may say more
 
@@ -63,16 +106,16 @@ class EnergyComponent(_Message):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,15}$")]
     method: Method
-    source: Annotated[str, Field(max_length=64)]  # "nvml", "rapl", "model:cpu-time"
-    joules: tuple[NonNegativeFloat, ...]
+    source: Annotated[Text, Field(max_length=64)]  # "nvml", "rapl", "model:cpu-time"
+    joules: Annotated[tuple[Joules, ...], Field(max_length=MOST_STEPS)]
 
 
 class EnergySeries(_Message):
     """Joules per step from `start`. The step is widened until the report fits its limit."""
 
-    start: AwareDatetime
-    step_s: Annotated[float, Field(gt=0)]
-    components: tuple[EnergyComponent, ...]
+    start: Annotated[AwareDatetime, AfterValidator(_in_calendar)]
+    step_s: Annotated[float, Field(ge=1e-3, le=31_536_000, allow_inf_nan=False)]
+    components: Annotated[tuple[EnergyComponent, ...], Field(max_length=16)]
 
     @property
     def total_j(self) -> float:
@@ -83,11 +126,11 @@ class Progress(_Message):
     """Where the work stands."""
 
     fraction: Annotated[float, Field(ge=0, le=1)]  # of the whole job, over all its runs
-    units_done: NonNegativeFloat = 0  # useful work, over all its runs
-    unit: Annotated[str, Field(max_length=32)] = "unit"  # "token", "prompt", "step"
+    units_done: Amount = 0  # useful work, over all its runs
+    unit: Annotated[Text, Field(max_length=32)] = "unit"  # "token", "prompt", "step"
     updated_at: datetime | None = None
-    energy_j: NonNegativeFloat | None = None  # of this run, so far
-    metrics: dict[str, float] = {}  # "loss", "tokens_per_s"
+    energy_j: Joules | None = None  # of this run, so far
+    metrics: Annotated[dict[Annotated[Text, Field(max_length=64)], float], BeforeValidator(_finite_only)] = {}  # "loss"
 
 
 class Report(_Message):
@@ -96,7 +139,45 @@ class Report(_Message):
     version: Literal[1] = 1
     outcome: Outcome
     progress: Progress | None = None  # a command that says nothing of its progress has it counted by its running time
-    run_units: NonNegativeFloat = 0  # useful work of this run alone
-    checkpoint: Annotated[str, Field(max_length=128)] | None = None  # id of the newest complete checkpoint
+    run_units: Amount = 0  # useful work of this run alone
+    checkpoint: Annotated[Text, Field(max_length=128)] | None = None  # id of the newest complete checkpoint
     energy: EnergySeries | None = None
-    message: Annotated[str, Field(max_length=512)] = ""
+    message: Annotated[Text, Field(max_length=512)] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a container said.
+
+    Attributes:
+        report: as far as it can be believed; None where it said nothing of this form.
+        set_aside: the parts that cannot, each with the reason.
+    """
+
+    report: Report | None
+    set_aside: tuple[str, ...] = ()
+
+
+def heard(text: str | bytes) -> Heard:
+    """Reads a termination message or report file. Never raises: a part that is out of bounds is set aside and named,
+    the other parts count."""
+    raw = text.encode(errors="replace") if isinstance(text, str) else text
+    try:
+        body = json.loads(raw[: 4 * REPORT_LIMIT_BYTES].decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return Heard(None)
+    if not isinstance(body, dict):
+        return Heard(None)
+    aside: list[str] = []
+    while True:
+        try:
+            return Heard(Report.model_validate(body), tuple(aside))
+        except ValidationError as e:
+            faults = {str(f["loc"][0]): f["msg"] for f in e.errors(include_url=False) if f["loc"]}
+        except (OverflowError, ValueError):
+            return Heard(None)
+        if "outcome" in faults or "version" in faults or not faults.keys() <= body.keys():
+            return Heard(None)  # it is no report of ours
+        for part, why in faults.items():
+            aside.append(printable(f"{part}: {why.removeprefix('Value error, ')}")[:200])
+            del body[part]

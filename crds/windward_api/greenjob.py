@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
+from windward_api.pod_template import checked_template
 from windward_api.scalars import Duration, Instant, ObjectName
 from windward_api.workload import InferSpec, TrainSpec, Words
 
@@ -189,7 +190,7 @@ class GreenJobSpec(Words):
         ),
     ] = None
     template: Annotated[
-        dict[str, Any] | None,
+        Annotated[dict[str, Any], AfterValidator(checked_template)] | None,
         Field(
             description="Pod template of any container; the pause contract is SIGTERM, checkpoint, exit 75.",
             json_schema_extra={"windward": "podTemplate"},
