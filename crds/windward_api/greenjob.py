@@ -298,6 +298,7 @@ class RunStatus(Status):
 
     name: str
     attempt: int
+    uid: str = ""
     region: str
     power_level: str = ""
     phase: str

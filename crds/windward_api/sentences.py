@@ -23,6 +23,8 @@ def sentences(error: ValidationError) -> list[str]:
             message = _unknown(error.title, fault["loc"])
         elif fault["type"] == "missing":
             message = "is required"
+        if fault["loc"] and fault["loc"][-1] == "template" and message.startswith("template"):
+            message = "; ".join(path.removesuffix("template") + part for part in message.split("; "))
         said = message if message.startswith("spec") else f"{path}: {message}"
         if said not in out:
             out.append(said)

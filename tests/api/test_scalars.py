@@ -22,7 +22,7 @@ DURATION, INSTANT, QUANTITY = TypeAdapter(Duration), TypeAdapter(Instant), TypeA
         ("1d", 86400),
         ("1d2h3m4s", 93784),
         ("0h5m", 300),
-        ("99999d", 8639913600),
+        ("9999d", 863913600),
     ],
 )
 def test_durations(text, seconds):
@@ -30,7 +30,26 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "4", "h", "4H", "1.5h", "-1h", "30m4h", "1h1h", "1h ", " 1h", "1h\n", "0s", "0d0h", "1w", "PT1H", "٣h"]
+    "text",
+    [
+        "",
+        "4",
+        "h",
+        "4H",
+        "1.5h",
+        "-1h",
+        "30m4h",
+        "1h1h",
+        "1h ",
+        " 1h",
+        "1h\n",
+        "0s",
+        "0d0h",
+        "1w",
+        "PT1H",
+        "٣h",
+        "99999d",
+    ],
 )
 def test_no_durations(text):
     with pytest.raises(ValueError, match="duration"):
@@ -46,7 +65,7 @@ def test_a_duration_is_text_with_units(value):
         DURATION.validate_python(value)
 
 
-@given(st.integers(1, 10**9))
+@given(st.integers(1, 863_999_999))
 def test_durations_round_trip(seconds):
     span = timedelta(seconds=seconds)
     assert parse_duration(format_duration(span)) == span

@@ -16,7 +16,7 @@ JOB = {
     "metadata": {"name": "a"},
     "spec": {
         "completeWithin": "12h", "duration": "2h", "placement": {"regions": ["north", "south"], "home": "south"},
-        "template": {"spec": {"containers": []}},
+        "template": {"spec": {"containers": [{"name": "main", "image": "x"}]}},
     },
 }  # fmt: skip
 REGION = {"metadata": {"name": "north"}, "spec": {"gridZone": "SE-SE3", "capacity": [{"resource": "cpu", "count": 1}]}}

@@ -108,8 +108,9 @@ def test_settled_only_on_what_is_known_afterwards(quality, settled):
 def test_a_report_becomes_rows_of_its_own_steps():
     one = run(1, Phase.PAUSED, start_h=1, end_h=2, report=report(joules=(10.0, 20.0, 5.0), start_h=1, step_s=900))
     rows = energy_of_run(observed(one), one, NORTH, T0 + 9 * HOUR)
-    assert [(r.start - T0) / MINUTE for r in rows] == [60, 75, 90]
-    assert [r.joules for r in rows] == [10.0, 20.0, 5.0]
+    assert [(r.start - T0) / MINUTE for r in rows] == [60, 75, 90, 105]
+    assert [r.joules for r in rows] == [10.0, 20.0, 5.0, 360 * 900], "the quarter that no meter saw: declared watts"
+    assert rows.pop().method == "estimated"
     assert {(r.method, r.component, r.pue, r.zone, r.pod_uid) for r in rows} == {
         ("measured", "gpu", 1.1, "SE", "pod-1")
     }
@@ -137,7 +138,7 @@ def test_under_a_warped_clock_a_joule_stands_for_many():
 def test_a_report_from_before_the_start_loses_no_step(early_s):
     """The kubelet gives whole seconds and other clocks differ: a meter may seem to begin before its run."""
     told = report(joules=(10.0, 20.0, 30.0, 40.0), start_h=-early_s / 3600, step_s=2)
-    one = run(1, Phase.SUCCEEDED, start_h=0, end_h=1, report=told)
+    one = run(1, Phase.SUCCEEDED, start_h=0, end_h=8 / 3600, report=told)
     rows = energy_of_run(observed(one), one, NORTH, T0)
     book = open_ledger("sqlite://")
     book.record_energy(rows)

@@ -12,6 +12,7 @@ from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 
 T = datetime(2026, 3, 2, 20, tzinfo=UTC)
+CONTAINER = {"spec": {"containers": [{"name": "main", "image": "x"}]}}
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
@@ -21,7 +22,7 @@ def cron(name="nightly", metadata=None, **spec):
         "window": "10h",
         "jobTemplate": {
             "metadata": {"labels": {"team": "ml"}},
-            "spec": {"duration": "4h", "placement": {"regions": ["north"]}, "template": {}},
+            "spec": {"duration": "4h", "placement": {"regions": ["north"]}, "template": CONTAINER},
         },
     } | spec
     meta = {"name": name, "namespace": "ml", "uid": "c-1"} | (metadata or {})

@@ -193,7 +193,7 @@ def test_each_transition_is_told_once():
     assert heard == ["Started"]
     seen = replace(seen, runs=(run(start_h=4),))
     assert told(seen, planned((4, 6)), 4.5)[0] == []
-    heard, seen = told(seen, planned((7, 9)), 5)
+    heard, seen = told(seen, planned((7, 9), go_on_g=120.0), 5)
     assert heard == ["Paused"]
     seen = replace(seen, runs=(run(start_h=4, phase=Phase.STOPPING),))
     assert told(seen, planned((7, 9)), 5.1)[0] == []

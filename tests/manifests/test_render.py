@@ -15,7 +15,7 @@ from windward.manifests.environment import environment
 from windward.manifests.job import STORAGE_MOUNT, RuntimeImage
 from windward.manifests.process import NotLocal
 from windward_api import contract
-from windward_api.greenjob import GreenJob, RunStatus
+from windward_api.greenjob import GreenJob, GreenJobStatus, RunStatus
 from windward_api.greenregion import GreenRegion
 
 UID = "0badcafe-1234-4000-8000-000000000001"
@@ -32,7 +32,7 @@ WORK = {
                 "terminationGracePeriodSeconds": 600,
                 "volumes": [{"name": "data", "emptyDir": {}}],
                 "containers": [
-                    {"name": "one", "image": "i:1", "command": ["run", "it"], "args": ["-v", 3], "workingDir": "/srv",
+                    {"name": "one", "image": "i:1", "command": ["run", "it"], "args": ["-v", "3"], "workingDir": "/srv",
                      "env": [{"name": "WINDWARD_DEADLINE", "value": "mine"}, {"name": "K", "value": "v"}],
                      "volumeMounts": [{"name": "data", "mountPath": "/data"}]},
                     {"name": "two", "image": "i:2"},
@@ -119,15 +119,19 @@ def test_the_level_of_a_run_is_found_again_by_its_label():
     now = datetime(2026, 3, 2, 7, tzinfo=UTC)
     for body in (plain, slow):
         body["metadata"]["creationTimestamp"] = "2026-03-02T06:59:59Z"
-    assert [runs_of([body], [], {}, (), now)[0].level for body in (plain, slow)] == ["", "slow"]
+        body["metadata"]["uid"] = "job-1"
+    assert [runs_of(made.job, [body], [], {}, now)[0].level for body in (plain, slow)] == ["", "slow"]
     labels = slow["spec"]["template"]["metadata"]["labels"]
-    seen = {"containerStatuses": [{"state": {"running": {"startedAt": "2026-03-02T06:59:59Z"}}}]}
-    pod = {"metadata": {"uid": "p", "labels": labels}, "status": seen}
-    for status in (seen, {"containerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}):
-        (run,) = runs_of([slow], [pod | {"status": status}], {}, (), now)
+    seen = {"containerStatuses": [{"name": "one", "state": {"running": {"startedAt": "2026-03-02T06:59:59Z"}}}]}
+    owner = [{"kind": "Job", "uid": "job-1", "controller": True}]
+    meta = {"uid": "p", "name": "p", "namespace": "ml", "labels": labels, "ownerReferences": owner}
+    pod = {"metadata": meta, "spec": {"containers": [{"name": "one"}]}}
+    for status in (seen, {"containerStatuses": [{"name": "one", "state": {"terminated": {"exitCode": 0}}}]}):
+        (run,) = runs_of(made.job, [slow], [pod | {"status": status}], {}, now)
         assert (run.level, run.attempt) == ("slow", 3)
     kept = RunStatus(name="x", attempt=1, region="north", power_level="slow", phase="Paused")
-    assert runs_of([], [], {}, (kept,), now)[0].level == "slow", "its Job was collected: the status remembers"
+    told = made.job.model_copy(update={"status": GreenJobStatus(runs=(kept,))})
+    assert runs_of(told, [], [], {}, now)[0].level == "slow", "its Job was collected: the status remembers"
 
 
 @pytest.mark.parametrize("kind", WORK)
@@ -204,7 +208,10 @@ def test_storage_is_mounted_where_there_is_some(kind, storage, claim):
         assert bool(mounted) is bool(claim) is (contract.ENV_CHECKPOINT_DIR in env(container))
 
 
-@pytest.mark.parametrize("name", ["a", "n" * 63, "n" * 44 + "-" * 10 + "n", "x" * 46 + "-y", "a.b" * 20])
+@pytest.mark.parametrize(
+    "name",
+    ["a", "n" * 63, "n" * 44 + "-" * 10 + "n", "x" * 46 + "-y", "a.b" * 20, "x" * 74, "a." * 40 + "b", "n" * 253],
+)
 @pytest.mark.parametrize("attempt", [1, 42, 12345])
 def test_names_are_dns_labels_that_leave_room_for_a_pods_suffix(name, attempt):
     made = run_name(name, UID, attempt)
@@ -233,9 +240,9 @@ def test_a_process_runs_under_the_same_contract():
     assert own.argv[-3:-1] == ("train", "--spec") and own.cwd is None and "exec" in own.argv
 
 
-@pytest.mark.parametrize("containers", [None, [], [{"name": "x", "image": "i"}], [{"name": "x", "args": ["only"]}]])
+@pytest.mark.parametrize("containers", [[{"name": "x", "image": "i"}], [{"name": "x", "args": ["only"]}]])
 def test_what_has_its_command_in_an_image_is_not_local(containers):
-    template = {"spec": {"containers": containers}} if containers is not None else {}
+    template = {"spec": {"containers": containers}}
     with pytest.raises(NotLocal) as caught:
         render_process(facts("template", template=template), "/s")
     assert str(caught.value) == (

@@ -19,10 +19,13 @@ from windward.lifecycle.accounting import account
 from windward.planning import pauses, plan, together
 from windward_api.greenjob import GreenJob
 
+CONTAINER = {"spec": {"containers": [{"name": "main", "image": "x"}]}}
+
 GREENJOB = GreenJob.model_validate(
     {
         "metadata": {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-03-02T00:00:00Z"},
-        "spec": {"completeWithin": "24h", "duration": "3h", "template": {}, "power": {"watts": 1000},
+        "spec": {"completeWithin": "24h", "duration": "3h", "template": CONTAINER,
+            "power": {"watts": 1000},
                  "placement": {"regions": ["de"], "home": "de"}},
     }
 )  # fmt: skip

@@ -21,6 +21,8 @@ from windward.lifecycle.accounting import account
 from windward.planning import pauses, plan
 from windward_api.greenjob import Fallback, GreenJob
 
+CONTAINER = {"spec": {"containers": [{"name": "main", "image": "x"}]}}
+
 SLACK_S = 1.0
 
 
@@ -295,7 +297,8 @@ GREENJOB = GreenJob.model_validate(
     {
         "metadata": {"name": "a", "namespace": "ns", "uid": "u", "creationTimestamp": "2026-03-02T00:00:00Z"},
         "spec": {
-            "completeWithin": "24h", "duration": "3h", "template": {}, "power": {"watts": 1000},
+            "completeWithin": "24h", "duration": "3h", "template": CONTAINER,
+            "power": {"watts": 1000},
             "placement": {"regions": ["de", "fr"], "home": "de"},
         },
     }

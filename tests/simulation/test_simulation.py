@@ -85,7 +85,7 @@ def test_levels_are_chosen_and_drawn_and_beat_no_bound(pausable):
         "apiVersion": "windward.dev/v1alpha1", "kind": "GreenJob", "metadata": {"name": "mine", "namespace": "default"},
         "spec": {
             "completeWithin": "10h", "duration": "2h", "placement": {"regions": ["de"], "home": "de"},
-            "template": {"spec": {}},
+            "template": {"spec": {"containers": [{"name": "main", "image": "x"}]}},
             "interruption": {"policy": "Checkpoint", "overhead": "3m"} if pausable else {},
             "power": {"watts": 500, "levels": [{"name": "slow", "watts": 200, "duration": "3h"}]},
         },

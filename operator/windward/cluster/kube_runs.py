@@ -1,117 +1,114 @@
-"""From Jobs and pods, as JSON, to runs. Pure.
+"""From Jobs and pods, as JSON, to the runs of one GreenJob. Pure.
+
+A child is ours by namespace, controller ownerReference and deterministic name; a pod by the uid of its Job. Labels only
+select what is listed: anybody may copy them.
 
 A pod says how a run ended: its exit code and last words. When a run is paused its pod is removed soon after; what a
-watch saw of it last is then the only witness (`seen`), and after that what the GreenJob's own status kept.
+watch saw of it last (`seen`) and what the Job itself counted are then the witnesses, and after that what the GreenJob's
+own status kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
-
-from windward.domain.run import Phase, Run, phase_of_exit
-from windward.manifests.job import LABEL_ATTEMPT, LABEL_LEVEL, LABEL_REGION, LABEL_UID
-from windward_api.contract import EXIT_PAUSED, Report
-from windward_api.greenjob import RunStatus
+from windward.cluster.kube_pods import PodEnd, controller_of, moment, pod_end, trouble_of
+from windward.domain.run import Phase, Run, Trouble, TroubleReason, phase_of_exit, run_name
+from windward.lifecycle.bounds import within_bounds
+from windward.lifecycle.work import most_power_w
+from windward.manifests.job import LABEL_ATTEMPT, LABEL_LEVEL, LABEL_REGION
+from windward_api.contract import EXIT_PAUSED, heard, printable
+from windward_api.greenjob import GreenJob, RunStatus
 
 Body = Mapping[str, Any]
 _ASKED_ENDS = (EXIT_PAUSED, 128 + 15, 128 + 9)
-NO_POD_AFTER = timedelta(seconds=30)
+NO_POD_AFTER = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
-class PodEnd:
-    """How a pod's main container ended."""
+class _Context:
+    """What all runs of one job are read with.
 
-    pod_uid: str
-    code: int
-    started_at: datetime | None
-    finished_at: datetime | None
-    message: str
-    disrupted: bool
+    Attributes:
+        seen: uid of a Job -> end of its pod, as a watch saw it.
+    """
 
-
-def pod_end(pod: Body) -> PodEnd | None:
-    """How a pod ended; None while it has not."""
-    status = pod.get("status") or {}
-    for container in status.get("containerStatuses") or []:
-        ended = (container.get("state") or {}).get("terminated")
-        if ended is not None:
-            disrupted = any(
-                c.get("type") == "DisruptionTarget" and c.get("status") == "True"
-                for c in status.get("conditions") or []
-            )
-            return PodEnd(
-                pod["metadata"]["uid"],
-                int(ended.get("exitCode", 1)),
-                moment(ended.get("startedAt")),
-                moment(ended.get("finishedAt")),
-                str(ended.get("message") or ended.get("reason") or ""),
-                disrupted,
-            )
-    if status.get("phase") == "Failed":  # evicted or lost before a container could say anything
-        return PodEnd(pod["metadata"]["uid"], -1, None, None, str(status.get("message") or ""), True)
-    return None
+    job: GreenJob
+    seen: Mapping[str, PodEnd]
+    now: datetime
+    most_power_w: float
 
 
 def runs_of(
-    jobs: Iterable[Body], pods: Iterable[Body], seen: Mapping[str, PodEnd], kept: Sequence[RunStatus], now: datetime
+    job: GreenJob, jobs: Iterable[Body], pods: Iterable[Body], seen: Mapping[str, PodEnd], now: datetime
 ) -> tuple[Run, ...]:
-    """Runs of one GreenJob, by attempt.
+    """Returns the runs of a GreenJob, by attempt.
 
     Args:
-        jobs, pods: the children that carry its uid.
-        seen: run name -> end of its pod, as a watch saw it.
-        kept: what the GreenJob's status says of earlier runs.
+        jobs, pods: what carries its label; strangers among them are left out.
+        seen: uid of a Job -> end of its pod, as a watch saw it.
     """
-    by_attempt = {attempt_of(j): j for j in jobs}
-    pods_by_attempt = {attempt_of(p): p for p in pods}
-    known = {r.attempt: r for r in kept}
-    attempts = sorted(({*by_attempt, *pods_by_attempt, *known}) - {0})
-    return tuple(_run(n, by_attempt.get(n), pods_by_attempt.get(n), seen, known.get(n), now) for n in attempts)
+    context = _Context(job, seen, now, most_power_w(job.spec))
+    children = {attempt_of(j): j for j in jobs if is_child(job, j)}
+    kept = {r.attempt: r for r in job.status.runs}
+    attempt_by_uid = {r.uid: r.attempt for r in kept.values() if r.uid}
+    attempt_by_uid |= {str(j["metadata"]["uid"]): n for n, j in children.items()}
+    by_attempt: dict[int, Body] = {}
+    for pod in pods:
+        kind, uid = controller_of(pod["metadata"])
+        n = attempt_by_uid.get(uid) if kind == "Job" and _namespace(pod) == job.metadata.namespace else None
+        if n is not None and (n not in by_attempt or pod_end(by_attempt[n]) is not None):
+            by_attempt[n] = pod  # of two pods of one Job the one that goes on counts
+    attempts = sorted(({*children, *by_attempt, *kept}) - {0})
+    return tuple(_run(context, n, children.get(n), by_attempt.get(n), kept.get(n)) for n in attempts)
+
+
+def is_child(job: GreenJob, child: Body) -> bool:
+    """Whether a Job is a run of `job`: by namespace, controller (kind and uid) and deterministic name."""
+    meta = child["metadata"]
+    name = run_name(job.metadata.name, job.metadata.uid, attempt_of(child))
+    mine = controller_of(meta) == ("GreenJob", job.metadata.uid)
+    return mine and _namespace(child) == job.metadata.namespace and meta.get("name") == name
+
+
+def _namespace(body: Body) -> str:
+    return str(body["metadata"].get("namespace", ""))
 
 
 def attempt_of(child: Body) -> int:
-    """The attempt that a child belongs to; 0 for a label that is no number."""
+    """Returns the attempt that a child belongs to; 0 for a label that is no number."""
     text = str((child["metadata"].get("labels") or {}).get(LABEL_ATTEMPT, ""))
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
-def uid_of(child: Body) -> str:
-    """The GreenJob that a child belongs to."""
-    return str((child["metadata"].get("labels") or {}).get(LABEL_UID, ""))
-
-
-def _run(
-    attempt: int,
-    job: Body | None,
-    pod: Body | None,
-    seen: Mapping[str, PodEnd],
-    kept: RunStatus | None,
-    now: datetime,
-) -> Run:
+def _run(context: _Context, attempt: int, job: Body | None, pod: Body | None, kept: RunStatus | None) -> Run:
     child = job or pod
     if child is None:
         assert kept is not None
         phase = Phase(kept.phase)
         return _kept(kept, Phase.LOST if phase.live else phase)
     labels = child["metadata"].get("labels") or {}
-    name = job["metadata"]["name"] if job is not None else str(labels.get("batch.kubernetes.io/job-name", ""))
+    meta = context.job.metadata
     told = job is None or _told(job)
-    end = (pod_end(pod) if pod is not None else None) or seen.get(name)
-    region, level = str(labels.get(LABEL_REGION, "")), str(labels.get(LABEL_LEVEL, ""))
-    base = Run(name, attempt, region, Phase.STARTING, level=level)
+    uid = str(job["metadata"]["uid"]) if job is not None else controller_of(child["metadata"])[1]
+    end = (pod_end(pod) if pod is not None else None) or context.seen.get(uid)
+    base = Run(
+        run_name(meta.name, meta.uid, attempt), attempt, str(labels.get(LABEL_REGION, "")), Phase.STARTING,
+        level=str(labels.get(LABEL_LEVEL, "")), uid=uid,
+    )  # fmt: skip
+    created = moment(child["metadata"].get("creationTimestamp")) or meta.creation_timestamp or context.now
     if end is not None:
-        return _ended(base, end, told)
-    if pod is not None:
-        return _living(base, pod, told)
-    if kept is not None and not Phase(kept.phase).live:
+        run = _ended(base, end, told)
+    elif pod is not None:
+        run = _living(base, pod, told, context.now)
+    elif kept is not None and not Phase(kept.phase).live and not _succeeded(job or {}):
         return _kept(kept, Phase(kept.phase))
-    return _podless(base, job or {}, told, kept, now)
+    else:
+        run = _podless(base, job or {}, told, kept, context.now)
+    return within_bounds(run, created, context.now, context.most_power_w)
 
 
 def _told(job: Body) -> bool:
@@ -119,54 +116,52 @@ def _told(job: Body) -> bool:
 
 
 def _ended(base: Run, end: PodEnd, told: bool) -> Run:
-    report = _report(end.message)
-    message = report.message if report is not None else end.message
+    words = heard(end.message)
+    message = words.report.message if words.report is not None else printable(end.message)
+    if words.set_aside:
+        message = f"{message}; of its report was set aside: {'; '.join(words.set_aside)}".strip("; ")
     phase = phase_of_exit(end.code)
     if phase is Phase.FAILED and told and end.code in _ASKED_ENDS:
         phase = Phase.PAUSED
         message = f"ended with {end.code} instead of {EXIT_PAUSED}: it does not honour the pause contract"
     elif phase is Phase.FAILED and end.disrupted:
         phase, message = Phase.LOST, message or "its node was lost or drained"
-    return Run(
-        name=base.name,
-        attempt=base.attempt,
-        region=base.region,
+    return replace(
+        base,
         phase=phase,
         pod_uid=end.pod_uid,
         started_at=end.started_at,
         finished_at=end.finished_at,
         exit_code=end.code if end.code >= 0 else None,
-        report=report,
+        report=words.report,
         message=message[:512],
         asked=told,
-        level=base.level,
     )
 
 
-def _living(base: Run, pod: Body, told: bool) -> Run:
+def _living(base: Run, pod: Body, told: bool, now: datetime) -> Run:
     """A pod that has not ended."""
     status = pod.get("status") or {}
     told = told or "deletionTimestamp" in pod["metadata"]
     states = [(c.get("state") or {}) for c in status.get("containerStatuses") or []]
     running = next((s["running"] for s in states if "running" in s), None)
-    waiting = next((s["waiting"] for s in states if "waiting" in s), None)
     phase = Phase.STOPPING if told else Phase.RUNNING if running is not None else Phase.STARTING
-    message = ""
-    if waiting is not None:
-        message = f"{waiting.get('reason', '')}: {waiting.get('message', '')}".strip(": ")
-    elif running is None:
-        unscheduled = [c for c in status.get("conditions") or [] if c.get("type") == "PodScheduled"]
-        message = next((str(c.get("message", "")) for c in unscheduled if c.get("status") == "False"), "")
-    return Run(
-        name=base.name,
-        attempt=base.attempt,
-        region=base.region,
+    trouble = trouble_of(pod, now)
+    return replace(
+        base,
         phase=phase,
         pod_uid=str(pod["metadata"]["uid"]),
         started_at=moment(running.get("startedAt")) if running is not None else None,
-        message=message[:512],
-        level=base.level,
+        message=printable(str(trouble))[:512] if trouble is not None else "",
+        trouble=trouble,
     )
+
+
+def _succeeded(job: Body) -> bool:
+    """Whether the Job controller counted a pod that ended with 0: a witness that outlives the pod and us."""
+    status = job.get("status") or {}
+    complete = any(c.get("type") == "Complete" and c.get("status") == "True" for c in status.get("conditions") or [])
+    return complete or int(status.get("succeeded") or 0) > 0
 
 
 def _podless(base: Run, job: Body, told: bool, kept: RunStatus | None, now: datetime) -> Run:
@@ -174,58 +169,44 @@ def _podless(base: Run, job: Body, told: bool, kept: RunStatus | None, now: date
     status = job.get("status") or {}
     conditions = {c.get("type"): c for c in status.get("conditions") or [] if c.get("status") == "True"}
     started = kept.started_at if kept is not None else None
-    if "Complete" in conditions:
-        done = moment(status.get("completionTime")) or moment(conditions["Complete"].get("lastTransitionTime"))
-        return _with(base, Phase.SUCCEEDED, started or moment(status.get("startTime")), done, 0)
+    if _succeeded(job):
+        last = conditions.get("Complete") or conditions.get("Suspended") or {}
+        done = moment(status.get("completionTime")) or moment(last.get("lastTransitionTime"))
+        begun = started or moment(status.get("startTime"))
+        return replace(base, phase=Phase.SUCCEEDED, started_at=begun, finished_at=done, exit_code=0)
     if told and not status.get("active") and not status.get("terminating"):
-        return _with(
-            base, Phase.PAUSED, started, _suspended_at(conditions) or now, None, "ended before it could report"
-        )
+        return _paused(base, started, _suspended_at(conditions) or now)
     if told:
-        return _with(base, Phase.STOPPING, started, None, None)
+        return replace(base, phase=Phase.STOPPING, started_at=started)
     if "Failed" in conditions:
         failed = moment(conditions["Failed"].get("lastTransitionTime"))
-        return _with(base, Phase.LOST, started, failed, None, "its pod is gone without a word")
-    created = moment(job["metadata"].get("creationTimestamp"))
-    message = ""
-    if created is not None and now > created + NO_POD_AFTER:
-        message = f"the Job has no pod after {NO_POD_AFTER.seconds} s: see kubectl describe job {base.name}"
-    return _with(base, Phase.STARTING, None, None, None, message)
+        message = "its pod is gone without a word"
+        return replace(base, phase=Phase.LOST, started_at=started, finished_at=failed, message=message)
+    created = moment(job.get("metadata", {}).get("creationTimestamp"))
+    if created is None or now < created + NO_POD_AFTER:
+        return base
+    trouble = Trouble(
+        TroubleReason.POD_MISSING,
+        f"Job {base.name} has no pod",
+        f"a quota or an admission policy may refuse it: kubectl -n {job['metadata'].get('namespace', '')} "
+        f"describe job {base.name}",
+        created,
+    )
+    return replace(base, message=str(trouble), trouble=trouble)
+
+
+def _paused(base: Run, started: datetime | None, at: datetime) -> Run:
+    message = "ended before it could report" if started is not None else "never started"
+    return replace(base, phase=Phase.PAUSED, started_at=started, finished_at=at, message=message, asked=True)
 
 
 def _suspended_at(conditions: Mapping[Any, Body]) -> datetime | None:
     return moment(conditions["Suspended"].get("lastTransitionTime")) if "Suspended" in conditions else None
 
 
-def _with(
-    base: Run, phase: Phase, started: datetime | None, finished: datetime | None, code: int | None, message: str = ""
-) -> Run:
-    return Run(
-        base.name, base.attempt, base.region, phase,
-        started_at=started, finished_at=finished, exit_code=code, message=message, asked=phase is Phase.PAUSED,
-        level=base.level,
-    )  # fmt: skip
-
-
 def _kept(kept: RunStatus, phase: Phase) -> Run:
     return Run(
         kept.name, kept.attempt, kept.region, phase, started_at=kept.started_at, finished_at=kept.finished_at,
         exit_code=kept.exit_code, message=kept.message, asked=phase is Phase.PAUSED,
-        level=kept.power_level,
+        level=kept.power_level, uid=kept.uid,
     )  # fmt: skip
-
-
-def _report(message: str) -> Report | None:
-    """A run's last words; a container that says something else said nothing to us."""
-    try:
-        return Report.model_validate_json(message)
-    except ValidationError:
-        return None
-
-
-def moment(text: Any) -> datetime | None:
-    """A Kubernetes time, or None."""
-    try:
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None

@@ -11,11 +11,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from windward.cluster.kube_api import JSON_PATCH, Api, NotFound
-from windward.cluster.kube_runs import PodEnd, pod_end, runs_of, uid_of
-from windward.cluster.parse import read_job, read_objects
+from windward.cluster.kube_pods import PodEnd, controller_of, pod_end
+from windward.cluster.kube_runs import is_child, runs_of
+from windward.cluster.parse import bad_object, read_job, read_objects
 from windward.cluster.port import AttemptConflict, BadObject, ClusterError, Refused, Snapshot, Unavailable
 from windward.domain.clock import Clock
 from windward.domain.observed import Event, Observed
@@ -54,19 +56,20 @@ class KubernetesCluster:
         jobs = self._all("/apis/batch/v1", "jobs", labelSelector=LABEL_UID)
         pods = self._all("/api/v1", "pods", labelSelector=LABEL_UID)
         self._remember(pods)
-        children, their_pods = _by_uid(jobs), _by_uid(pods)
+        children, their_pods = _by_label(jobs), _by_label(pods)
+        with self._lock:
+            seen = dict(self._seen)
         now, out = self.clock.now(), []
         for body in bodies:
             job = read_job(body)
-            if isinstance(job, BadObject):
-                bad.append(job)
-                continue
-            uid = job.metadata.uid
-            with self._lock:
-                seen = dict(self._seen)
-            out.append(
-                Observed(job, runs_of(children.get(uid, ()), their_pods.get(uid, ()), seen, job.status.runs, now))
-            )
+            if isinstance(job, GreenJob):
+                uid = job.metadata.uid
+                observed = read_runs(body, job, children.get(uid, ()), their_pods.get(uid, ()), seen, now)
+                if isinstance(observed, Observed):
+                    out.append(observed)
+                    continue
+                job = observed
+            bad.append(job)
         self._forget(jobs)
         return Snapshot(tuple(out), tuple(crons), tuple(regions), tuple(bad))
 
@@ -87,9 +90,7 @@ class KubernetesCluster:
         try:
             self.api.post(path, render_job(facts, self.runtime))
         except AttemptConflict:
-            found = self.api.get(f"{path}/{facts.name}")
-            owners = found["metadata"].get("ownerReferences") or []
-            if not any(o.get("uid") == meta.uid for o in owners):
+            if not is_child(facts.job, self.api.get(f"{path}/{facts.name}")):
                 raise Refused(f"Job {facts.name} belongs to somebody else: delete or rename it") from None
 
     def stop_run(self, job: GreenJob, name: str) -> None:
@@ -163,18 +164,18 @@ class KubernetesCluster:
 
     def _remember(self, pods: Sequence[Body]) -> None:
         for pod in pods:
-            end = pod_end(pod)
-            name = (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name")
-            if end is not None and name:
+            kind, uid = controller_of(pod["metadata"])
+            end = pod_end(pod) if kind == "Job" and uid else None
+            if end is not None:
                 with self._lock:
-                    self._seen[name] = end
+                    self._seen[uid] = end
 
     def _forget(self, jobs: Sequence[Body]) -> None:
         """Ends of pods whose Jobs are gone."""
-        names = {j["metadata"]["name"] for j in jobs}
+        uids = {j["metadata"]["uid"] for j in jobs}
         with self._lock:
-            for name in [n for n in self._seen if n not in names]:
-                del self._seen[name]
+            for uid in [u for u in self._seen if u not in uids]:
+                del self._seen[uid]
 
     def _paths(self, group: str, plural: str) -> list[str]:
         if not self.namespaces:
@@ -198,7 +199,7 @@ class KubernetesCluster:
         body = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{meta.name[:200]}.{digest}", "namespace": meta.namespace},
+            "metadata": {"name": f"{meta.name[:200].rstrip('-.')}.{digest}", "namespace": meta.namespace},
             "involvedObject": {
                 "apiVersion": job.api_version, "kind": job.kind, "name": meta.name, "namespace": meta.namespace,
                 "uid": meta.uid, "resourceVersion": meta.resource_version,
@@ -225,8 +226,21 @@ def _path(plural: str, namespace: str | None, name: str = "") -> str:
     return f"{OURS}{place}/{plural}" + (f"/{name}" if name else "")
 
 
-def _by_uid(children: Sequence[Body]) -> dict[str, list[Body]]:
+def read_runs(
+    body: Body, job: GreenJob, jobs: Sequence[Body], pods: Sequence[Body], seen: Mapping[str, PodEnd], now: datetime
+) -> Observed | BadObject:
+    """Returns a job with its runs; where its children cannot be read, what is wrong, since a job that is seen without
+    its runs would be started anew."""
+    try:
+        return Observed(job, runs_of(job, jobs, pods, seen, now))
+    except Exception as e:  # whatever a child holds harms its own job only
+        log.exception("%s/%s: its children cannot be read", job.metadata.namespace, job.metadata.name)
+        return bad_object(body, "GreenJob", f"its Jobs and pods cannot be read: {type(e).__name__}: {e}")
+
+
+def _by_label(children: Sequence[Body]) -> dict[str, list[Body]]:
+    """Children by the uid that their label says; `runs_of` checks whose they are."""
     out: dict[str, list[Body]] = {}
     for child in children:
-        out.setdefault(uid_of(child), []).append(child)
+        out.setdefault(str((child["metadata"].get("labels") or {}).get(LABEL_UID, "")), []).append(child)
     return out

@@ -23,7 +23,7 @@ def read_job(body: Mapping[str, Any]) -> GreenJob | BadObject:
         try:
             job.finish_by()
         except (ValueError, OverflowError) as e:
-            return _bad(body, "GreenJob", f"spec: {e}")
+            return bad_object(body, "GreenJob", f"spec: {e}")
     return job
 
 
@@ -47,12 +47,13 @@ def _read(body: Mapping[str, Any], model: type[M]) -> M | BadObject:
     try:
         return model.model_validate(body)
     except ValidationError as e:
-        return _bad(body, model.__name__, "; ".join(sentences(e)))
-    except (ValueError, TypeError, OverflowError, RecursionError) as e:
-        return _bad(body, model.__name__, f"the object cannot be read: {e}")
+        return bad_object(body, model.__name__, "; ".join(sentences(e)))
+    except Exception as e:  # whatever a foreign object holds harms itself only
+        return bad_object(body, model.__name__, f"the object cannot be read: {e}")
 
 
-def _bad(body: Mapping[str, Any], kind: str, message: str) -> BadObject:
+def bad_object(body: Mapping[str, Any], kind: str, message: str) -> BadObject:
+    """Returns an object that is left alone but for being told `message`."""
     metadata = body.get("metadata") or {}
     return BadObject(
         kind,

@@ -89,6 +89,8 @@ class JobPlan:
         capacity_g: what the room that it holds is worth to the rest of the fleet, in grams; 0 where nothing competes.
             Never part of the emissions: emissions_g + capacity_g is what the planner compared.
         level, level_name: index in the work's levels at which it runs, and its name; None and '': as declared.
+        go_on_g: of work that runs, expected grams of the whole job if it went on without a break, whether or not there
+            is room; None where nothing runs, or the hours are unknown.
     """
 
     key: str
@@ -106,6 +108,12 @@ class JobPlan:
     capacity_g: float = 0.0
     level: int | None = None
     level_name: str = ""
+    go_on_g: float | None = None
+
+    @property
+    def pause_pays(self) -> bool:
+        """Whether stopping what runs now emits less than going on, its resumes included."""
+        return self.emissions_g is not None and self.go_on_g is not None and self.emissions_g < self.go_on_g
 
     @property
     def saved_g(self) -> float | None:

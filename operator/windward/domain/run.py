@@ -33,6 +33,42 @@ def phase_of_exit(code: int) -> Phase:
     return Phase.PAUSED if code == EXIT_PAUSED else Phase.FAILED
 
 
+class TroubleReason(StrEnum):
+    """Why a run does not get on, as its job's condition `Running` says it."""
+
+    UNSCHEDULABLE = "Unschedulable"
+    CLAIM_MISSING = "ClaimMissing"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
+    POD_MISSING = "PodMissing"
+    NODE_LOST = "NodeLost"
+
+    @property
+    def of_place(self) -> bool:
+        """Whether another region may not have it."""
+        return self in (TroubleReason.UNSCHEDULABLE, TroubleReason.CLAIM_MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps a run from getting on.
+
+    Attributes:
+        cause: what the cluster says.
+        fix: what a person can do.
+        since: when the cluster noticed; None: unknown.
+    """
+
+    reason: TroubleReason
+    cause: str
+    fix: str
+    since: datetime | None = None
+
+    def __str__(self) -> str:
+        since = f" since {self.since:%m-%d %H:%MZ}" if self.since is not None else ""
+        return f"{self.cause}{since}; {self.fix}"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run as the cluster shows it.
@@ -47,6 +83,8 @@ class Run:
         asked: it was told to pause; one that pauses of its own accord is started again after a while, not at once.
         time_scale: planned seconds per real second (warped clock), 1 on a cluster.
         started_real: real time of the start, to place the report's energy series.
+        uid: of the child, by which its pods are known after it is gone.
+        trouble: what keeps it from getting on; None: nothing known.
     """
 
     name: str
@@ -64,6 +102,8 @@ class Run:
     started_real: datetime | None = None
     asked: bool = False
     level: str = ""
+    uid: str = ""
+    trouble: Trouble | None = None
 
     @property
     def told(self) -> float | None:
@@ -83,4 +123,4 @@ def run_name(job: str, uid: str, attempt: int) -> str:
     At most 57 characters, so that the pod's own suffix still fits a label of 63.
     """
     digest = uid.replace("-", "")[:8]
-    return f"{job[: 57 - len(digest) - 2 - len(str(attempt))].rstrip('-')}-{digest}-{attempt}"
+    return f"{job[: 57 - len(digest) - 2 - len(str(attempt))].rstrip('-.')}-{digest}-{attempt}"

@@ -3,8 +3,8 @@
     grams = sum over intervals of  joules / 3.6e6  x  mean intensity over the interval (g/kWh)  x  PUE
 
 operational emissions, location-based (GHG Protocol Scope 2 guidance; the E x I of SCI, ISO/IEC 21031). The saving is
-against running at once, at home: the same useful work at the mean power that was seen, unbroken from submission. Of a
-run at a power level, what it would have taken as declared (`AsDeclared`).
+against running at once, at home: the useful work, which is what was kept, at the mean power that was seen, unbroken
+from submission. Of a run at a power level, what it would have taken as declared (`AsDeclared`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from datetime import datetime, timedelta
 from windward.domain.energy import EnergyInterval
 from windward.domain.fleet import Region
 from windward.domain.observed import Observed
-from windward.domain.run import Run
+from windward.domain.run import Phase, Run
 from windward.domain.series import Quality, Series
+from windward.lifecycle.decide import end_of
 from windward.lifecycle.work import home_of, power_w, speed_of
-from windward_api.contract import Method
+from windward_api.contract import EXIT_PAUSED, Method
 from windward_api.greenjob import GreenJobSpec
 
 JOULES_PER_KWH = 3.6e6
+GAP = timedelta(minutes=1)  # a shorter stretch without a meter is start-up and clocks, not worth calling it estimated
 _WHOLE_SECOND = timedelta(seconds=1)  # the kubelet tells ends of runs in whole seconds, rounded down
 _WORST = [Method.MEASURED, Method.MODELLED, Method.ESTIMATED]
 
@@ -31,14 +33,30 @@ def energy_of_run(observed: Observed, run: Run, region: Region, now: datetime) -
     """What one run used, as rows for the book; empty before it started.
 
     The run's own report counts, each step placed in the planned time (under a warped clock a measured joule stands
-    for `time_scale` joules). Where there is no report, declared watts x running time, marked estimated.
+    for `time_scale` joules). Where there is no report, and for each minute and more that it leaves out, declared watts
+    x running time, marked estimated.
     """
     if run.started_at is None:
         return []
-    if run.report is not None and run.report.energy is not None:
-        return _reported(observed, run, region)
     watts = power_w(observed.job.spec, run.level)
-    return _hourly(observed, run, region, watts, run.finished_at or now)
+    end = run.finished_at or now
+    told = _reported(observed, run, region) if run.report is not None and run.report.energy is not None else []
+    gap = GAP * run.time_scale
+    rows = list(told)
+    for start, stop in _uncovered(told, run.started_at, end):
+        if not told or stop - start >= gap:
+            rows += _hourly(observed, run, region, watts, start, stop)
+    return rows
+
+
+def _uncovered(rows: Sequence[EnergyInterval], start: datetime, end: datetime) -> list[tuple[datetime, datetime]]:
+    """Stretches of [start, end) in which no component was metered."""
+    out, at = [], start
+    for row in sorted(rows, key=lambda r: r.start):
+        if row.start > at:
+            out.append((at, min(row.start, end)))
+        at = max(at, row.end)
+    return [(a, b) for a, b in [*out, (at, end)] if a < b]
 
 
 def _row(observed: Observed, run: Run, region: Region, **rest: object) -> EnergyInterval:
@@ -77,10 +95,11 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
     return rows
 
 
-def _hourly(observed: Observed, run: Run, region: Region, watts: float, end: datetime) -> list[EnergyInterval]:
+def _hourly(
+    observed: Observed, run: Run, region: Region, watts: float, start: datetime, end: datetime
+) -> list[EnergyInterval]:
     """Declared watts in pieces of at most an hour, so that each is weighed with its own hours."""
-    assert run.started_at is not None
-    rows, start = [], run.started_at
+    rows = []
     while start < end:
         stop = min(end, start + timedelta(hours=1))
         joules = watts * (stop - start).total_seconds()
@@ -216,8 +235,8 @@ class Reference:
     """The same work as declared, in one go.
 
     Attributes:
-        useful_s: running time without resumes: every run but the first, less the declared overhead or all that it ran.
-        power_w: mean over the running time.
+        useful_s: running time of what was kept, without resumes.
+        power_w: mean over the runs of which something was kept.
         levels: the runs that were at a level.
     """
 
@@ -227,21 +246,53 @@ class Reference:
 
 
 def reference(observed: Observed, rows: Sequence[EnergyInterval]) -> Reference:
-    """What the runs in `rows` would have taken as declared; without power levels, what was seen."""
-    overhead_s = observed.job.overhead().total_seconds()
-    at_level = {r.attempt: r.level for r in observed.runs if r.level}
-    useful_s = time_s = energy_j = 0.0
-    levels = []
-    for i, attempt in enumerate(sorted({r.attempt for r in rows})):
-        mine = [r for r in rows if r.attempt == attempt]
+    """Returns what the useful work of the runs in `rows` would have taken as declared, in one go.
+
+    Work is useful when it was kept: what failed, was lost or had to be done again is overhead on our side only, so that
+    waste never raises a saving (docs/accounting.md).
+    """
+    runs = {r.attempt: r for r in observed.runs}
+    declared_s = observed.job.spec.duration.total_seconds()
+    told_s = untold_s = time_s = energy_j = kept = 0.0
+    levels, attempts = [], sorted({r.attempt for r in rows})
+    for attempt in attempts:
+        mine, run = [r for r in rows if r.attempt == attempt], runs.get(attempt)
         ran_s, joules, speed, draw = _run_time_s(mine), sum(r.joules for r in mine), 1.0, 1.0
-        if attempt in at_level and ran_s > 0:
-            speed, draw = _as_declared(observed.job.spec, at_level[attempt], joules / ran_s)
-            levels.append(AsDeclared(attempt, at_level[attempt], speed, draw))
-        useful_s += speed * (ran_s if i == 0 else max(0.0, ran_s - overhead_s))
+        useful_s = _kept_s(observed, run, ran_s, kept, resumed=told_s + untold_s > 0)
+        if run is not None and run.level and ran_s > 0:
+            speed, draw = _as_declared(observed.job.spec, run.level, joules / ran_s)
+            levels.append(AsDeclared(attempt, run.level, speed, draw))
+        if useful_s <= 0:
+            continue
+        if run is not None and run.told is not None:
+            told_s, kept = told_s + speed * useful_s, max(kept, run.told)
+        else:
+            untold_s += speed * useful_s
         time_s += speed * ran_s
         energy_j += speed * draw * joules
-    return Reference(useful_s, energy_j / time_s if time_s > 0 else 0.0, tuple(levels))
+    if len(attempts) > 1:  # nobody says how much of it was done twice: at most what the whole was to take
+        untold_s = min(untold_s, max(0.0, declared_s - told_s))
+    return Reference(told_s + untold_s, energy_j / time_s if time_s > 0 else 0.0, tuple(levels))
+
+
+def _kept_s(observed: Observed, run: Run | None, ran_s: float, kept: float, *, resumed: bool) -> float:
+    """Running time of one run whose work was kept.
+
+    Args:
+        run: None where nothing is known of it but its energy.
+        kept: share of the whole job that was done and safe before it.
+        resumed: it began with loading what others had done, which running at once would not have needed.
+    """
+    worked_s = max(0.0, ran_s - observed.job.overhead().total_seconds()) if resumed else ran_s
+    if run is None or run.phase.live or run.phase is Phase.SUCCEEDED:
+        return worked_s
+    if run.told is not None:
+        share = run.told - kept
+        if share <= 0:
+            return 0.0
+        left_s = share * observed.job.spec.duration.total_seconds() / speed_of(observed.job.spec, run.level)
+        return worked_s if run.phase is Phase.PAUSED else min(worked_s, left_s)
+    return worked_s if run.phase is Phase.PAUSED and run.exit_code == EXIT_PAUSED else 0.0
 
 
 def _as_declared(spec: GreenJobSpec, level: str, seen_w: float) -> tuple[float, float]:
@@ -260,7 +311,10 @@ def _run_now_g(
     intensities: Mapping[str, Series],
     regions: Mapping[str, Region],
 ) -> float | None:
-    """The counterfactual: without resumes, from submission, at home, as declared."""
+    """The counterfactual: the useful work, from submission, at home, as declared. What failed for good has none."""
+    end = end_of(observed)
+    if end is not None and not end.succeeded:
+        return None
     home = regions.get(home_of(observed.job.spec))
     submitted = observed.job.metadata.creation_timestamp
     if home is None or submitted is None or not rows:

@@ -12,11 +12,13 @@ from itertools import takewhile
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
+from windward.lifecycle.work import avoided
 from windward_api.greenjob import InterruptionPolicy
 
 FRUITLESS_IN_A_ROW = 3  # beyond backoffLimit
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MOST = timedelta(minutes=5)
+PLACE_FOR = timedelta(minutes=2)  # a run that one region has no place for is tried in another after this long
 
 
 def decide(observed: Observed, plan: JobPlan | None, now: datetime) -> list[Action]:
@@ -91,14 +93,28 @@ def _follow(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
     """Something runs: let it run, or pause it where the plan has it pause or move."""
     *older, run = observed.live
     actions = _stop(tuple(older), "Superseded", "a newer run of this job is going on")
+    if _unplaceable(observed, run, now):
+        why = f"{run.region} has no place for it, another region may: {run.trouble.cause if run.trouble else ''}"
+        return actions + _stop((run,), "Unplaceable", why)
     if observed.job.spec.interruption.policy is not InterruptionPolicy.CHECKPOINT or not plan.windows:
         return actions
+    if not plan.pause_pays:
+        return actions  # whatever the fleet wants: a pause that saves nothing only costs
     window = plan.window_at(now)
     if window is None and plan.next_start(now) is not None:
         actions += _stop((run,), "PausedCarbonPeak", "cleaner hours follow")
     elif window is not None and window.region != run.region:
         actions += _stop((run,), "PausedCarbonPeak", f"moves to {window.region}")
     return actions
+
+
+def _unplaceable(observed: Observed, run: Run, now: datetime) -> bool:
+    """Whether a run that never started waits in a region that has no place for it, while another may have one."""
+    trouble = run.trouble
+    if run.phase is not Phase.STARTING or trouble is None or not trouble.reason.of_place or trouble.since is None:
+        return False
+    others = set(observed.job.spec.placement.regions) - {run.region} - avoided(observed, now)
+    return bool(others) and now >= trouble.since + PLACE_FOR
 
 
 def _begin(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:

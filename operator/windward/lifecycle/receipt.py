@@ -8,14 +8,18 @@ from typing import Any
 
 from windward.domain.fleet import OnSite, Region
 from windward.domain.observed import Observed
-from windward.domain.run import Run
+from windward.domain.run import Phase, Run
 from windward.domain.series import Series
 from windward.lifecycle.accounting import Account, Piece, reference
+from windward.lifecycle.decide import end_of
 from windward.lifecycle.work import home_of
 from windward_api.scalars import format_time
 
 FORMULA = "grams = joules / 3.6e6 x intensity (g/kWh, mean over the interval) x PUE"
-BASELINE = "the same useful work at the mean power that was seen, unbroken from submission, in the home region"
+BASELINE = (
+    "the useful work, which is what was kept, at the mean power that was seen, unbroken from submission, in the home "
+    "region; work that failed for good has no baseline"
+)
 LEVELS = "a run at a power level counts there as if it had run as declared: its time x speed, its power x draw"
 DEMO_MARK = "DEMO DATA: recorded intensities of another year; not for reporting"
 
@@ -37,6 +41,10 @@ def receipt_of(
         "job": {"namespace": meta.namespace, "name": meta.name, "uid": meta.uid, "generation": meta.generation},
         "submittedAt": format_time(meta.creation_timestamp) if meta.creation_timestamp else None,
         "finishedAt": format_time(finished_at),
+        "finishBy": format_time(observed.finish_by),
+        "lateSeconds": max(0.0, (finished_at - observed.finish_by).total_seconds()),
+        "outcome": _outcome(observed),
+        "failedRuns": sum(r.phase is Phase.FAILED for r in observed.runs),
         "energyJoules": account.energy_j,
         "emissionsGrams": account.emissions_g,
         "runNowGrams": account.run_now_g,
@@ -65,6 +73,11 @@ def receipt_of(
     return out
 
 
+def _outcome(observed: Observed) -> str:
+    end = end_of(observed)
+    return "Unfinished" if end is None else "Succeeded" if end.succeeded else "Failed"
+
+
 def _run(r: Run) -> dict[str, Any]:
     out = {"name": r.name, "attempt": r.attempt, "region": r.region, "phase": str(r.phase), "exitCode": r.exit_code}
     return out | ({"powerLevel": r.level} if r.level else {})
@@ -83,7 +96,7 @@ def _on_site(region: str, own: OnSite) -> dict[str, Any]:
 def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region]) -> dict[str, Any] | None:
     home = regions.get(home_of(observed.job.spec))
     submitted = observed.job.metadata.creation_timestamp
-    if home is None or submitted is None or not account.pieces:
+    if home is None or submitted is None or not account.pieces or _outcome(observed) == "Failed":
         return None
     same = reference(observed, [p.row for p in account.pieces])
     out = {

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from windward.domain.fleet import Level, Work
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
 from windward_api.contract import EXIT_PAUSED
 from windward_api.greenjob import GreenJobSpec, InterruptionPolicy
+from windward_api.pod_template import PodTemplate
 
 DEFAULT_POWER_W = 100.0  # a busy server core or two; every figure that rests on it is marked estimated
+AVOID_FOR = timedelta(minutes=30)  # a region that had no place for a job is not tried again for so long
+HOST_W = 3000.0  # two sockets of 500 W, memory, fans and drives, with room to spare
+ACCELERATOR_W = 2000.0  # above the rated power of any single accelerator
+MOST_ACCELERATORS = 128  # in one pod
 MARGIN = 0.05  # share of the duration kept in reserve before the finish-by time
 
 
@@ -28,7 +32,7 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         duration=spec.duration,
         submitted=submitted,
         power_w=power_w(spec),
-        regions=spec.placement.regions,
+        regions=_regions(observed, now),
         home=home_of(spec),
         demand=demand_of(spec),
         interruptible=spec.interruption.policy is InterruptionPolicy.CHECKPOINT,
@@ -47,6 +51,24 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         priority=spec.priority,
         duration_p90=spec.duration_p90,
     )
+
+
+def avoided(observed: Observed, now: datetime) -> set[str]:
+    """Returns the regions that lately had no place for this job: its newest run there was ended before it started."""
+    newest = {r.region: r for r in observed.runs}
+    return {
+        name
+        for name, r in newest.items()
+        if r.phase is Phase.PAUSED and r.asked and r.started_at is None and r.finished_at is not None
+        and now < r.finished_at + AVOID_FOR
+    }  # fmt: skip
+
+
+def _regions(observed: Observed, now: datetime) -> tuple[str, ...]:
+    """Where it may run now: where it is allowed, but for what lately had no place, while anything else is left."""
+    allowed, lately = observed.job.spec.placement.regions, avoided(observed, now)
+    left = tuple(r for r in allowed if r not in lately or r == running_in(observed))
+    return left or allowed
 
 
 def remaining_of(observed: Observed, now: datetime) -> timedelta:
@@ -103,31 +125,19 @@ def speed_of(spec: GreenJobSpec, level: str) -> float:
 
 
 def demand_of(spec: GreenJobSpec) -> Mapping[str, float]:
-    """What one run holds of a region: one pod, and what its containers request (or else are limited to)."""
-    demand: dict[str, float] = {"pods": 1.0}
-    containers: list[dict[str, Any]] = ((spec.template or {}).get("spec") or {}).get("containers") or []
-    for container in containers:
-        resources = container.get("resources") or {}
-        for name, text in {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.items():
-            demand[name] = demand.get(name, 0.0) + quantity(str(text))
-    return demand
+    """Returns what one run holds of a region: one pod, and what the scheduler reserves for it."""
+    if spec.template is None:
+        return {"pods": 1.0}
+    return {"pods": 1.0, **PodTemplate.model_validate(spec.template).spec.requests()}
 
 
-_SUFFIX = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-
-
-def quantity(text: str) -> float:
-    """A Kubernetes quantity as a number; what is none counts as 0, since the API server judges it when it matters."""
-    for suffix in sorted(_SUFFIX, key=len, reverse=True):
-        if text.endswith(suffix):
-            text, factor = text[: -len(suffix)], _SUFFIX[suffix]
-            break
-    else:
-        factor = 1.0
-    try:
-        return float(text) * factor
-    except ValueError:
-        return 0.0
+def most_power_w(spec: GreenJobSpec) -> float:
+    """Returns a draw in W that one run of this work cannot exceed: ten times what is declared, or a host and all its
+    accelerators at the highest rated power on sale, whichever is more."""
+    levels = spec.power.levels if spec.power is not None else ()
+    declared = max([power_w(spec), *(float(v.watts) for v in levels)])
+    accelerators = sum(units for name, units in demand_of(spec).items() if "/" in name)
+    return max(10.0 * declared, HOST_W + ACCELERATOR_W * min(accelerators, MOST_ACCELERATORS))
 
 
 def progress_of(observed: Observed, now: datetime) -> float:

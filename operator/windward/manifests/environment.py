@@ -40,7 +40,7 @@ class RunFacts:
 def storage_paths(job: GreenJob, root: str) -> tuple[str, str]:
     """(storage, checkpoint) directories below the mounted root; a job's checkpoints outlive its runs, not its uid."""
     uid = job.metadata.uid.replace("-", "")[:8]
-    return root, f"{root}/checkpoints/{job.metadata.name}-{uid}"
+    return root, f"{root}/checkpoints/{job.metadata.name[:200]}-{uid}"  # a file name has at most 255 bytes
 
 
 def environment(facts: RunFacts, storage_root: str | None) -> dict[str, str]:

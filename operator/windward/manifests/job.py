@@ -39,7 +39,7 @@ def render_job(facts: RunFacts, runtime: RuntimeImage) -> Body:
     job = facts.job
     labels = {
         "app.kubernetes.io/managed-by": "windward",
-        LABEL_JOB: job.metadata.name[:63],
+        LABEL_JOB: job.metadata.name[:63].rstrip("-."),  # a label's value ends with a letter or digit
         LABEL_UID: job.metadata.uid,
         LABEL_ATTEMPT: str(facts.attempt),
         LABEL_REGION: facts.region.metadata.name,

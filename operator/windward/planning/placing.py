@@ -332,8 +332,18 @@ class Placing:
             capacity_g=paid(chosen) if paid is not None else 0.0,
             level=chosen.level,
             level_name=self._level_name(chosen),
+            go_on_g=self._go_on_g(),
         )
         return made(explanation=explain.sentence(made(explanation=""), work, self.now, best_share))
+
+    def _go_on_g(self) -> float | None:
+        """Grams of the whole job if its run went on from now without a break."""
+        region, level = self.work.running_in, self.work.running_level
+        at = next((p for p in self.lanes if p.region.name == region and p.level == level), None)
+        if at is None:
+            return None
+        end = self.earliest + self.length_s(at.region.name, at.speed)
+        return self.work.spent_g + at.grams(self.earliest, end) if _covers(at, self.earliest, end) else None
 
     def _level_name(self, c: Candidate) -> str:
         return self.work.levels[c.level].name if c.level is not None else ""

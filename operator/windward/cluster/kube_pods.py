@@ -1,0 +1,147 @@
+"""What a pod, as JSON, says of its run: how it ended, or what keeps it from getting on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from windward.domain.run import Trouble, TroubleReason
+
+Body = Mapping[str, Any]
+STUCK_AFTER = timedelta(seconds=30)  # beyond its grace period, a pod that is to go and does not has lost its node
+CREATING_FOR = timedelta(seconds=20)  # a sandbox and volumes take seconds
+
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+
+
+@dataclass(frozen=True, slots=True)
+class PodEnd:
+    """How a pod ended.
+
+    Attributes:
+        code: exit code of the main container, the first of its spec, or of another one that failed; -1: none is known.
+        message: last words of the main container.
+        disrupted: it was evicted, drained or lost.
+    """
+
+    pod_uid: str
+    code: int
+    started_at: datetime | None
+    finished_at: datetime | None
+    message: str
+    disrupted: bool
+
+
+def moment(text: Any) -> datetime | None:
+    """Returns a Kubernetes time; None for what is none."""
+    try:
+        parsed = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return parsed if parsed is not None and parsed.tzinfo is not None else None
+
+
+def controller_of(meta: Body) -> tuple[str, str]:
+    """Returns (kind, uid) of an object's controller; two empty texts where it has none."""
+    for owner in meta.get("ownerReferences") or ():
+        if owner.get("controller"):
+            return str(owner.get("kind", "")), str(owner.get("uid", ""))
+    return "", ""
+
+
+def pod_end(pod: Body) -> PodEnd | None:
+    """Returns how a pod ended; None while any of its containers may go on."""
+    status = pod.get("status") or {}
+    over = status.get("phase") in ("Succeeded", "Failed")
+    ended = {c.get("name"): (c.get("state") or {}).get("terminated") for c in status.get("containerStatuses") or []}
+    names = [c.get("name") for c in (pod.get("spec") or {}).get("containers") or [] if c.get("name") in ended]
+    if not over and (not names or any(ended[n] is None for n in names)):
+        return None
+    told = [ended[n] for n in names if ended[n] is not None]
+    uid, disrupted = pod["metadata"]["uid"], _condition(pod, "DisruptionTarget", "True") is not None
+    if not told:  # evicted or lost before a container could say anything
+        return PodEnd(uid, -1, None, None, str(status.get("message") or ""), True)
+    main = told[0]
+    code = next((c for c in (int(t.get("exitCode", 1)) for t in told) if c != 0), 0)
+    message = str(main.get("message") or main.get("reason") or "")
+    return PodEnd(uid, code, moment(main.get("startedAt")), moment(main.get("finishedAt")), message, disrupted)
+
+
+def trouble_of(pod: Body, now: datetime) -> Trouble | None:
+    """Returns what keeps a pod that has not ended from getting on."""
+    return _stuck(pod, now) or _unscheduled(pod) or _waiting(pod, now) or _unreachable(pod)
+
+
+def _condition(pod: Body, kind: str, status: str) -> Body | None:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c.get("type") == kind and c.get("status") == status), None)
+
+
+def _states(pod: Body) -> list[Body]:
+    status = pod.get("status") or {}
+    both = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return [c.get("state") or {} for c in both]
+
+
+def _stuck(pod: Body, now: datetime) -> Trouble | None:
+    """A pod that was to be gone by now: its node does not answer."""
+    due = moment(pod["metadata"].get("deletionTimestamp"))  # the API server adds the grace period
+    if due is None or now < due + STUCK_AFTER:
+        return None
+    node = (pod.get("spec") or {}).get("nodeName", "")
+    return Trouble(
+        TroubleReason.NODE_LOST,
+        f"node {node} does not end pod {pod['metadata']['name']}",
+        f"no other run starts before it is gone for sure: kubectl delete node {node}, if it is off",
+        due,
+    )
+
+
+def _unscheduled(pod: Body) -> Trouble | None:
+    told = _condition(pod, "PodScheduled", "False")
+    if told is None:
+        return None
+    cause, since = str(told.get("message") or "the pod is not scheduled"), moment(told.get("lastTransitionTime"))
+    if "persistentvolumeclaim" in cause.lower():
+        namespace = pod["metadata"].get("namespace", "")
+        fix = f"create the claim, or name another: kubectl -n {namespace} get persistentvolumeclaims"
+        return Trouble(TroubleReason.CLAIM_MISSING, cause, fix, since)
+    fix = "free room, ask for less, or allow more regions"
+    return Trouble(TroubleReason.UNSCHEDULABLE, cause, fix, since)
+
+
+def _waiting(pod: Body, now: datetime) -> Trouble | None:
+    """A container that the kubelet cannot start."""
+    since = moment((pod.get("status") or {}).get("startTime"))
+    for state in _states(pod):
+        waiting = state.get("waiting")
+        if not waiting:
+            continue
+        reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
+        cause = f"{reason}: {message}".strip(": ")
+        if reason in _IMAGE:
+            fix = "name an image that this node can pull, or give the pod a pull secret"
+            return Trouble(TroubleReason.IMAGE_PULL_FAILED, cause, fix, since)
+        if reason in ("", "ContainerCreating", "PodInitializing"):
+            if since is None or now < since + CREATING_FOR:
+                continue
+            cause = cause or "the container is not created"
+        name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace", "")
+        fix = f"see the pod's events: kubectl -n {namespace} describe pod {name}"
+        if reason == "PodInitializing":
+            continue  # an init container works
+        return Trouble(TroubleReason.CONTAINER_CONFIG_INVALID, cause, fix, since)
+    return None
+
+
+def _unreachable(pod: Body) -> Trouble | None:
+    """Its containers were ready when they were last heard of, and the node controller took the pod out of service."""
+    status = pod.get("status") or {}
+    told, containers = _condition(pod, "Ready", "False"), status.get("containerStatuses") or []
+    if told is None or not containers or not all(c.get("ready") for c in containers):
+        return None
+    node = (pod.get("spec") or {}).get("nodeName", "")
+    fix = f"see kubectl describe node {node}; a new run starts when Kubernetes evicts this one"
+    return Trouble(TroubleReason.NODE_LOST, f"node {node} does not answer", fix, moment(told.get("lastTransitionTime")))
