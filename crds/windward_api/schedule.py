@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 NEVER_FIRES = "spec.schedule: never fires: no such month has such a day; choose a day that exists"
 NO_ZONE_INSIDE = "spec.schedule: must not set TZ or CRON_TZ: name the time zone in spec.timeZone"
-ZONE_KNOWN = "spec.timeZone: must be an IANA time zone, such as Europe/Berlin or UTC"
+ZONE_KNOWN = "spec.timeZone: must be an IANA time zone: write Europe/Berlin or UTC, for example"
 
 _DESCRIPTORS = {
     "@yearly": "0 0 1 1 *",
@@ -34,8 +34,8 @@ _DESCRIPTORS = {
 }
 DESCRIPTORS = tuple(_DESCRIPTORS)
 SHAPE = (
-    "spec.schedule: must be minute hour day month weekday, such as 0 20 * * 1-5, or one of "
-    f"{', '.join(DESCRIPTORS)}, or @every 1h30m"
+    "spec.schedule: must be a schedule of Kubernetes CronJobs: write minute hour day month weekday, as in "
+    f"0 20 * * 1-5, or one of {', '.join(DESCRIPTORS)}, or @every 1h30m"
 )
 
 _MONTHS = {n: i for i, n in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
