@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from windward_api.greenjob import GreenJobSpec
 from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
 from windward_api.scalars import Duration, Instant
+from windward_api.schedule import parse_schedule
 from windward_api.workload import Words
 
 
@@ -53,7 +54,12 @@ class GreenCronJobSpec(Words):
 
     schedule: Annotated[
         str,
-        Field(min_length=6, max_length=128, description="Cron expression of five fields: when the window opens."),
+        Field(
+            min_length=6,
+            max_length=128,
+            description="When the window opens: five fields, a descriptor such as @daily or @every 1h30m, "
+            "as Kubernetes CronJobs read them.",
+        ),
     ]
     time_zone: Annotated[str, Field(min_length=1, max_length=64, description="IANA time zone of the schedule.")] = "UTC"
     window: Annotated[Duration, Field(description="How long the window stays open; its end is the finish-by time.")]
@@ -73,6 +79,11 @@ class GreenCronJobSpec(Words):
     successful_jobs_history_limit: Annotated[int, Field(ge=0, le=1000, description="Complete jobs that are kept.")] = 3
     failed_jobs_history_limit: Annotated[int, Field(ge=0, le=1000, description="Failed jobs that are kept.")] = 1
     job_template: Annotated[GreenJobTemplate, Field(description="The GreenJob that each tick creates.")]
+
+    @model_validator(mode="after")
+    def schedule_fires(self) -> GreenCronJobSpec:
+        parse_schedule(self.schedule, self.time_zone)  # its refusal is the sentence
+        return self
 
     @model_validator(mode="after")
     def duration_fits(self) -> GreenCronJobSpec:

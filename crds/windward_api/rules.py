@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from windward_api import greencronjob, greenjob, greenregion, workload
+from windward_api import greencronjob, greenjob, greenregion, schedule, workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,11 @@ def _not_longer(a: str, b: str) -> str:
     return f"{a}.contains('d') || {b}.contains('d') || duration({a}) <= duration({b})"
 
 
+def _cel(pattern: str) -> str:
+    """A regular expression as a CEL string, which reads escapes itself."""
+    return "'" + pattern.replace("\\", "\\\\") + "'"
+
+
 GREENJOB = [
     *_job_rules("spec", window=False),
     Rule(
@@ -91,7 +96,31 @@ GREENJOB = [
         ".duration",
     ),
 ]
+# The API server checks the form of a schedule; the numbers in its fields are the model's.
+_FORM = (
+    r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every [0-9.a-zµμ]+"
+    r"|\s*[0-9A-Za-z*?,/+-]+(\s+[0-9A-Za-z*?,/+-]+){4}\s*)$"
+)
+_SHORT_MONTH = "(2|02|4|04|6|06|9|09|11|[Ff][Ee][Bb]|[Aa][Pp][Rr]|[Jj][Uu][Nn]|[Ss][Ee][Pp]|[Nn][Oo][Vv])"
+_NO_DAY = (
+    rf"^\s*\S+\s+\S+\s+(31(,31)*\s+{_SHORT_MONTH}(,{_SHORT_MONTH})*"
+    r"|(30|31|30-31)(,(30|31))*\s+(0?2|[Ff][Ee][Bb]))\s+[*?]\s*$"
+)
+_FOLDERS = (
+    "Africa", "America", "America/Argentina", "America/Indiana", "America/Kentucky", "America/North_Dakota",
+    "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Brazil", "Canada", "Chile", "Etc", "Europe", "Indian",
+    "Local", "Mexico", "Pacific", "US", "localtime",
+)  # fmt: skip
 GREENCRONJOB = [
+    Rule("spec", "!self.schedule.contains('TZ')", schedule.NO_ZONE_INSIDE, ".schedule"),
+    Rule("spec", f"self.schedule.contains('TZ') || self.schedule.matches({_cel(_FORM)})", schedule.SHAPE, ".schedule"),
+    Rule("spec", f"!self.schedule.matches({_cel(_NO_DAY)})", schedule.NEVER_FIRES, ".schedule"),
+    Rule(
+        "spec",
+        f"self.timeZone.matches('^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$') && !(self.timeZone in {list(_FOLDERS)})",
+        schedule.ZONE_KNOWN,
+        ".timeZone",
+    ),
     *_job_rules("spec.jobTemplate.spec", window=True),
     Rule("spec", _not_longer("self.jobTemplate.spec.duration", "self.window"), greencronjob.WINDOW_FITS, ".window"),
 ]

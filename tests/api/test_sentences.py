@@ -5,7 +5,7 @@ import copy
 import pytest
 from pydantic import ValidationError
 
-from windward_api import greencronjob, greenjob, rules, workload
+from windward_api import greencronjob, greenjob, rules, schedule, workload
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
@@ -124,6 +124,23 @@ def test_the_rules_of_a_cron_jobs_template(change, sentence):
     assert refusals(GreenCronJob, changed(CRON, **change)) == [sentence]
 
 
+SCHEDULES = [
+    ("@reboot", "UTC", schedule.SHAPE),
+    ("0 0 0 * * *", "UTC", schedule.SHAPE),
+    ("TZ=UTC 0 0 * * *", "UTC", schedule.NO_ZONE_INSIDE),
+    ("0 0 31 2 *", "UTC", schedule.NEVER_FIRES),
+    ("0 0 31 APR,6 ?", "UTC", schedule.NEVER_FIRES),
+    ("0 0 * * *", "Europe", schedule.ZONE_KNOWN),
+    ("0 0 * * *", "../UTC", schedule.ZONE_KNOWN),
+]
+
+
+@pytest.mark.parametrize(("text", "zone", "sentence"), SCHEDULES)
+def test_the_rules_of_a_schedule(text, zone, sentence):
+    (said,) = refusals(GreenCronJob, changed(CRON, spec__schedule=text, spec__timeZone=zone))
+    assert said.startswith(sentence)  # and then what stood there
+
+
 @pytest.mark.parametrize("pue", ["0.99", "3.01", "0", "10"])
 def test_a_pue_that_no_site_has_is_refused_as_the_api_server_does(pue):
     assert refusals(GreenRegion, changed(REGION, spec__pue=pue)) == [rules.GREENREGION[0].message]
@@ -183,7 +200,7 @@ def test_nonsense_is_refused_and_not_crashed_on(value):
 
 def test_every_rule_of_the_api_server_has_its_sentence_here():
     tested = {s for _, s in RULES.values()} | {
-        greencronjob.NO_FINISH, greencronjob.WINDOW_FITS, *(r.message for r in rules.GREENREGION),
+        greencronjob.NO_FINISH, greencronjob.WINDOW_FITS, *(s for _, _, s in SCHEDULES), *(r.message for r in rules.GREENREGION),
     }  # fmt: skip
     assert {r.message for r in [*rules.GREENJOB, *rules.GREENCRONJOB, *rules.GREENREGION]} <= tested
     for sentence in tested:

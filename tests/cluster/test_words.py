@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cluster.kube import Kube
 
-from windward_api import greencronjob, greenjob, workload
+from windward_api import greencronjob, greenjob, schedule, workload
 
 pytestmark = pytest.mark.cluster
 
@@ -101,6 +101,14 @@ REFUSED = [
     (region(gridZone="../../etc"), "spec.gridZone"),
     (region(capacity=[{"resource": "cpu", "count": n} for n in (1, 2)]), ".spec.capacity: duplicate entries"),
     (cron(schedule=""), "spec.schedule"),
+    (cron(schedule="@reboot"), schedule.SHAPE),
+    (cron(schedule="0 9 * * MON#2"), schedule.SHAPE),
+    (cron(schedule="0 0 0 * * *"), schedule.SHAPE),
+    (cron(schedule="CRON_TZ=UTC 0 0 * * *"), schedule.NO_ZONE_INSIDE),
+    (cron(schedule="0 0 30,31 FEB *"), schedule.NEVER_FIRES),
+    (cron(schedule="0 0 31 4,6 ?"), schedule.NEVER_FIRES),
+    (cron(timeZone="Europe"), schedule.ZONE_KNOWN),
+    (cron(timeZone="../UTC"), schedule.ZONE_KNOWN),
 ]
 
 

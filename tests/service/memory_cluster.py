@@ -142,8 +142,8 @@ class MemoryCluster:
         told.statuses += 1
         told.events += [(self.clock.now(), e) for e in events]
 
-    def write_bad(self, bad: BadObject, status: GreenJobStatus) -> None:
-        body = self.jobs[bad.key]
+    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus) -> None:
+        body = self._other(bad.kind, bad.name) if bad.kind == "GreenCronJob" else self.jobs[bad.key]
         body["status"] = _dump(status)
         self._touch(body)
 

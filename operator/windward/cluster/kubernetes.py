@@ -110,9 +110,10 @@ class KubernetesCluster:
         for event in events:
             self._emit(job, event)
 
-    def write_bad(self, bad: BadObject, status: GreenJobStatus) -> None:
+    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus) -> None:
         try:
-            self._status("greenjobs", bad.namespace, bad.name, status)
+            plural = "greencronjobs" if bad.kind == "GreenCronJob" else "greenjobs"
+            self._status(plural, bad.namespace, bad.name, status)
         except NotFound:
             return
 

@@ -5,6 +5,7 @@ The scheduled time is in the child's name, so that a tick that is handled twice 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +15,13 @@ from windward_api.greencronjob import ConcurrencyPolicy, GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.meta import API_VERSION
 from windward_api.scalars import format_time
+from windward_api.schedule import Every, latest, parse_schedule
 
 CRON_LABEL = "windward.dev/cron-job"
 SCHEDULED_ANNOTATION = "windward.dev/scheduled-at"
+LONGEST_PREFIX = 52  # as of a CronJob's name: the children's names stay within 63
+LONGEST_LABEL = 63
+_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +43,55 @@ class RemoveJob:
 CronAction = CreateJob | RemoveJob
 
 
+def is_child(cron: GreenCronJob, job: GreenJob) -> bool:
+    """Whether this GreenCronJob made the job: by namespace and controller reference; a label proves nothing."""
+    return job.metadata.namespace == cron.metadata.namespace and any(
+        ref.get("controller") is True
+        and ref.get("kind") == "GreenCronJob"
+        and str(ref.get("apiVersion", "")).startswith("windward.dev/")
+        and ref.get("uid") == cron.metadata.uid != ""
+        for ref in job.metadata.owner_references
+    )
+
+
+def due_tick(cron: GreenCronJob, now: datetime) -> datetime | None:
+    """The newest scheduled time that is not handled yet and still worth opening, or None.
+
+    After a long outage or a suspension one window is opened, not many. The ticks between are not counted one by one.
+    """
+    schedule = parse_schedule(cron.spec.schedule, cron.spec.time_zone)
+    handled, oldest = _handled(cron, now), _worth_from(cron, now)
+    # `@every` counts from the last tick, so that one must be its beginning.
+    after = handled if isinstance(schedule, Every) else max(handled, oldest - _SECOND)
+    tick = latest(schedule, after, now)
+    return tick if tick is not None and tick >= oldest else None
+
+
+def next_tick(cron: GreenCronJob, now: datetime) -> datetime | None:
+    """The first scheduled time after `now`; None where there is none within five years."""
+    schedule = parse_schedule(cron.spec.schedule, cron.spec.time_zone)
+    if isinstance(schedule, Every):
+        handled = _handled(cron, now)
+        return schedule.following(latest(schedule, handled, now) or handled)
+    return schedule.following(now)
+
+
 def decide_cron(
-    cron: GreenCronJob, jobs: Sequence[GreenJob], ticks: Sequence[datetime], now: datetime
+    cron: GreenCronJob, jobs: Sequence[GreenJob], tick: datetime | None, now: datetime
 ) -> list[CronAction]:
     """What is due.
 
     Args:
         cron: the schedule.
         jobs: the GreenJobs that it made, in any state.
-        ticks: scheduled times after the last one handled, up to now, in order.
+        tick: the newest scheduled time after the last one handled, or None.
         now: the time.
-
-    Only the newest tick that is still worth opening counts: after a long outage one window is opened, not many.
     """
     if cron.metadata.deletion_timestamp is not None:
         return []
     out: list[CronAction] = []
     active = [j for j in jobs if not _ended(j)]
-    due = [t for t in ticks if _worth(cron, t, now)]
-    if due and not cron.spec.suspend:
-        tick = due[-1]
+    if tick is not None and _worth_from(cron, now) <= tick <= now and not cron.spec.suspend:
         policy = cron.spec.concurrency_policy
         fresh = [j for j in active if j.metadata.name != job_name(cron, tick)]
         if policy is ConcurrencyPolicy.REPLACE:
@@ -67,19 +101,36 @@ def decide_cron(
     return out + _history(cron, jobs)
 
 
-def _worth(cron: GreenCronJob, tick: datetime, now: datetime) -> bool:
-    """Whether a tick can still be opened: within its starting deadline, or while the job fits its window."""
+def _handled(cron: GreenCronJob, now: datetime) -> datetime:
+    """From when on ticks count: the last one opened. One in the future (a clock that was set back) is not believed."""
+    last, created = cron.status.last_schedule_time, cron.metadata.creation_timestamp
+    return last if last is not None and last <= now else created or now
+
+
+def _worth_from(cron: GreenCronJob, now: datetime) -> datetime:
+    """The oldest tick that can still be opened: within its starting deadline, or while the job fits its window."""
     late = cron.spec.starting_deadline_seconds
     if late is not None:
-        return tick <= now <= tick + timedelta(seconds=late)
+        return now - timedelta(seconds=late)
     slack = cron.spec.window - cron.spec.job_template.spec.duration
-    return tick <= now <= tick + max(slack, timedelta(seconds=60))  # a window without slack is opened by a sweep too
+    return now - max(slack, timedelta(seconds=60))  # a window without slack is opened by a sweep too
 
 
 def job_name(cron: GreenCronJob, tick: datetime) -> str:
-    """`<name>-<minutes since the epoch>`, as CronJob names its Jobs: the same for the same tick."""
-    suffix = str(int(tick.timestamp()) // 60)
-    return f"{cron.metadata.name[: 62 - len(suffix)].rstrip('-')}-{suffix}"
+    """`<name>-<minutes since the epoch>`, as CronJob names its Jobs: the same for the same tick.
+
+    A tick within a minute (`@every 90s`) is named by its seconds. Both counts differ in length for the next century.
+    """
+    seconds = int(tick.timestamp())
+    return f"{cut(cron.metadata.name, LONGEST_PREFIX)}-{seconds // 60 if seconds % 60 == 0 else seconds}"
+
+
+def cut(name: str, length: int) -> str:
+    """`name`, or its beginning and a hash of all of it where it is longer: different names stay different."""
+    if len(name) <= length:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:10]
+    return f"{name[: length - 11].rstrip('-.')}-{digest}"
 
 
 def job_body(cron: GreenCronJob, tick: datetime) -> dict[str, Any]:
@@ -97,7 +148,7 @@ def job_body(cron: GreenCronJob, tick: datetime) -> dict[str, Any]:
         "metadata": {
             "name": job_name(cron, tick),
             "namespace": cron.metadata.namespace,
-            "labels": {**template.metadata.labels, CRON_LABEL: cron.metadata.name},
+            "labels": {**template.metadata.labels, CRON_LABEL: cut(cron.metadata.name, LONGEST_LABEL)},
             "annotations": {**template.metadata.annotations, SCHEDULED_ANNOTATION: format_time(tick)},
             "ownerReferences": [owner],
         },

@@ -26,7 +26,7 @@ from windward.lifecycle.decide import retry_at
 from windward.lifecycle.status import refused
 from windward.lifecycle.work import power_w, remaining_of, work_of
 from windward.service.book import Book
-from windward.service.crons import tend_crons
+from windward.service.crons import refused_cron, tend_crons
 from windward.service.grounds import Grounds, to_be_placed
 from windward.service.planned import lengthened
 from windward.service.regions import regions_of, tend_regions
@@ -201,6 +201,10 @@ class Conductor:
 
     def _tell_bad(self, snapshot: Snapshot, now: datetime) -> None:
         for bad in snapshot.bad:
+            if bad.kind == "GreenCronJob":
+                if (refusal := refused_cron(bad, now)) is not None:
+                    self.cluster.write_bad(bad, refusal)
+                continue
             if bad.kind != "GreenJob":
                 log.warning("%s %s: %s", bad.kind, bad.key, bad.message)
                 continue
