@@ -49,7 +49,7 @@ def _scaled(number: str, suffix: str) -> Decimal:
     try:
         amount = Decimal(number)
         if suffix in _BINARY:
-            return amount * 2 ** _BINARY[suffix]
+            return amount * Decimal(2 ** _BINARY[suffix])
         exponent = _DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:] or 0) if suffix else 0
         return amount.scaleb(max(-40, min(exponent, 40)))  # far beyond both bounds; scaleb refuses more than it holds
     except InvalidOperation as e:

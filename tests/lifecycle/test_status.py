@@ -10,7 +10,7 @@ from lifecycle.test_decide import TABLE
 from windward.domain.forecast import Forecast, Freshness
 from windward.domain.observed import CreateRun, Finish, Observed
 from windward.domain.plan import Reason
-from windward.domain.run import Phase
+from windward.domain.run import Phase, Trouble, TroubleReason
 from windward.lifecycle.accounting import account
 from windward.lifecycle.decide import decide
 from windward.lifecycle.events import LIMIT, events_of
@@ -24,15 +24,16 @@ CLOSED = {
     "ForecastFresh": {str(f) for f in Freshness},
     "Admitted": {"NoQueue", "WaitingForWindow", "Held"},
     "Running": {
-        "PodsReady", "Starting", "PausedCarbonPeak", "PausedByUser", "Checkpointing", "ImagePullFailed", "NotStarted",
+        "PodsReady", "Starting", "PausedCarbonPeak", "PausedByUser", "Checkpointing", "NotStarted", *TroubleReason,
         "ChildRefused", "Succeeded", "BackoffLimitExceeded",
     },
     "OnTrack": {"SlackAvailable", "DeadlineAtRisk", "DeadlineMissed"},
     "Accounted": {"Settled", "Provisional", "MeterMissing"},
     "Complete": {"Succeeded"},
     "Failed": {"BackoffLimitExceeded"},
-    "Stalled": {"InvalidSpec"},
+    "Stalled": {"InvalidSpec", "InternalError"},
 }  # fmt: skip
+NO_IMAGE = Trouble(TroubleReason.IMAGE_PULL_FAILED, "ErrImagePull: no such image", "name another", T0)
 TRUE_MEANS_GOOD = {"Valid", "PodsReady", "SlackAvailable", "NoQueue", "Settled", "Live", "Cached"}
 FORECASTS = {"SE": Forecast("SE", None, Freshness.LIVE), "DE": Forecast("DE", None, Freshness.STALE, detail="old")}
 
@@ -90,7 +91,7 @@ def test_planned_times_are_strings_for_the_columns():
         (observed(run(1, Phase.PAUSED)), planned((5, 6)), 2, "Paused", "PausedCarbonPeak", "03-02 06:00Z"),
         (observed(run(1, Phase.SUCCEEDED)), planned((0, 2)), 2, "Complete", "Succeeded", "03-02 06:00Z"),
         (observed(run(1, Phase.FAILED), backoffLimit=0), None, 2, "Failed", "BackoffLimitExceeded", "03-02 06:00Z"),
-        (observed(run(phase=Phase.STARTING, message="ErrImagePull: image not found")), planned((0, 2)), 1,
+        (observed(run(phase=Phase.STARTING, trouble=NO_IMAGE)), planned((0, 2)), 1,
          "Starting", "ImagePullFailed", "03-02 06:00Z"),
     ],
 )  # fmt: skip

@@ -28,8 +28,8 @@ Body = dict[str, Any]
 NO_TIME = timedelta(0)
 
 
-class Crash(Exception):
-    """The operator dies here: no `ClusterError`, so nothing of ours may catch it."""
+class Crash(BaseException):
+    """The operator dies here: no `Exception`, so nothing of ours may catch it."""
 
 
 @dataclass
@@ -142,8 +142,8 @@ class MemoryCluster:
         told.statuses += 1
         told.events += [(self.clock.now(), e) for e in events]
 
-    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus) -> None:
-        body = self._other(bad.kind, bad.name) if bad.kind == "GreenCronJob" else self.jobs[bad.key]
+    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus | GreenRegionStatus) -> None:
+        body = self.jobs[bad.key] if bad.kind == "GreenJob" else self._other(bad.kind, bad.name)
         body["status"] = _dump(status)
         self._touch(body)
 

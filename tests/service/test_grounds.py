@@ -19,14 +19,14 @@ def world():
 @pytest.fixture
 def asked(world):
     """Fleets that the planner was asked about."""
-    seen, planner = [], world.conductor.planner
+    seen, planner = [], world.conductor.fleet.planner
 
     def noting(fleet, forecasts, now, previous):
         if fleet.work:
             seen.append(fleet)
         return planner(fleet, forecasts, now, previous)
 
-    world.conductor.planner = noting
+    world.conductor.fleet.planner = noting
     return seen
 
 
@@ -91,7 +91,7 @@ def test_a_job_that_ended_early_makes_room_that_the_plan_did_not_know_of(world):
     world.tick()
     conductor = world.conductor
     now = world.clock.now()
-    grounds = conductor._planned_for
+    grounds = conductor.fleet._planned_for
     without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
     assert not without.hold(grounds, conductor.previous, now + HOUR)
     assert without.hold(grounds, conductor.previous, now + timedelta(hours=1, minutes=50))
@@ -108,7 +108,7 @@ def test_while_due_work_waits_for_room_any_early_end_is_news():
     summary, plan = world.status("two")["summary"], world.status("two")["plan"]
     assert summary["state"] == "Waiting" and "runs as soon as there is room, from 03-02 08:00Z" in plan["explanation"]
     assert not world.cluster.runs.get(world.cluster.jobs["default/two"]["metadata"]["uid"])
-    grounds, made = world.conductor._planned_for, world.conductor.previous
+    grounds, made = world.conductor.fleet._planned_for, world.conductor.previous
     without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
     assert grounds.hold(grounds, made, world.clock.now() + HOUR)
     assert not without.hold(grounds, made, world.clock.now() + timedelta(hours=1, minutes=55))

@@ -59,7 +59,7 @@ def pod_end(pod: Body) -> PodEnd | None:
     names = [c.get("name") for c in (pod.get("spec") or {}).get("containers") or [] if c.get("name") in ended]
     if not over and (not names or any(ended[n] is None for n in names)):
         return None
-    told = [ended[n] for n in names if ended[n] is not None]
+    told = [t for n in names if (t := ended[n]) is not None]
     uid, disrupted = pod["metadata"]["uid"], _condition(pod, "DisruptionTarget", "True") is not None
     if not told:  # evicted or lost before a container could say anything
         return PodEnd(uid, -1, None, None, str(status.get("message") or ""), True)

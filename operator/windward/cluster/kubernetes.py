@@ -110,10 +110,10 @@ class KubernetesCluster:
         for event in events:
             self._emit(job, event)
 
-    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus) -> None:
+    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus | GreenRegionStatus) -> None:
         try:
-            plural = "greencronjobs" if bad.kind == "GreenCronJob" else "greenjobs"
-            self._status(plural, bad.namespace, bad.name, status)
+            namespace = None if bad.kind == "GreenRegion" else bad.namespace
+            self._status(f"{bad.kind.lower()}s", namespace, bad.name, status)
         except NotFound:
             return
 

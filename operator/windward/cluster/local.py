@@ -144,7 +144,7 @@ class LocalCluster:
         for e in events:
             self.store.add_event(meta.uid, self.clock.now(), e.reason, e.message, e.warning)
 
-    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus) -> None:
+    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus | GreenRegionStatus) -> None:
         self.store.update(bad.kind, bad.namespace, bad.name, status=_dump(status))
 
     def write_cron_status(self, cron: GreenCronJob, status: GreenCronJobStatus) -> None:

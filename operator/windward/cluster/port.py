@@ -96,8 +96,8 @@ class Cluster(Protocol):
         """Replace the job's status; afterwards emit the events."""
         ...
 
-    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus) -> None:
-        """Tell the owner of an unreadable GreenJob or GreenCronJob what is wrong with it."""
+    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus | GreenRegionStatus) -> None:
+        """Tell the owner of an unreadable object what is wrong with it."""
         ...
 
     def write_cron_status(self, cron: GreenCronJob, status: GreenCronJobStatus) -> None:

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     SAVING_BELOW_THRESHOLD = "SavingBelowThreshold"
     FALLBACK_NO_FORECAST = "FallbackNoForecast"
     USER_FORCED = "UserForced"
+    OBSERVING = "Observing"
 
     DEADLINE_TOO_SOON = "DeadlineTooSoon"
     NO_ALLOWED_ZONE = "NoAllowedZone"

@@ -312,8 +312,8 @@ def _run_now_g(
     regions: Mapping[str, Region],
 ) -> float | None:
     """The counterfactual: the useful work, from submission, at home, as declared. What failed for good has none."""
-    end = end_of(observed)
-    if end is not None and not end.succeeded:
+    over = end_of(observed)
+    if over is not None and not over.succeeded:
         return None
     home = regions.get(home_of(observed.job.spec))
     submitted = observed.job.metadata.creation_timestamp

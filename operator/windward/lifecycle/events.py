@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from windward.domain.observed import Action, CreateRun, Event, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Reason
+from windward.domain.run import TroubleReason
 from windward_api.greenjob import GreenJobStatus
 
 LIMIT = 180
@@ -36,7 +37,8 @@ def _planned(old: GreenJobStatus, plan: JobPlan | None, new: GreenJobStatus) -> 
     if plan.reason is Reason.DEADLINE_TOO_SOON and before.reason != plan.reason:
         return [Event("DeadlineTooSoon", plan.explanation, warning=True)]
     if not before.reason:
-        chosen = "RunNowChosen" if plan.reason in (Reason.RUN_NOW, Reason.SAVING_BELOW_THRESHOLD) else "Planned"
+        at_once = (Reason.RUN_NOW, Reason.SAVING_BELOW_THRESHOLD, Reason.OBSERVING)
+        chosen = "RunNowChosen" if plan.reason in at_once else "Planned"
         return [Event(chosen, plan.explanation)]
     waiting = new.attempt == 0 and before.windows and after.windows
     if waiting and abs((before.windows[0].start - after.windows[0].start).total_seconds()) >= 60:
@@ -50,7 +52,8 @@ _WARNINGS = {  # condition type, reason -> event
     ("ForecastFresh", "ProviderUnavailable"): "ForecastStale",
     ("OnTrack", "DeadlineAtRisk"): "DeadlineAtRisk",
     ("OnTrack", "DeadlineMissed"): "DeadlineMissed",
-    ("Running", "ImagePullFailed"): "ImagePullFailed",
+    **{("Running", str(reason)): str(reason) for reason in TroubleReason},
+    ("Stalled", "InternalError"): "InternalError",
     ("Running", "ChildRefused"): "ChildRefused",
 }
 

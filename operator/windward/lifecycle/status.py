@@ -33,6 +33,7 @@ class Context:
         receipt: hash of the receipt in the book, once there is one.
         demo: some of the intensities are demonstration data.
         refusal: why the cluster refused to create the next run, if it did.
+        fault: what a step of the cycle raised for this job, if it did.
     """
 
     forecasts: Mapping[str, Forecast]
@@ -40,6 +41,7 @@ class Context:
     receipt: str = ""
     demo: bool = False
     refusal: str = ""
+    fault: str = ""
 
 
 def status_of(
@@ -83,6 +85,22 @@ def refused(observed_generation: int, old: GreenJobStatus, message: str, now: da
     )
 
 
+def stalled(observed_generation: int, old: GreenJobStatus, message: str, now: datetime) -> GreenJobStatus:
+    """The status of a job for which a step of the cycle failed: what failed, and nothing else changed."""
+    conditions = (
+        *[c for c in old.conditions if c.type != "Stalled"],
+        _condition("Stalled", "True", "InternalError", message),
+    )
+    summary = old.summary.model_copy(update={"reason": "InternalError"})
+    return old.model_copy(
+        update={
+            "observed_generation": observed_generation,
+            "conditions": transition(old.conditions, conditions, now),
+            "summary": summary,
+        }
+    )
+
+
 def _condition(kind: str, status: Literal["True", "False", "Unknown"], reason: str, message: str = "") -> Condition:
     return Condition(type=kind, status=status, reason=reason, message=message[:1024])
 
@@ -96,6 +114,8 @@ def _conditions(
     context: Context,
 ) -> tuple[Condition, ...]:
     out = [_condition("Accepted", "True", "Valid")]
+    if context.fault:
+        out.append(_condition("Stalled", "True", "InternalError", context.fault))
     if plan is not None:
         held = plan.reason in _HOLDING
         out.append(_condition("Planned", "False" if held else "True", plan.reason, plan.explanation))
@@ -129,8 +149,17 @@ def _admitted(observed: Observed, plan: JobPlan | None, actions: list[Action], n
     if observed.live or any(isinstance(a, CreateRun) for a in actions) or (plan and plan.window_at(now)):
         return _condition("Admitted", "True", "NoQueue")
     return _condition(
-        "Admitted", "False", "WaitingForWindow", f"to start at once: windward run-now {observed.job.metadata.name}"
+        "Admitted",
+        "False",
+        "WaitingForWindow",
+        f"to start at once: windward run-now {observed.job.metadata.name}{_in_namespace(observed)}",
     )
+
+
+def _in_namespace(observed: Observed) -> str:
+    """The option that a command needs to find the job where it is not in the default namespace."""
+    namespace = observed.job.metadata.namespace
+    return "" if namespace == "default" else f" -n {namespace}"
 
 
 def _running(observed: Observed, actions: list[Action], finish: Finish | None, refusal: str) -> Condition:
@@ -145,15 +174,17 @@ def _running(observed: Observed, actions: list[Action], finish: Finish | None, r
     if live is None:
         if any(isinstance(a, CreateRun) for a in actions):
             return _condition("Running", "False", "Starting")
-        paused = observed.runs and observed.runs[-1].phase in (Phase.PAUSED, Phase.LOST)
+        last = observed.runs[-1] if observed.runs else None
+        paused = last is not None and last.phase in (Phase.PAUSED, Phase.LOST) and last.started_at is not None
         reason = "PausedByUser" if observed.job.spec.suspend else "PausedCarbonPeak" if paused else "NotStarted"
         return _condition("Running", "False", reason)
+    if live.trouble is not None and live.phase is not Phase.STARTING:
+        return _condition("Running", "Unknown", live.trouble.reason, live.message)
     if live.phase is Phase.RUNNING:
         return _condition("Running", "True", "PodsReady", f"run {live.attempt} in {live.region}")
     if live.phase is Phase.STOPPING:
         return _condition("Running", "False", "Checkpointing", live.message)
-    image = "image" in live.message.lower()
-    return _condition("Running", "False", "ImagePullFailed" if image else "Starting", live.message)
+    return _condition("Running", "False", live.trouble.reason if live.trouble else "Starting", live.message)
 
 
 def _on_track(observed: Observed, plan: JobPlan | None, now: datetime) -> Condition:
@@ -201,6 +232,7 @@ def _run_status(run: Run) -> RunStatus:
     return RunStatus(
         name=run.name,
         attempt=run.attempt,
+        uid=run.uid,
         region=run.region,
         power_level=run.level,
         phase=run.phase,
@@ -256,7 +288,7 @@ def _summary(
     context: Context,
 ) -> Summary:
     by_type = {c.type: c for c in status.conditions}
-    state, reason = _state(observed, by_type, plan)
+    state, reason = _state(observed, by_type, plan, context)
     live = observed.live[-1] if observed.live else None
     window = (plan.window_at(now) if plan else None) or (plan.windows[0] if plan and plan.windows else None)
     region = live.region if live else window.region if window else observed.job.status.summary.zone
@@ -288,7 +320,9 @@ def _outcome(status: GreenJobStatus, plan: JobPlan | None, context: Context) -> 
     return plan.emissions_g, plan.saved_share, "~"
 
 
-def _state(observed: Observed, by_type: Mapping[str, Condition], plan: JobPlan | None) -> tuple[str, str]:
+def _state(
+    observed: Observed, by_type: Mapping[str, Condition], plan: JobPlan | None, context: Context
+) -> tuple[str, str]:
     """One word for people, and why. Never an empty why."""
     for kind in ("Complete", "Failed"):
         if kind in by_type and by_type[kind].status == "True":
@@ -298,8 +332,13 @@ def _state(observed: Observed, by_type: Mapping[str, Condition], plan: JobPlan |
         return ("Pausing", "PausedByUser") if observed.live else ("Held", "PausedByUser")
     if running.status == "True":
         return "Running", plan.reason if plan else "PodsReady"
-    if running.reason in ("Starting", "Checkpointing", "ImagePullFailed"):
-        word = {"Starting": "Starting", "Checkpointing": "Pausing", "ImagePullFailed": "Starting"}[running.reason]
+    if context.fault:
+        return ("Running" if observed.live else "Waiting"), "InternalError"
+    if observed.live and (trouble := observed.live[-1].trouble) is not None:
+        phase = observed.live[-1].phase
+        return {Phase.STARTING: "Starting", Phase.STOPPING: "Pausing"}.get(phase, "Running"), trouble.reason
+    if running.reason in ("Starting", "Checkpointing"):
+        word = {"Starting": "Starting", "Checkpointing": "Pausing"}[running.reason]
         return word, running.reason if running.reason != "Starting" or not plan else plan.reason
     if running.reason == "ChildRefused":
         return "Waiting", "ChildRefused"

@@ -61,6 +61,8 @@ def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) ->
             return f"No usable forecast: {runs}, as policy.fallback {work.fallback} says."
         case Reason.USER_FORCED:
             return f"At the user's word: {runs}."
+        case Reason.OBSERVING:
+            return "Observes only: runs at once, at home."
         case Reason.DEADLINE_TOO_SOON:
             needs, by = format_duration(work.remaining), clock(work.finish_by, now)
             return f"Needs {needs} and must finish by {by}: cannot be met; {runs} to be least late."

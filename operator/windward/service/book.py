@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from windward.domain.clock import Clock
@@ -23,6 +24,7 @@ from windward.lifecycle.receipt import receipt_of
 
 log = logging.getLogger(__name__)
 LAST_WORDS = timedelta(seconds=15)
+REGION_FACTS = "RegionFacts"
 
 
 @dataclass
@@ -47,6 +49,34 @@ class Book:
     grid: Grid
     clock: Clock
     _pages: dict[str, _Page] = field(default_factory=dict)
+    _regions: dict[str, Region] = field(default_factory=dict)  # as the ledger knows them
+    _warned: set[str] = field(default_factory=set)  # runs of deleted regions
+
+    def keep_regions(self, regions: Mapping[str, Region], now: datetime) -> None:
+        """Notes zone and PUE of each region that is new or changed, so that runs can be booked that outlive it.
+
+        Raises:
+            LedgerError: the ledger cannot be written.
+        """
+        for name, region in regions.items():
+            if self._regions.get(name) == region:
+                continue
+            body = {"zone": region.zone, "pue": region.pue}
+            self.ledger.record_decision(_region_uid(name), "", name, now, REGION_FACTS, body)
+            self._regions[name] = region
+
+    def _region_of(self, run: Run, regions: Mapping[str, Region]) -> Region | None:
+        """The region of a run; of one that was deleted, what the ledger last noted."""
+        found = regions.get(run.region) or self._regions.get(run.region)
+        if found is None:
+            noted = [d for d in self.ledger.decisions(_region_uid(run.region)) if d.kind == REGION_FACTS]
+            if noted:
+                body = noted[-1].body
+                found = self._regions[run.region] = Region(run.region, str(body["zone"]), float(body["pue"]))
+        if found is not None and run.region not in regions and run.name not in self._warned:
+            self._warned.add(run.name)
+            log.warning("GreenRegion %s was deleted: run %s counts by its zone and PUE of then", run.region, run.name)
+        return found
 
     def keep(self, jobs: Iterable[Observed]) -> None:
         """Forget all other jobs."""
@@ -80,8 +110,10 @@ class Book:
         # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
         booked = {r.attempt for r in page.rows}
         for run in observed.runs:
-            region = regions.get(run.region)
-            if region is None or run.attempt in booked or not _final(run, now):
+            if run.attempt in booked or run.started_at is None or not _final(run, now):
+                continue
+            region = self._region_of(run, regions)
+            if region is None:
                 continue
             if energy := energy_of_run(observed, run, region, now):
                 page.rows = None
@@ -129,6 +161,8 @@ class Book:
             except ProviderError as e:
                 log.warning("%s: no intensities of %s to account with: %s", observed.key, zone, e)
         made = account(observed, rows, intensities, regions, self._settled_until())
+        if _unbooked(observed, rows):
+            made = replace(made, settled=False)  # a receipt that is final would seal their energy away
         if not (made.settled or provisional):
             return None
         body = receipt_of(observed, made, intensities, regions, at)
@@ -143,6 +177,19 @@ class Book:
         that ends a moment from now."""
         revised_for = self.grid.provider.revised_for
         return self.clock.now() - revised_for if revised_for else None
+
+
+def _region_uid(name: str) -> str:
+    """The key of a region's facts in the ledger, at most 64 characters."""
+    return f"region/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+
+
+def _unbooked(observed: Observed, rows: Sequence[EnergyInterval]) -> bool:
+    """Whether a run computed and none of its energy is in the ledger yet."""
+    booked = {r.attempt for r in rows}
+    return any(
+        r.started_at is not None and r.started_at != r.finished_at and r.attempt not in booked for r in observed.runs
+    )
 
 
 def _is_closed(observed: Observed) -> bool:

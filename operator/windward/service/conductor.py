@@ -2,48 +2,48 @@
 
 It keeps no truth of its own: what it remembers (which rows are in the book, who was refused when) only saves work,
 and a new conductor finds its way from what it observes. Killed between any two writes it goes on.
+
+Whatever one object makes a step raise stays with that object (`guard`): it is told in its status, tried again later,
+and all others are served.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from windward import planning
-from windward.cluster import AttemptConflict, Cluster, ClusterError, Snapshot
+from windward.cluster import Cluster, Snapshot
 from windward.domain.clock import Clock
-from windward.domain.fleet import Fleet, Region, Work
+from windward.domain.fleet import Region
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Action, Observed
 from windward.domain.plan import Plan
-from windward.domain.series import Series
 from windward.grid.cache import Grid
-from windward.ledger.port import Ledger, LedgerError
+from windward.ledger.port import Ledger
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.decide import retry_at
-from windward.lifecycle.status import refused
-from windward.lifecycle.work import power_w, remaining_of, work_of
 from windward.service.book import Book
-from windward.service.crons import refused_cron, tend_crons
-from windward.service.grounds import Grounds, to_be_placed
+from windward.service.crons import tell_cron_trouble, tend_cron
+from windward.service.fleet_plan import REPLAN_EVERY, FleetPlan, Planner, version_of
+from windward.service.grounds import to_be_placed
+from windward.service.guard import Guard
 from windward.service.planned import lengthened
-from windward.service.regions import regions_of, tend_regions
+from windward.service.refusals import tell_bad, tell_fault
+from windward.service.regions import region_of, running_by_region, tend_region
 from windward.service.turn import Memory, Turn, World, issues_of
-from windward_api.greenjob import GreenJobStatus
 from windward_api.greenregion import GreenRegion
-
-log = logging.getLogger(__name__)
-REPLAN_EVERY = timedelta(minutes=15)
-
-
-Planner = Callable[[Fleet, Mapping[str, Forecast], datetime, Plan | None], Plan]
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What one turn saw and did."""
+    """What one turn saw and did.
+
+    Attributes:
+        errors: of each object for which a step failed, by its name.
+    """
 
     at: datetime
     snapshot: Snapshot
@@ -60,9 +60,7 @@ class Conductor:
     """See the module.
 
     Attributes:
-        planner: `planning.plan`, or another policy to compare with it.
-        previous: the plan that stands.
-        replan_every: while something is not as planned, a plan is made anew this often.
+        planner, replan_every, observes: see `FleetPlan`.
         tells: whether anybody reads what is said of jobs and regions. Where nobody does, a job's status is written when
             it ends, which is a fact, and no other; decisions are not noted, and only settled receipts are.
     """
@@ -72,153 +70,128 @@ class Conductor:
     ledger: Ledger
     clock: Clock
     planner: Planner = planning.plan
-    previous: Plan | None = None
     replan_every: timedelta = REPLAN_EVERY
     tells: bool = True
-    _planned_for: Grounds | None = None
+    observes: bool = False
     _memory: dict[str, Memory] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.book = Book(self.ledger, self.grid, self.clock)
+        self.guard = Guard()
+        self.fleet = FleetPlan(self.guard, self.planner, None, self.replan_every, self.observes)
+
+    @property
+    def previous(self) -> Plan | None:
+        """The plan that stands."""
+        return self.fleet.previous
 
     def cycle(self) -> Cycle:
-        """One turn. Trouble with one job is that job's; trouble with the whole world is raised (`ClusterError`)."""
+        """One turn. Trouble with one object is that object's; a cluster that does not answer is raised
+        (`ClusterError`)."""
         now = self.clock.now()
+        self.guard.begin()
         snapshot = self.cluster.snapshot()  # 1. observe
-        regions, objects = regions_of(snapshot.regions), {r.metadata.name: r for r in snapshot.regions}
-        forecasts = self._forecasts(snapshot, regions, now)
-        errors: dict[str, str] = {}
+        objects = {r.metadata.name: r for r in snapshot.regions}
+        regions = self._regions(snapshot, now)
+        forecasts = self._forecasts(snapshot, now)
         self._memory = {o.uid: self._memory.get(o.uid) or Memory() for o in snapshot.jobs}
         placed = [o for o in snapshot.jobs if to_be_placed(o)]
-        weighed = snapshot.jobs if self.tells else placed
-        accounts = self._accounts(snapshot, weighed, regions, forecasts, now, errors)  # 2. book what ended
-        plan = self._plan(placed, accounts, regions, forecasts, now)  # 3. plan all of it
+        accounts = self._accounts(snapshot, placed, regions, forecasts, now)  # 2. book what ended
+        plan = self.fleet.of(placed, accounts, regions, forecasts, now)  # 3. plan all of it
         actions: dict[str, tuple[Action, ...]] = {}
-        conflicts = False
         world = World(self.cluster, self.book, self.tells, regions, objects, forecasts, issues_of(forecasts))
-        for observed in snapshot.jobs:  # 4. decide and act, job by job
-            made, memory = plan.jobs.get(observed.key), self._memory[observed.uid]
-            turn = Turn(world, observed, made, accounts[observed.key], memory)
-            try:
-                actions[observed.key] = turn.take(now)
-                accounts[observed.key] = turn.account
-            except AttemptConflict as e:
-                conflicts = True
-                log.info("%s: %s; looking again", observed.key, e)
-            except (ClusterError, LedgerError) as e:
-                errors[observed.key] = str(e)
-                log.warning("%s: %s", observed.key, e)
-        self._tell_bad(snapshot, now)
-        tend_crons(self.cluster, snapshot, now)
-        if self.tells:
-            tend_regions(self.cluster, snapshot, forecasts, now)
-        soon = now + timedelta(seconds=1) if conflicts or errors else None
-        wake_at = soon or self._wake_at(snapshot, plan, now)
+        for o in snapshot.jobs:  # 4. decide and act, job by job
+            fault = self.guard.fault("plan", o.key) or self.guard.fault("book", o.key)
+            turn = Turn(world, o, plan.jobs.get(o.key), accounts[o.key], self._memory[o.uid], fault)
+            done = self.guard.run("turn", o.key, version_of(o), now, partial(turn.take, now))
+            if done is not None:
+                actions[o.key], accounts[o.key] = done, turn.account
+        self._tend(snapshot, forecasts, now)  # 5. all others, and what went wrong
+        faults = self.guard.faults()
+        wake_at = now + timedelta(seconds=1) if self.guard.conflict else self._wake_at(snapshot, plan, now)
+        errors = {key: fault.message for key, fault in faults.items()}
         return Cycle(now, snapshot, plan, forecasts, actions, accounts, wake_at, errors)
-
-    def _plan(
-        self,
-        placed: Sequence[Observed],
-        accounts: Mapping[str, Account | None],
-        regions: Mapping[str, Region],
-        forecasts: Mapping[str, Forecast],
-        now: datetime,
-    ) -> Plan:
-        """The plan as it stands, or a new one where anything that it rests on changed."""
-        world = (regions, tuple((z, f.vintage, f.freshness.usable) for z, f in sorted(forecasts.items())))
-        grounds = Grounds.of(world, placed, self.previous, self.replan_every, now)
-        if self.previous is None or not grounds.hold(self._planned_for, self.previous, now):
-            series = {z: f.series for z, f in forecasts.items() if f.series is not None}
-            spent = [self._spent_g(o, accounts[o.key], regions, series, now) for o in placed]
-            work = tuple(self._work_of(o, g, now) for o, g in zip(placed, spent, strict=True))
-            fleet = Fleet(work, regions, grounds.standing(self._planned_for, self.previous, now))
-            self.previous, self._planned_for = self.planner(fleet, forecasts, now, self.previous), grounds
-        return self.previous
-
-    def _work_of(self, o: Observed, spent_g: float, now: datetime) -> Work:
-        """What is to be planned of a job; while it is the same object, time changes only what is left to do."""
-        memory = self._memory[o.uid]
-        if memory.work is None or memory.work[0] is not o:
-            memory.work = (o, work_of(o, now, spent_g=spent_g))
-        made = memory.work[1]
-        if o.live or made.spent_g != spent_g:
-            made = replace(made, remaining=remaining_of(o, now), spent_g=spent_g)
-        return made
 
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
         """Zones whose forecasts are needed."""
         return sorted({r.spec.grid_zone for r in regions})
 
-    def _forecasts(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> dict[str, Forecast]:
-        """What is known of each zone; where it ends before the last finish-by, yesterday's shape goes on."""
-        known = self.grid.forecasts(self.zones(snapshot.regions), now)
-        ends = [o.finish_by for o in snapshot.jobs if not o.ended]
-        until = min(max(ends, default=now), now + timedelta(days=7))
-        return {zone: lengthened(f, until, now) for zone, f in known.items()}
+    def _regions(self, snapshot: Snapshot, now: datetime) -> dict[str, Region]:
+        """Regions as the planner sees them; the ledger keeps what they were, for runs that outlive them."""
+        out: dict[str, Region] = {}
+        for r in snapshot.regions:
+            name, version = r.metadata.name, (r.metadata.uid, r.metadata.generation)
+            region = self.guard.run("region", f"GreenRegion {name}", version, now, partial(region_of, r))
+            if region is not None:
+                out[name] = region
+        self.guard.run("book", "GreenRegions", None, now, partial(self.book.keep_regions, out, now))
+        return out
 
-    @staticmethod
-    def _spent_g(
-        o: Observed, booked: Account | None, regions: Mapping[str, Region], series: Mapping[str, Series], now: datetime
-    ) -> float:
-        """Grams so far: what the book weighs, and declared watts for what runs now. Unknown counts as nothing here;
-        the account itself says that it is unknown."""
-        grams = (booked.emissions_g or 0.0) if booked is not None else 0.0
-        for run in o.live:
-            region = regions.get(run.region)
-            known = series.get(region.zone) if region is not None else None
-            if region is None or known is None or run.started_at is None or not run.started_at < now:
-                continue
-            if known.covers(run.started_at, now):
-                hours = (now - run.started_at) / timedelta(hours=1)
-                mean = region.effective(known).mean(run.started_at, now)
-                grams += power_w(o.job.spec, run.level) / 1000 * hours * mean * region.pue
-        return grams
+    def _forecasts(self, snapshot: Snapshot, now: datetime) -> dict[str, Forecast]:
+        """What is known of each zone; where it ends before the last finish-by, yesterday's shape goes on."""
+        until = min(max((o.finish_by for o in snapshot.jobs if not o.ended), default=now), now + timedelta(days=7))
+        out: dict[str, Forecast] = {}
+        for zone in self.zones(snapshot.regions):
+            known = self.guard.run("forecast", f"zone {zone}", None, now, partial(self._forecast, zone, until, now))
+            if known is not None:
+                out[zone] = known
+        return out
+
+    def _forecast(self, zone: str, until: datetime, now: datetime) -> Forecast:
+        return lengthened(self.grid.forecasts([zone], now)[zone], until, now)
 
     def _accounts(
         self,
         snapshot: Snapshot,
-        weighed: Sequence[Observed],
+        placed: list[Observed],
         regions: Mapping[str, Region],
         forecasts: Mapping[str, Forecast],
         now: datetime,
-        errors: dict[str, str],
     ) -> dict[str, Account | None]:
-        """What each of `weighed` emitted so far, as far as the book can be asked; of the others, only into the book."""
+        """What each job emitted so far, as far as the book can be asked; where nobody is told, of what is to be placed
+        alone, and of the others only into the book."""
         self.book.keep(snapshot.jobs)
+        asked = {o.uid for o in (snapshot.jobs if self.tells else placed)}
         out: dict[str, Account | None] = {}
-        asked = {o.uid for o in weighed}
         for o in snapshot.jobs:
-            out[o.key] = None
-            try:
+
+            def weigh(o: Observed = o) -> Account | None:
                 if o.uid in asked:
-                    out[o.key] = self.book.weighed(o, regions, forecasts, now)
-                else:
-                    self.book.record(o, regions, now)
-            except LedgerError as e:
-                errors[o.key] = str(e)
-                log.warning("%s: %s", o.key, e)
+                    return self.book.weighed(o, regions, forecasts, now)
+                self.book.record(o, regions, now)
+                return None
+
+            out[o.key] = self.guard.run("book", o.key, version_of(o), now, weigh)
         return out
 
-    def _tell_bad(self, snapshot: Snapshot, now: datetime) -> None:
+    def _tend(self, snapshot: Snapshot, forecasts: Mapping[str, Forecast], now: datetime) -> None:
+        """Crons, regions, objects that cannot be read, and jobs for which a step failed: each in a guard of its own."""
+        for cron in snapshot.crons:
+            key, version = f"GreenCronJob {cron.metadata.namespace}/{cron.metadata.name}", cron.metadata.generation
+            self.guard.run("cron", key, version, now, partial(tend_cron, self.cluster, cron, snapshot.jobs, now))
+            if (fault := self.guard.fault("cron", key)) is not None:
+                reason = "ClusterError" if fault.expected else "UnexpectedError"
+                tell = partial(tell_cron_trouble, self.cluster, cron, reason, fault.message, now)
+                self.guard.run("tell", key, version, now, tell)
+        if not self.tells:
+            return
+        running = running_by_region(snapshot.jobs)
+        for r in snapshot.regions:
+            key, version = f"GreenRegion {r.metadata.name}", r.metadata.generation
+            tell = partial(tend_region, self.cluster, r, forecasts, running, now)
+            self.guard.run("tell", key, version, now, tell)
         for bad in snapshot.bad:
-            if bad.kind == "GreenCronJob":
-                if (refusal := refused_cron(bad, now)) is not None:
-                    self.cluster.write_bad(bad, refusal)
-                continue
-            if bad.kind != "GreenJob":
-                log.warning("%s %s: %s", bad.kind, bad.key, bad.message)
-                continue
-            try:
-                old = GreenJobStatus.model_validate(bad.status)
-            except ValueError:
-                old = GreenJobStatus()
-            status = refused(bad.generation, old, bad.message, now)
-            if status != old:
-                self.cluster.write_bad(bad, status)
+            key = bad.key if bad.kind == "GreenJob" else f"{bad.kind} {bad.key}"
+            self.guard.run("tell", key, bad.generation, now, partial(tell_bad, self.cluster, bad, now))
+        for o in snapshot.jobs:
+            fault = self.guard.fault("turn", o.key)
+            if fault is not None and not fault.expected:
+                self.guard.run("tell", o.key, version_of(o), now, partial(tell_fault, self.cluster, o, fault, now))
 
     def _wake_at(self, snapshot: Snapshot, plan: Plan, now: datetime) -> datetime | None:
         """When something is due next, if nothing happens before."""
-        due: list[datetime] = []
+        retry = self.guard.due()
+        due: list[datetime] = [retry] if retry is not None else []
         for o in snapshot.jobs:
             made = plan.jobs.get(o.key)
             if made is None:

@@ -6,8 +6,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 
-from windward.cluster import Cluster, ClusterError, Snapshot
-from windward.cluster.port import BadObject
+from windward.cluster import Cluster, ClusterError
 from windward.domain.observed import Observed
 from windward.lifecycle.cron import CreateJob, decide_cron, due_tick, is_child, next_tick
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
@@ -18,20 +17,6 @@ log = logging.getLogger(__name__)
 
 _ENDED = ("Complete", "Failed")
 _LONGEST_MESSAGE = 1024
-
-
-def tend_crons(cluster: Cluster, snapshot: Snapshot, now: datetime) -> None:
-    """Open the windows that are due. What goes wrong with a cron stays with it, and stands in its status."""
-    for cron in snapshot.crons:
-        try:
-            tend_cron(cluster, cron, snapshot.jobs, now)
-        except ClusterError as e:
-            log.warning("GreenCronJob %s: %s", _key(cron), e)
-            tell_cron_trouble(cluster, cron, "ClusterError", str(e), now)
-        except Exception as e:
-            log.exception("GreenCronJob %s", _key(cron))
-            cause = f"{type(e).__name__}: {e}; the operator's log has more. Please report this."
-            tell_cron_trouble(cluster, cron, "UnexpectedError", cause, now)
 
 
 def tend_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], now: datetime) -> None:
@@ -75,23 +60,6 @@ def tell_cron_trouble(cluster: Cluster, cron: GreenCronJob, reason: str, cause: 
         log.warning("GreenCronJob %s: its status could not be written: %s", _key(cron), e)
     except Exception:  # the status came from outside, too
         log.exception("GreenCronJob %s: its status could not be written", _key(cron))
-
-
-def refused_cron(bad: BadObject, now: datetime) -> GreenCronJobStatus | None:
-    """The new status of a GreenCronJob that cannot be read: it says why, and keeps what stood there. None where it
-    stands already."""
-    try:
-        old = GreenCronJobStatus.model_validate(bad.status)
-    except ValueError:
-        old = GreenCronJobStatus()
-    refusal = Condition(
-        type="Accepted", status="False", reason="InvalidSpec", message=bad.message[:_LONGEST_MESSAGE],
-        observed_generation=bad.generation,
-    )  # fmt: skip
-    conditions = transition(old.conditions, (refusal,), now)
-    update = {"observed_generation": bad.generation, "conditions": conditions, "next_schedule_time": None}
-    status = old.model_copy(update=update)
-    return None if status == old else status
 
 
 _ACCEPTED = Condition(type="Accepted", status="True", reason="Valid")

@@ -66,9 +66,12 @@ class Loop:
             self.metrics.errors.labels("Bug").inc()
             log.exception("this turn failed")
             return None
-        self._heard(cycle)
         self.last_good, self.last_error = self.clock.now(), ""
-        self.metrics.turned(cycle, self.conductor.grid, time.perf_counter() - began, self.last_good)
+        try:
+            self._heard(cycle)
+            self.metrics.turned(cycle, self.conductor.grid, time.perf_counter() - began, self.last_good)
+        except Exception:  # what is counted of a cycle never undoes it
+            log.exception("this cycle is not in the metrics")
         return cycle.wake_at
 
     def _first_forecasts(self) -> None:
@@ -105,3 +108,9 @@ class Loop:
     def unready(self) -> str | None:
         """Readiness: what is wrong, or None."""
         return None if self.last_good is not None else self.last_error
+
+    def good(self) -> str:
+        """When the last good cycle was, for whoever asks how things are."""
+        if self.last_good is None:
+            return "no good cycle yet"
+        return f"good cycle {(self.clock.now() - self.last_good).total_seconds():.0f} s ago"

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from windward.cluster import Cluster, Snapshot
+from windward.cluster import Cluster
 from windward.domain.fleet import OnSite, Region
 from windward.domain.forecast import Forecast, band_at
+from windward.domain.observed import Observed
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 from windward_api.meta import Condition, transition
 
 
+def region_of(o: GreenRegion) -> Region:
+    """Returns a region as the planner sees it."""
+    capacity = {c.resource: float(c.count) for c in o.spec.capacity}
+    return Region(o.metadata.name, o.spec.grid_zone, float(o.spec.pue), capacity, _on_site(o))
+
+
 def regions_of(objects: Sequence[GreenRegion]) -> dict[str, Region]:
-    """Regions as the planner sees them."""
-    return {
-        o.metadata.name: Region(
-            o.metadata.name,
-            o.spec.grid_zone,
-            float(o.spec.pue),
-            {c.resource: float(c.count) for c in o.spec.capacity},
-            _on_site(o),
-        )
-        for o in objects
-    }
+    """Returns regions as the planner sees them, by name."""
+    return {o.metadata.name: region_of(o) for o in objects}
+
+
+def running_by_region(jobs: Iterable[Observed]) -> Mapping[str, int]:
+    """Returns how many runs go on in each region."""
+    return Counter(run.region for o in jobs for run in o.live)
 
 
 def _rounded(value: float | None) -> str | None:
@@ -44,14 +47,18 @@ def _on_site(region: GreenRegion) -> OnSite | None:
     return OnSite(float(own.intensity_grams_per_kwh), spans)
 
 
-def tend_regions(cluster: Cluster, snapshot: Snapshot, forecasts: Mapping[str, Forecast], now: datetime) -> None:
-    """Write the status of each region that changed."""
-    running = Counter(run.region for observed in snapshot.jobs for run in observed.live)
-    for region in snapshot.regions:
-        forecast = forecasts.get(region.spec.grid_zone)
-        status = _status(region, forecast, running[region.metadata.name], now)
-        if status != region.status:
-            cluster.write_region_status(region, status)
+def tend_region(
+    cluster: Cluster,
+    region: GreenRegion,
+    forecasts: Mapping[str, Forecast],
+    running: Mapping[str, int],
+    now: datetime,
+) -> None:
+    """Writes the status of a region if it changed."""
+    forecast = forecasts.get(region.spec.grid_zone)
+    status = _status(region, forecast, running.get(region.metadata.name, 0), now)
+    if status != region.status:
+        cluster.write_region_status(region, status)
 
 
 def _status(region: GreenRegion, forecast: Forecast | None, running: int, now: datetime) -> GreenRegionStatus:

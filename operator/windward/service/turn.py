@@ -20,6 +20,7 @@ from windward.lifecycle.status import Context, status_of
 from windward.lifecycle.work import progress_of
 from windward.manifests import RunFacts
 from windward.service.book import Book
+from windward.service.guard import Fault
 from windward.service.planned import plan_body
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
@@ -81,6 +82,7 @@ class Turn:
     plan: JobPlan | None
     account: Account | None
     memory: Memory
+    fault: Fault | None = None
 
     def take(self, now: datetime) -> tuple[Action, ...]:
         """Decide, act, book, tell."""
@@ -125,7 +127,7 @@ class Turn:
         """Whether nothing is due, and the very objects are those of the last look: most of what waits; and, where
         figures are not told, what runs with nothing new but its progress."""
         seen, due = self.memory.looked_at, self.memory.due
-        if seen is None or due is None or now >= due or seen[1] is not self.plan:
+        if self.fault is not None or seen is None or due is None or now >= due or seen[1] is not self.plan:
             return False
         same = seen[0] is self.observed
         if not self.observed.live:
@@ -154,7 +156,8 @@ class Turn:
         late, refusal = now > o.finish_by, self.memory.refusal
         progress = int(20 * progress_of(o, now) + 1e-9)
         told = _as_told(self.plan, bool(o.live))
-        return (said, runs, progress, late, told, issues_of(self._known()), refusal, self.account, o.job.status)
+        issues = issues_of(self._known())
+        return (said, runs, progress, late, told, issues, refusal, self.account, self.fault, o.job.status)
 
     def _create(self, action: CreateRun, now: datetime) -> GreenJob:
         """First the number, with a precondition; then the child. A refusal is told, and tried again later."""
@@ -213,7 +216,8 @@ class Turn:
     def _context(self, receipt: str, refusal: str) -> Context:
         known = self._known()
         demo = any(f.series is not None and f.series.demo for f in known.values())
-        return Context(known, self.account, receipt, demo, refusal)
+        fault = self.fault.told() if self.fault is not None else ""
+        return Context(known, self.account, receipt, demo, refusal, fault)
 
     def _known(self) -> dict[str, Forecast]:
         """Forecasts of the zones that the job may run in."""

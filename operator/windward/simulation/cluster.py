@@ -114,7 +114,7 @@ class SimulatedCluster:
             self._tell(mine, status)
             self.events += len(events)
 
-    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus) -> None:
+    def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus | GreenRegionStatus) -> None:
         raise AssertionError(f"{bad.key}: nothing that is simulated is malformed")
 
     def write_cron_status(self, cron: GreenCronJob, status: GreenCronJobStatus) -> None:

@@ -1,0 +1,265 @@
+"""One object harms itself only: what it makes a step of the cycle raise stands in its status, and all others go on."""
+
+import json
+import logging
+import os
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from service.world import T0, World, job_body, region_body
+
+from windward import planning
+from windward.cluster.port import Refused
+from windward.service import conductor as conductor_module
+from windward.service import fleet_plan
+from windward.service.book import Book
+from windward.service.conductor import Conductor
+from windward.service.turn import Turn
+
+LONG = int(os.environ.get("WINDWARD_LONG", "0"))
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+MAIN = {"name": "m", "image": "x", "command": ["true"]}
+
+
+@pytest.fixture
+def world():
+    logging.disable(logging.CRITICAL)
+    made = World()
+    yield made
+    made.close()
+    logging.disable(logging.NOTSET)
+
+
+def conditions(world, name):
+    return {c["type"]: c for c in world.status(name).get("conditions", ())}
+
+
+def template(**spec):
+    return {"spec": {"containers": [MAIN], **spec}}
+
+
+POISON = {
+    "null-spec": {"template": {"spec": None}},
+    "null-container": {"template": template(containers=[None])},
+    "containers-map": {"template": template(containers={"name": "m"})},
+    "null-env": {"template": template(containers=[MAIN | {"env": [None]}])},
+    "env-map": {"template": template(containers=[MAIN | {"env": {"A": "b"}}])},
+    "list-resources": {"template": template(containers=[MAIN | {"resources": ["x"]}])},
+    "text-limits": {"template": template(containers=[MAIN | {"resources": {"limits": "2"}}])},
+    "list-metadata": {"template": {"metadata": ["x"], **template()}},
+    "text-selector": {"template": template(nodeSelector="x")},
+    "nan-cpu": {"template": template(containers=[MAIN | {"resources": {"requests": {"cpu": "nan"}}}])},
+    "huge-cpu": {"template": template(containers=[MAIN | {"resources": {"requests": {"cpu": "1e400"}}}])},
+    "negative-cpu": {"template": template(containers=[MAIN | {"resources": {"requests": {"cpu": "-1000000"}}}])},
+    "long-p90": {"durationP90": "9999d"},
+    "long-overhead": {"interruption": {"policy": "Checkpoint", "overhead": "9999d"}},
+    "long-duration": {"duration": "9999d", "completeWithin": "9999d"},
+    "past": {"deadline": "1971-01-01T00:00:00Z", "completeWithin": None},
+    "far": {"deadline": "8999-12-31T23:59:59Z", "completeWithin": None},
+    "no-region": {"placement": {"regions": ["nowhere"]}},
+}
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
+def test_an_object_that_the_api_server_takes_stops_nobody(world, poison):
+    world.cluster.submit(job_body("poison", **poison))
+    uid = world.cluster.submit(job_body("good"))
+    world.advance(13 * HOUR)
+    assert world.status("good")["summary"]["state"] == "Complete"
+    assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
+    assert world.status("poison")["summary"]["reason"], "it is told what becomes of it"
+
+
+def test_bad_crons_and_regions_are_told_and_stop_nobody(world):
+    spec = {"duration": "1h", "placement": {"regions": ["north"]}, "template": template()}
+    changes = {"reboot": {"schedule": "@reboot"}, "zone": {"timeZone": "Europe"}, "never": {"schedule": "0 0 31 2 *"}}
+    for name, change in changes.items():
+        meta = {"name": name, "namespace": "default"}
+        body = {"schedule": "0 0 * * *", "window": "8h", "jobTemplate": {"spec": spec}, **change}
+        world.cluster.add(
+            {"kind": "GreenCronJob", "apiVersion": "windward.dev/v1alpha1", "metadata": meta, "spec": body}
+        )
+    world.cluster.add(region_body("odd", "DE", pue="9"))
+    world.cluster.submit(job_body("good"))
+    world.advance(13 * HOUR)
+    assert world.status("good")["summary"]["state"] == "Complete"
+    for cron in world.cluster.others["GreenCronJob"]:
+        (told,) = [c for c in cron["status"]["conditions"] if c["type"] == "Accepted"]
+        assert told["status"] == "False" and told["message"].startswith("spec."), cron["metadata"]["name"]
+    (odd,) = [r for r in world.cluster.others["GreenRegion"] if r["metadata"]["name"] == "odd"]
+    assert odd["status"]["conditions"][0]["reason"] == "InvalidSpec"
+
+
+class Strange(Exception):
+    """Nobody expects it."""
+
+
+def raising(where, what):
+    """`where` with a fault for the job called `poison`."""
+
+    def wrapped(*args, **kwargs):
+        if what(*args):
+            raise Strange("a bug")
+        return where(*args, **kwargs)
+
+    return wrapped
+
+
+def is_poison(x):
+    return getattr(x, "key", "") == "default/poison"
+
+
+STEPS = {
+    "work_of": (fleet_plan, "work_of", lambda o, *_: is_poison(o)),
+    "spent": (fleet_plan, "_spent_g", lambda o, *_: is_poison(o)),
+    "told plan": (fleet_plan, "told_plan", lambda o: is_poison(o)),
+    "book": (Book, "weighed", lambda self, o, *_: is_poison(o)),
+    "turn": (Turn, "take", lambda self, _: is_poison(self.observed)),
+    "region": (conductor_module, "region_of", lambda r: r.metadata.name == "odd"),
+    "tell region": (conductor_module, "tend_region", lambda c, r, *_: r.metadata.name == "odd"),
+    "forecast": (Conductor, "_forecast", lambda self, zone, *_: zone == "XX"),
+}
+
+
+@pytest.mark.parametrize(("owner", "name", "what"), STEPS.values(), ids=STEPS)
+def test_any_exception_of_any_step_stays_with_its_object(world, monkeypatch, owner, name, what):
+    monkeypatch.setattr(owner, name, raising(getattr(owner, name), what))
+    world.cluster.add(region_body("odd", "XX"))
+    world.cluster.submit(job_body("poison"))
+    world.cluster.submit(job_body("good"))
+    world.tick()
+    world.restart()
+    cycle = world.tick()
+    assert any("Strange: a bug" in e for e in cycle.errors.values())
+    if "default/poison" in cycle.errors and name != "told_plan":
+        told = conditions(world, "poison")["Stalled"]
+        assert told["reason"] == "InternalError" and "Strange: a bug" in told["message"]
+        assert world.status("poison")["summary"]["reason"] == "InternalError"
+    world.advance(13 * HOUR)
+    assert world.status("good")["summary"]["state"] == "Complete"
+
+
+def test_a_planner_that_raises_for_one_job_plans_all_others(world, monkeypatch):
+    def planner(fleet, *rest):
+        if any(w.key == "default/poison" for w in fleet.work):
+            raise Strange("cannot be planned")
+        return planning.plan(fleet, *rest)
+
+    world.conductor.fleet.planner = planner
+    for n in range(3):
+        world.cluster.submit(job_body(f"good-{n}"))
+    world.cluster.submit(job_body("poison"))
+    cycle = world.tick()
+    assert sorted(cycle.plan.jobs) == [f"default/good-{n}" for n in range(3)]
+    assert "cannot be planned" in conditions(world, "poison")["Stalled"]["message"]
+    world.conductor.fleet.planner = planning.plan  # a fix was deployed
+    world.advance(13 * HOUR)
+    assert {world.status(n)["summary"]["state"] for n in ("good-0", "good-1", "good-2", "poison")} == {"Complete"}
+    assert "Stalled" not in conditions(world, "poison")
+
+
+def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_changes(world, monkeypatch):
+    tries = []
+
+    def take(self, now):
+        if not is_poison(self.observed):
+            return real(self, now)
+        tries.append(now)
+        raise Strange("a bug")
+
+    real = Turn.take
+    monkeypatch.setattr(Turn, "take", take)
+    world.cluster.submit(job_body("poison"))
+    for _ in range(1200):
+        world.cluster.pass_time(timedelta(seconds=1))
+        world.tick()
+    gaps = [(b - a).total_seconds() for a, b in pairwise(tries)]
+    assert gaps[0] <= 2 and gaps == sorted(gaps) and max(gaps) <= 301 and len(tries) < 15
+    world.cluster.edit("default/poison", priority=3)
+    world.tick()
+    assert tries[-1] == world.clock.now()
+
+
+def test_a_status_that_is_refused_is_that_objects(world, monkeypatch):
+    real = type(world.cluster).write_region_status
+
+    def refused(self, region, status):
+        if region.metadata.name == "north":
+            raise Refused("status is too long")
+        real(self, region, status)
+
+    monkeypatch.setattr(type(world.cluster), "write_region_status", refused)
+    world.cluster.submit(job_body("good"))
+    world.advance(13 * HOUR)
+    assert world.status("good")["summary"]["state"] == "Complete"
+
+
+TEXT = st.text(max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXT | st.sampled_from(["1e400", "nan", "-1", "1Ki", "9" * 40]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ("name", "image", "command", "args", "env", "resources", "requests", "limits", "cpu", "volumeMounts", "value")
+PODISH = st.recursive(
+    JSON, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
+    max_leaves=10,
+)  # fmt: skip
+DURATIONS = st.sampled_from(["1s", "1h", "90m", "5d", "9999d", "99999h", "999999m", "9999999s", "9999d99999h999999m"])
+WHEN = st.fixed_dictionaries({}, optional={"completeWithin": DURATIONS, "deadline": st.sampled_from(
+    ["1971-01-01T00:00:00Z", "2026-03-02T18:00:00Z", "2026-03-03T00:00:00+14:00", "8999-12-31T23:59:59Z"]
+)})  # fmt: skip
+SPEC = st.fixed_dictionaries(
+    {
+        "duration": DURATIONS,
+        "template": st.one_of(
+            st.fixed_dictionaries({"spec": PODISH}),
+            st.builds(lambda c: {"spec": {"containers": [MAIN | c]}}, st.dictionaries(st.sampled_from(FIELDS), PODISH)),
+            st.just(template()),
+        ),
+    },
+    optional={
+        "durationP90": DURATIONS,
+        "priority": st.integers(-1000, 1000),
+        "backoffLimit": st.integers(0, 100),
+        "suspend": st.booleans(),
+        "ttlSecondsAfterFinished": st.integers(0, 31_536_000),
+        "power": st.fixed_dictionaries({"watts": st.integers(1, 10_000_000)}),
+        "interruption": st.fixed_dictionaries({"policy": st.just("Checkpoint")}, optional={"overhead": DURATIONS}),
+        "policy": st.fixed_dictionaries(
+            {},
+            optional={
+                "minSavingPercent": st.integers(0, 99),
+                "delayGramsPerHour": st.integers(0, 1_000_000),
+                "fallback": st.sampled_from(["RunNow", "RunAtLatest"]),
+            },
+        ),
+        "placement": st.sampled_from(
+            [{"regions": ["north"]}, {"regions": ["nowhere"]}, {"regions": ["north", "gone"], "home": "gone"}]
+        ),
+    },
+)
+
+
+@given(spec=SPEC, when=WHEN)
+@settings(max_examples=LONG or 60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_object_that_the_schema_takes_harms_itself_only(spec, when):
+    """`WINDWARD_LONG=3000` runs it on so many."""
+    logging.disable(logging.CRITICAL)
+    world = World()
+    try:
+        world.cluster.submit(job_body("any", **{"completeWithin": None, **spec, **when}))
+        uid = world.cluster.submit(job_body("good"))
+        world.advance(13 * HOUR)
+        assert world.status("good")["summary"]["state"] == "Complete", json.dumps(spec)
+        assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
+        body = world.cluster.jobs.get("default/any")
+        assert body is None or body["status"]["summary"]["reason"]
+        faults = [e for k, e in world.conductor.guard.faults().items() if not e.expected]
+        assert not faults, f"a fault of ours, however contained: {faults}"
+    finally:
+        world.close()
+        logging.disable(logging.NOTSET)
