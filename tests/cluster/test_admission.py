@@ -136,9 +136,46 @@ def test_a_change_is_judged_like_a_creation(kube: Kube, namespace: str) -> None:
     alice.patch("greenjob", name, {"metadata": {"labels": {"seen": "yes"}}}, namespace)
 
 
+OPERATOR = "system:serviceaccount:windward-system:windward"
+
+
+def owned(body: dict[str, Any], kind: str) -> dict[str, Any]:
+    """As a child that a controller made; what it names need not be there when it is created."""
+    owner = {"apiVersion": "windward.dev/v1alpha1", "kind": kind, "name": "x", "uid": str(uuid.uuid4())}
+    body["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
+    return body
+
+
+def batch_job(namespace: str) -> dict[str, Any]:
+    pod = {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "x"}]}}
+    meta = {"name": f"child-{uuid.uuid4().hex[:6]}", "namespace": namespace}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"suspend": True, "template": pod}}
+
+
 def test_the_operator_creates_what_a_schedule_asks_for(kube: Kube, namespace: str, release: str) -> None:
-    operator = kube.as_user("system:serviceaccount:windward-system:windward", "system:authenticated")
-    operator.create(green_job(namespace, {"serviceAccountName": "builder"}))
+    operator = kube.as_user(OPERATOR, "system:authenticated")
+    operator.create(owned(green_job(namespace, {"serviceAccountName": "builder"}), "GreenCronJob"))
+    with pytest.raises(Refused, match="only children of a GreenCronJob"):
+        operator.create(green_job(namespace))
+
+
+def test_the_operator_makes_and_changes_only_children_of_green_jobs(kube: Kube, namespace: str, release: str) -> None:
+    """Whatever a fault or a stolen token asks for: no Job of anybody else, none in kube-system, nothing but suspend."""
+    operator = kube.as_user(OPERATOR, "system:authenticated")
+    with pytest.raises(Refused, match="only children of a GreenJob"):
+        operator.create(batch_job(namespace))
+    with pytest.raises(Refused, match="nothing in namespace kube-system"):
+        operator.create(owned(batch_job("kube-system"), "GreenJob"))
+    prod = batch_job(namespace)
+    kube.create(prod)
+    with pytest.raises(Refused, match="only children of a GreenJob"):
+        operator.patch("job", prod["metadata"]["name"], {"spec": {"suspend": False}}, namespace)
+    mine = owned(batch_job(namespace), "GreenJob")
+    operator.create(mine)
+    name = mine["metadata"]["name"]
+    operator.patch("job", name, {"spec": {"suspend": False}}, namespace)
+    with pytest.raises(Refused, match=r"nothing of a Job but spec\.suspend"):
+        operator.patch("job", name, {"metadata": {"labels": {"a": "b"}}}, namespace)
 
 
 REACHING_OUT = {

@@ -10,6 +10,7 @@
   {{- else }}
   value: sqlite:////data/book.db
   {{- end }}
+- {name: WINDWARD_MODE, value: {{ .Values.mode | quote }}}
 - {name: WINDWARD_PROVIDER, value: {{ .Values.provider.name | quote }}}
 {{- if .Values.provider.trace.existingConfigMap }}
 - {name: WINDWARD_TRACE_FILE, value: /trace/trace.csv}

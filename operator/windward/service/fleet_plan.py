@@ -72,7 +72,7 @@ class FleetPlan:
         if not self.observes:
             return plan
         by_key = {o.key: o for o in placed}
-        told = {k: undelayed(by_key[k], p, now) if k in by_key else p for k, p in plan.jobs.items()}
+        told = {k: undelayed(by_key[k], p, now) for k, p in plan.jobs.items() if k in by_key}
         return replace(plan, jobs=told)
 
     def _told(self, placed: Sequence[Observed], now: datetime) -> Plan:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from typing import Any
 
 import kopf
@@ -17,13 +19,22 @@ def register(registry: kopf.OperatorRegistry, loop: Loop, ears: Ears) -> None:
         ears.told(str(meta.get("uid", "")), str(meta.get("resourceVersion", "")))
         loop.ring()
 
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        # Read anew at each login, so that a rotated token is taken up when the old one is refused.
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
     kopf.on.login(registry=registry)(login)
     for plural in ("greenjobs", "greencronjobs", "greenregions"):
         kopf.on.event("windward.dev", "v1alpha1", plural, registry=registry)(seen)
+
+
+def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """Credentials of the pod, read anew at each login, so that a rotated token is taken up when the old one is refused.
+
+    The server is the one that the service environment names: kopf's own login asks the cluster's DNS for it.
+    """
+    connection = kopf.login_with_service_account(**kwargs)
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if connection is None or not host:
+        return connection or kopf.login_with_kubeconfig(**kwargs)
+    name = f"[{host}]" if ":" in host else host
+    return dataclasses.replace(connection, server=f"https://{name}:{port}")
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

@@ -1,20 +1,68 @@
-"""Health and metrics over HTTP: `/healthz` is liveness, `/readyz` readiness, `/metrics` Prometheus."""
+"""Health and metrics over HTTP: `/healthz` is liveness, `/readyz` readiness, `/metrics` Prometheus.
+
+At most `MOST` connections are served at once and each has `PATIENCE_S` to send its request, so that whoever holds them
+open neither uses up the process's descriptors nor keeps probes out for longer than that.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 Probe = Callable[[], str | None]  # what is wrong, or None
+MOST = 64
+PATIENCE_S = 3.0  # a probe has 5 s
 
 
-def serve(port: int, live: Probe, ready: Probe, registry: CollectorRegistry) -> ThreadingHTTPServer:
-    """Serve on all addresses of the pod, from a thread of its own, until `shutdown`."""
+class Server(ThreadingHTTPServer):
+    """A threading server with a bound on connections."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._open: dict[socket.socket, None] = {}  # oldest first
+        self._guard = threading.Lock()
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection; where too many are open, the oldest is closed for it."""
+        with self._guard:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > MOST else None
+        if oldest is not None:
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)  # its thread sees the end and closes it
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away, or was sent away, is no news."""
+
+
+def serve(
+    port: int, live: Probe, ready: Probe, registry: CollectorRegistry, state: Callable[[], str] = lambda: "ok"
+) -> Server:
+    """Serve on all addresses of the pod, from a thread of its own, until `shutdown`.
+
+    Args:
+        live, ready: what is wrong, or None.
+        state: what is said where nothing is wrong.
+    """
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = PATIENCE_S
+
         def do_GET(self) -> None:
             match self.path.split("?")[0]:
                 case "/healthz":
@@ -27,7 +75,8 @@ def serve(port: int, live: Probe, ready: Probe, registry: CollectorRegistry) -> 
                     self._answer(404, b"not found\n")
 
         def _probe(self, wrong: str | None) -> None:
-            self._answer(200 if wrong is None else 503, ((wrong or "ok") + "\n").encode())
+            said = f"ok: {state()}" if wrong is None else wrong
+            self._answer(200 if wrong is None else 503, (said + "\n").encode())
 
         def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(code)
@@ -39,7 +88,6 @@ def serve(port: int, live: Probe, ready: Probe, registry: CollectorRegistry) -> 
         def log_message(self, format: str, *args: object) -> None:
             """Probes every few seconds are no news."""
 
-    server = ThreadingHTTPServer(("", port), Handler)
-    server.daemon_threads = True
+    server = Server(("", port), Handler)
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server

@@ -59,9 +59,10 @@ def run(settings: Settings) -> int:
     ledger = open_ledger(settings.database_url.get_secret_value())
     provider = provider_of(settings.provider, clock, settings.trace_file)
     grid = Grid(provider, ledger, past=PAST, ahead=Ahead(provider))
-    loop = Loop(Conductor(cluster, grid, ledger, clock), clock, settings.sweep_seconds, ears, metrics)
+    conductor = Conductor(cluster, grid, ledger, clock, observes=settings.observes)
+    loop = Loop(conductor, clock, settings.sweep_seconds, ears, metrics)
 
-    server = serve(settings.http_port, loop.dead, loop.unready, metrics.registry)
+    server = serve(settings.http_port, loop.dead, loop.unready, metrics.registry, loop.good)
     ticks = BackgroundScheduler(timezone="UTC")
     ticks.add_job(
         loop.refresh, "interval", seconds=settings.forecast_seconds, jitter=10, max_instances=1, coalesce=True
@@ -70,7 +71,9 @@ def run(settings: Settings) -> int:
     ticks.start()
     threading.Thread(target=loop.run, name="conductor", daemon=True).start()
     threading.Thread(target=cluster.watch_pods, args=(loop.stop, loop.ring), name="pods", daemon=True).start()
-    log.info("windward %s: provider %s, namespaces %s", __version__, settings.provider, settings.namespaces or "all")
+    mode = "observes" if settings.observes else "acts"
+    where = settings.namespaces or "all"
+    log.info("windward %s %s: provider %s, namespaces %s", __version__, mode, settings.provider, where)
     try:
         asyncio.run(_watch(settings, loop, ears))
     finally:

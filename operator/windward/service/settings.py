@@ -15,6 +15,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WINDWARD_", frozen=True)
 
     database_url: SecretStr = Field(SecretStr("sqlite:////data/book.db"), description="The book: SQLite or PostgreSQL.")
+    mode: Literal["Auto", "Observe", "Act"] = Field(
+        "Auto", description="Observe delays nothing; Auto observes on the bundled demo trace and acts on all else."
+    )
     provider: str = Field("trace", description="Source of carbon data; several, joined by commas, in order of trust.")
     trace_file: Path | None = Field(
         None, description="Recording for the trace provider; without one, the bundled demo."
@@ -27,6 +30,12 @@ class Settings(BaseSettings):
     namespaces: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma list; empty: all namespaces.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     http_port: int = Field(8080, ge=1, le=65535, description="Health and metrics.")
+
+    @property
+    def observes(self) -> bool:
+        """Whether plans are made and told, and every job runs at once: nobody's work waits on demonstration data."""
+        demo = self.provider == "trace" and self.trace_file is None
+        return self.mode == "Observe" or (self.mode == "Auto" and demo)
 
     @field_validator("namespaces", mode="before")
     @classmethod

@@ -1,0 +1,136 @@
+"""Observe: plans are made and told, and nothing is delayed. The account of what outlives its region is kept."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from service.fake_provider import FakeProvider
+from service.world import T0, World, job_body
+
+from windward.domain.run import Phase
+from windward.lifecycle.told_plan import told_plan
+from windward.service.settings import Settings
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+@pytest.fixture
+def world():
+    made = World()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "observes"),
+    [
+        ({}, True),
+        ({"mode": "Act"}, False),
+        ({"provider": "neso"}, False),
+        ({"provider": "neso", "mode": "Observe"}, True),
+        ({"trace_file": "/trace/trace.csv"}, False),
+        ({"provider": "neso,trace"}, False),
+    ],
+)
+def test_nobodys_work_waits_on_demonstration_data_unasked(settings, observes):
+    assert Settings(**settings).observes is observes
+
+
+def test_observing_tells_what_it_would_have_done_and_delays_nothing(world):
+    acting = World()
+    acting.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    acting.tick()
+    would = acting.status()["plan"]
+    assert would["windows"][0]["start"] > "2026-03-02T07", "a test of waiting has something to wait for"
+    acting.close()
+
+    world.conductor.fleet.observes = True
+    uid = world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    world.tick()
+    status = world.status()
+    assert world.cluster.told[uid].created[0][2] == T0 and world.cluster.runs[uid][0].region == "south"
+    assert status["summary"]["reason"] == "Observing" and status["plan"]["reason"] == "Observing"
+    said = status["plan"]["explanation"]
+    assert "runs at once at home" in said and f"in {would['windows'][0]['region']} and saved about" in said
+    world.advance(3 * HOUR)
+    status = world.status()
+    assert status["summary"]["state"] == "Complete" and len(world.cluster.told[uid].created) == 1
+    assert status["plan"]["explanation"] == said, "what it would have done stays told"
+    assert float(status["accounting"]["savedGrams"] or 0) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_plan_is_read_back_from_its_status_as_it_stood(world):
+    world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    world.tick()
+    made = world.conductor.previous.jobs["default/night"]
+    (seen,) = world.cluster.snapshot().jobs
+    told = told_plan(seen)
+    assert told.reason is made.reason and told.latest_start == made.latest_start and told.demo == made.demo
+    assert [w.region for w in told.windows] == [w.region for w in made.windows]
+    for a, b in zip(told.windows, made.windows, strict=True):
+        assert abs(a.start - b.start) < MINUTE and abs(a.end - b.end) < MINUTE
+    assert told.emissions_g == pytest.approx(made.emissions_g, rel=0.01)
+    world.cluster.edit("default/night", duration="3h")
+    (seen,) = world.cluster.snapshot().jobs
+    assert told_plan(seen) is None, "it was made for another spec"
+
+
+def test_a_restarted_operator_goes_on_with_the_plan_that_stood():
+    """The services do not answer after the restart: nothing is planned anew on nothing, and nothing is started early."""
+    world = World(FakeProvider(horizon_h=48))
+    world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    world.tick()
+    before = world.status()["plan"]["windows"]
+    world.restart()
+    asked = []
+    planner = world.conductor.fleet.planner
+
+    def noting(fleet, forecasts, now, previous):
+        asked.append(previous)
+        return planner(fleet, forecasts, now, previous)
+
+    world.conductor.fleet.planner = noting
+    world.tick()
+    assert [w.region for w in asked[0].jobs["default/night"].windows] == [w["region"] for w in before]
+    assert world.status()["plan"]["windows"] == before
+    world.close()
+
+
+def test_a_run_whose_region_was_deleted_keeps_its_account(world):
+    """Also when the operator was restarted since: the ledger keeps zone and PUE of a region as they stood."""
+    uid = world.cluster.submit(job_body(completeWithin="2h6m", placement={"regions": ["south"]}))
+    world.tick()
+    world.cluster.pass_time(HOUR)
+    world.cluster.others["GreenRegion"] = [
+        r for r in world.cluster.others["GreenRegion"] if r["metadata"]["name"] != "south"
+    ]
+    world.restart()
+    world.advance(6 * HOUR)
+    assert world.cluster.finished_at(uid) is not None
+    rows = world.ledger.energy(uid)
+    assert sum(r.joules for r in rows) == pytest.approx(200 * 7200)
+    assert {(r.region, r.zone, r.pue) for r in rows} == {("south", "DE", 1.25)}
+    assert float(world.status()["accounting"]["emissionsGrams"]) > 0
+
+
+def test_a_receipt_is_not_final_while_a_run_is_not_booked(world, monkeypatch):
+    """A run that paused without a word is booked a moment later; its job had ended by then."""
+    uid = world.cluster.submit(job_body(completeWithin="2h6m"))
+    world.provider.revised_for = timedelta(0)
+    world.tick()
+    world.cluster.lose(uid)  # nothing was said of an hour and a half
+    lost = world.cluster.runs[uid][0]
+    world.cluster.runs[uid][0] = replace(lost, finished_at=T0 + 90 * MINUTE)
+    world.cluster.pass_time(90 * MINUTE)
+    world.tick()
+    world.cluster.pass_time(timedelta(seconds=11))
+    world.tick()
+    job = world.cluster.snapshot().jobs[0].job
+    for run in world.cluster.runs[uid]:
+        if run.phase.live:
+            world.cluster._end(job, run, Phase.SUCCEEDED, 0, world.clock.now())
+    world.tick()
+    world.advance(3 * HOUR)
+    assert {r.attempt for r in world.ledger.energy(uid)} >= {1}
+    assert sum(r.joules for r in world.ledger.energy(uid) if r.attempt == 1) == pytest.approx(200 * 5400)
+    assert world.status()["accounting"]["settled"]
