@@ -126,7 +126,7 @@ def _without_defaults(schema: Schema) -> Schema:
 
 def _attach(schema: Schema, rule: rules.Rule) -> None:
     node = schema
-    for name in rule.path.split("."):
+    for name in filter(None, rule.path.split(".")):
         node = node["properties"][name]
     entry = {"rule": rule.cel, "message": rule.message}
     if rule.field_path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
-from windward_api.scalars import Instant, Quantity
+from windward_api.scalars import NAME_PATTERN, Instant, Quantity
 from windward_api.workload import Words
 
 ZONE_PATTERN = r"^[A-Za-z0-9_-]{2,64}$"
@@ -111,6 +112,9 @@ class GreenRegionSpec(Words):
 PUE_PLAUSIBLE = 'spec.pue: must lie between "1" and "3": state the site\'s power usage effectiveness'
 
 
+NAME_SHORT = (
+    "metadata.name: a region's name is a label of its runs: at most 63 characters, lower case letters, digits and '-'"
+)
 HOURS_APART = (
     "spec.onSite.hours: each fromHour must come before its toHour, and no two spans may overlap: correct the hours"
 )
@@ -146,3 +150,9 @@ class GreenRegion(Words):
     metadata: ObjectMeta
     spec: GreenRegionSpec
     status: GreenRegionStatus = GreenRegionStatus()
+
+    @model_validator(mode="after")
+    def name_is_a_label(self) -> GreenRegion:
+        if not re.fullmatch(NAME_PATTERN, self.metadata.name) or len(self.metadata.name) > 63:
+            raise ValueError(NAME_SHORT)
+        return self

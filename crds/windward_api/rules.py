@@ -12,7 +12,7 @@ from windward_api import greencronjob, greenjob, greenregion, schedule, workload
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A CEL rule at `path` (property names from the object's root; `*` is a list's items)."""
+    """A CEL rule at `path` (property names from the object's root; empty: the root itself)."""
 
     path: str
     cel: str
@@ -125,6 +125,7 @@ GREENCRONJOB = [
     Rule("spec", _not_longer("self.jobTemplate.spec.duration", "self.window"), greencronjob.WINDOW_FITS, ".window"),
 ]
 GREENREGION: list[Rule] = [
+    Rule("", "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')", greenregion.NAME_SHORT),
     Rule(
         "spec",
         "!has(self.pue) || (double(string(self.pue)) >= 1.0 && double(string(self.pue)) <= 3.0)",

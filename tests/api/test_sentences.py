@@ -5,7 +5,7 @@ import copy
 import pytest
 from pydantic import ValidationError
 
-from windward_api import greencronjob, greenjob, rules, schedule, workload
+from windward_api import greencronjob, greenjob, greenregion, rules, schedule, workload
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
@@ -143,13 +143,13 @@ def test_the_rules_of_a_schedule(text, zone, sentence):
 
 @pytest.mark.parametrize("pue", ["0.99", "3.01", "0", "10"])
 def test_a_pue_that_no_site_has_is_refused_as_the_api_server_does(pue):
-    assert refusals(GreenRegion, changed(REGION, spec__pue=pue)) == [rules.GREENREGION[0].message]
+    assert refusals(GreenRegion, changed(REGION, spec__pue=pue)) == [greenregion.PUE_PLAUSIBLE]
 
 
 @pytest.mark.parametrize("hours", [[(8, 8)], [(16, 8)], [(6, 12), (11, 14)], [(0, 24), (3, 4)]])
 def test_hours_on_site_that_overlap_or_run_backwards_are_refused(hours):
     own = {"intensityGramsPerKwh": 46, "hours": [{"fromHour": a, "toHour": b, "sharePercent": 50} for a, b in hours]}
-    assert refusals(GreenRegion, changed(REGION, spec__onSite=own)) == [rules.GREENREGION[1].message]
+    assert refusals(GreenRegion, changed(REGION, spec__onSite=own)) == [greenregion.HOURS_APART]
 
 
 def test_hours_on_site_may_touch():

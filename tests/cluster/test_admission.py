@@ -139,9 +139,9 @@ def test_a_change_is_judged_like_a_creation(kube: Kube, namespace: str) -> None:
 OPERATOR = "system:serviceaccount:windward-system:windward"
 
 
-def owned(body: dict[str, Any], kind: str) -> dict[str, Any]:
-    """As a child that a controller made; what it names need not be there when it is created."""
-    owner = {"apiVersion": "windward.dev/v1alpha1", "kind": kind, "name": "x", "uid": str(uuid.uuid4())}
+def owned(body: dict[str, Any], kind: str, uid: str = "") -> dict[str, Any]:
+    """As a child that a controller made; what is not there need not be when it is created, and then it goes again."""
+    owner = {"apiVersion": "windward.dev/v1alpha1", "kind": kind, "name": "x", "uid": uid or str(uuid.uuid4())}
     body["metadata"]["ownerReferences"] = [{**owner, "controller": True}]
     return body
 
@@ -160,7 +160,7 @@ def test_the_operator_creates_what_a_schedule_asks_for(kube: Kube, namespace: st
 
 
 def test_the_operator_makes_and_changes_only_children_of_green_jobs(kube: Kube, namespace: str, release: str) -> None:
-    """Whatever a fault or a stolen token asks for: no Job of anybody else, none in kube-system, nothing but suspend."""
+    """Whatever a fault or a stolen token asks for: no Job of others, none in kube-system, nothing but suspend."""
     operator = kube.as_user(OPERATOR, "system:authenticated")
     with pytest.raises(Refused, match="only children of a GreenJob"):
         operator.create(batch_job(namespace))
@@ -170,7 +170,11 @@ def test_the_operator_makes_and_changes_only_children_of_green_jobs(kube: Kube, 
     kube.create(prod)
     with pytest.raises(Refused, match="only children of a GreenJob"):
         operator.patch("job", prod["metadata"]["name"], {"spec": {"suspend": False}}, namespace)
-    mine = owned(batch_job(namespace), "GreenJob")
+    parent = green_job(namespace)
+    kube.apply(parent)
+    found = kube.must_get("greenjob", parent["metadata"]["name"], namespace)
+    mine = owned(batch_job(namespace), "GreenJob", found["metadata"]["uid"])
+    mine["metadata"]["ownerReferences"][0]["name"] = parent["metadata"]["name"]
     operator.create(mine)
     name = mine["metadata"]["name"]
     operator.patch("job", name, {"spec": {"suspend": False}}, namespace)

@@ -86,6 +86,8 @@ REFUSED = [
     (cron(job={"deadline": "2030-01-01T00:00:00Z"}), greencronjob.NO_FINISH),
     (cron(window="3h"), greencronjob.WINDOW_FITS),
     (region(pue="0.9"), "spec.pue: must lie between"),
+    ({**region(), "metadata": {"name": "r" * 64}}, "metadata.name: a region's name is a label"),
+    ({**region(), "metadata": {"name": "eu.north"}}, "metadata.name: a region's name is a label"),
     # What the schema refuses: the path of the field is in the sentence.
     (job(duration="4 hours"), "spec.duration"),
     (job(duration=4), "spec.duration"),

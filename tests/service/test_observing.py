@@ -76,7 +76,7 @@ def test_a_plan_is_read_back_from_its_status_as_it_stood(world):
 
 
 def test_a_restarted_operator_goes_on_with_the_plan_that_stood():
-    """The services do not answer after the restart: nothing is planned anew on nothing, and nothing is started early."""
+    """The first plan after a restart is made with the one that stood, not from nothing."""
     world = World(FakeProvider(horizon_h=48))
     world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
     world.tick()
