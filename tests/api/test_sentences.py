@@ -146,6 +146,11 @@ def test_a_pue_that_no_site_has_is_refused_as_the_api_server_does(pue):
     assert refusals(GreenRegion, changed(REGION, spec__pue=pue)) == [greenregion.PUE_PLAUSIBLE]
 
 
+@pytest.mark.parametrize("name", ["r" * 64, "eu.north", "North", "north-"])
+def test_the_name_of_a_region_is_a_label_of_its_runs(name):
+    assert refusals(GreenRegion, changed(REGION, metadata__name=name)) == [greenregion.NAME_SHORT]
+
+
 @pytest.mark.parametrize("hours", [[(8, 8)], [(16, 8)], [(6, 12), (11, 14)], [(0, 24), (3, 4)]])
 def test_hours_on_site_that_overlap_or_run_backwards_are_refused(hours):
     own = {"intensityGramsPerKwh": 46, "hours": [{"fromHour": a, "toHour": b, "sharePercent": 50} for a, b in hours]}
@@ -206,4 +211,4 @@ def test_every_rule_of_the_api_server_has_its_sentence_here():
     assert {r.message for r in [*rules.GREENJOB, *rules.GREENCRONJOB, *rules.GREENREGION]} <= tested
     for sentence in tested:
         field, _, advice = sentence.partition(": ")
-        assert field.startswith("spec") and ": " in advice, f"{sentence!r} does not say what to do"
+        assert field.startswith(("spec", "metadata.name")) and ": " in advice, f"{sentence!r} does not say what to do"

@@ -18,7 +18,8 @@ def chart_images() -> list[Image]:
     def name(image: dict[str, Any]) -> str:
         return f"{image['repository']}:{image['tag'] or version}"
 
+    built = [f"docker.io/library/windward-{part}:{version}" for part in ("operator", "worker")]  # as README builds them
     return [
-        Image(name(values["image"]), ("windward-operator",)),
-        Image(name(values["worker"]["image"]), ("windward-worker",)),
+        *(Image(one, ("windward-operator",)) for one in (name(values["image"]), built[0])),
+        *(Image(one, ("windward-worker",)) for one in (name(values["worker"]["image"]), built[1])),
     ]

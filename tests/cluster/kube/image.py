@@ -21,7 +21,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[3]
 TOP = ("bin", "sbin", "lib", "lib32", "lib64")  # links into /usr on most systems, folders on some
 VENV, SOURCE = "/lent/venv", "/lent/source"
-SCRIPTS = {"windward-operator": "windward.service.main", "windward-worker": "windward_worker.cli"}
+SCRIPTS = {
+    "windward": "windward.cli",
+    "windward-operator": "windward.service.main",
+    "windward-worker": "windward_worker.cli",
+}
 UID = 65532
 LOADER_CACHE = Path("/etc/ld.so.cache")
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
