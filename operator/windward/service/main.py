@@ -118,7 +118,14 @@ def logs(level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("urllib3", "kopf", "apscheduler", "httpx", "alembic"):
+    for noisy in (
+        "urllib3",
+        "kopf",
+        "apscheduler",
+        "httpx",
+        "httpcore",
+        "alembic",
+    ):  # some log URLs, which may hold keys
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
