@@ -16,6 +16,7 @@ import numpy as np
 
 from windward.domain.clock import utc
 from windward.domain.series import Quality, Series
+from windward.forecasting.gaps import filled
 from windward.forecasting.overlay import overlay
 
 _DAY_S = 86_400.0
@@ -37,7 +38,8 @@ def repeated(history: Series | None, issue: Series, until: datetime) -> Series:
         return issue
     day_before = issue.end - timedelta(seconds=_DAY_S)
     known = overlay([issue] if history is None else [history, issue], day_before, issue.end)
-    if known is None or not known.covers(day_before, issue.end):
+    known = None if known is None else next((s for s in known.stretches if s.covers(day_before, issue.end)), None)
+    if known is None:
         return issue
     return issue.followed_by(_repeated_day(known, until, issue))
 
@@ -53,6 +55,7 @@ def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Seri
     """
     if utc(until) <= utc(now):
         raise ValueError(f"{history.zone}: until {until} is not after now {now}")
+    history = filled(history)
     if history.end - history.start < timedelta(seconds=_DAY_S) or history.start > now:
         raise ValueError(f"{history.zone}: {history.start} to {history.end} does not hold the day before {now}")
     whole = history

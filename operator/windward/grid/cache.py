@@ -20,10 +20,11 @@ from windward.domain.forecast import Forecast, Freshness
 from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
 from windward.forecasting import overlay
-from windward.grid.ahead import Ahead, Seen
+from windward.grid.ahead import Ahead, Seen, lacking
 from windward.grid.port import (
     Archive,
     ForecastInvalid,
+    InvalidReason,
     NoForecast,
     NotEntitled,
     Provider,
@@ -145,8 +146,7 @@ class Grid:
         """What is known of [start, end) for accounting; does IO.
 
         The provider's history first; what it does not hold comes from archived issues, the newest issue of each period
-        first, and says so by its quality (`forecast`, `recorded`). The series ends at the first period that nobody
-        knows: check `covers`.
+        first, and says so by its quality (`forecast`, `recorded`). Periods that nobody knows are holes: check `covers`.
 
         Raises:
             ProviderError: nothing at all is known; the error is the provider's.
@@ -212,13 +212,18 @@ class Grid:
         """The provider's issue, prolonged; or our own where it publishes none."""
         try:
             issue = self._provider.issue(zone, now)
-        except NoForecast:
-            if self._ahead is None:
+        except ProviderError as none:
+            over = isinstance(none, ForecastInvalid) and none.reason is InvalidReason.PAST_ONLY
+            if self._ahead is None or not (over or isinstance(none, NoForecast)):
                 raise
-            return self._ahead.own(zone, now)
+            try:
+                return self._ahead.own(zone, now)
+            except ProviderError as error:
+                raise none if over else error from None
         if self._ahead is None or issue.demo:
-            return Seen(issue)
-        self._archive_one(issue)  # as the provider said it, beside what the plan will rest on
+            return Seen(issue.stretches[0], detail=lacking(issue, "issue", "The forecast ends there."))
+        for stretch in issue.stretches:
+            self._archive_one(stretch)  # as the provider said it, beside what the plan will rest on
         return self._ahead.beyond(issue, now)
 
     def _taken(self, zone: str, seen: Seen, past: Series | None, now: datetime) -> None:
@@ -228,9 +233,9 @@ class Grid:
         with self._lock:
             old = self._zones.get(zone, _Zone())
             below = [layer for layer in (measured, old.series) if layer is not None and _joinable(layer, issue)]
-            series = overlay([issue, *below], issue.start - self._past, issue.end)
-            if series is None or not series.covers(issue.start, issue.end):
-                series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
+            known = overlay([issue, *below], issue.start - self._past, issue.end)
+            # The past may end before the issue begins, or hold a hole: what reaches up to the issue without one.
+            series = next((s for s in known.stretches if s.covers(issue.start, issue.end)), issue) if known else issue
             self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, is_flat(issue), taken_at=now)
             self._counters["refreshed"] += 1
         skill = self._skill.setdefault(zone, Skill())

@@ -119,7 +119,8 @@ class Provider(Protocol):
     - Reads only; asking twice does no harm.
     - An issue comes within 10 s or raises a `ProviderError`; history takes as long for each request it needs. No other
       exception leaves it.
-    - Never repairs: a gap is refused, not filled, and a value is never invented.
+    - Never repairs: a value is never invented. A missing period is a hole: the series ends there, and what follows stands
+      in `Series.after_gap`.
     """
 
     @property
@@ -153,7 +154,7 @@ class Provider(Protocol):
         ...
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
-        """What is known afterwards: the whole periods that overlap [start, end), without a gap.
+        """What is known afterwards: the whole periods that overlap [start, end); holes as in `issue`.
 
         It may begin later or end earlier than asked: check `Series.covers`. `quality` says per period whether it is
         an actual or the provider's own estimate. A live service returns nothing that is not over yet; a recording has
