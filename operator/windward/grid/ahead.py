@@ -33,12 +33,14 @@ class Seen:
         band: quantiles of the hours that are our own estimate, or None.
         detail: what is our own in it, for people; empty where nothing is.
         past: what is measured, where it was asked for anyway.
+        holes: what is missing in issue and history, for people; empty where nothing is.
     """
 
     series: Series
     band: Quantiles | None = None
     detail: str = ""
     past: Series | None = None
+    holes: str = ""
 
 
 class Ahead:
@@ -70,8 +72,8 @@ class Ahead:
         said = made.detail or "Forecast by Windward from the zone's own history."
         if whole.end < now - timedelta(hours=6):
             said = f"{said} Measured hours end at {whole.end:%m-%d %H:%MZ}."
-        detail = " ".join(x for x in (said, lacking(past, "history", _FILLED)) if x)
-        return Seen(replace(_rounded(made.series), issued_at=now, fetched_at=now), made.band, detail, past)
+        series = replace(_rounded(made.series), issued_at=now, fetched_at=now)
+        return Seen(series, made.band, said, past, lacking(past, "history", _FILLED))
 
     def beyond(self, issue: Series, now: datetime) -> Seen:
         """The provider's issue, and our own from its end on and in its holes.
@@ -85,27 +87,22 @@ class Ahead:
             made = self._models[issue.zone].forecast(whole, now, now + REACH)
         except (ProviderError, ValueError) as error:
             log.info("no forecast of our own for %s: %s", issue.zone, error)
-            return _cut(issue)
+            return cut(issue)
         first, *others = issue.stretches
-        gap_said = lacking(issue, "issue", "Windward's forecast stands there.")
-        if made.method == "day-before" or made.series.start > issue.end:
-            layers, end = [*issue.stretches, made.series], issue.stretches[-1].end
-            end_said = ""
-        else:
+        holes = [lacking(issue, "issue", "Windward's forecast stands there."), lacking(past, "history", _FILLED)]
+        said = " ".join(x for x in holes if x)
+        learnt = made.method != "day-before" and made.series.start <= issue.end
+        if not (learnt or issue.gaps or issue.start > now):
+            return Seen(issue, past=past, holes=said)
+        layers, end = [*issue.stretches, made.series], issue.stretches[-1].end
+        if learnt:
             blended = blend(first, whole, made.series)
-            layers, end = [*others, blended, made.series], max(issue.stretches[-1].end, blended.end)
-            end_said = f"From {issue.stretches[-1].end:%m-%d %H:%MZ} on it is Windward's forecast."
-        if issue.gaps or issue.start > now:
-            series = overlay(layers, min(issue.start, now), end)
-            if series is None or series.gaps:
-                return replace(_cut(issue), past=past)
-        elif end_said:
-            series = layers[0]
-        else:
-            return Seen(issue)
-        history_said = lacking(past, "history", _FILLED) if end_said else ""
-        detail = " ".join(x for x in (end_said, gap_said, history_said) if x)
-        return Seen(_rounded(series), made.band if end_said else None, detail, past)
+            layers, end = [*others, blended, made.series], max(end, blended.end)
+        series = overlay(layers, min(issue.start, now), end)
+        if series is None or series.gaps:
+            return replace(cut(issue), past=past)
+        prolonged = f"From {issue.stretches[-1].end:%m-%d %H:%MZ} on it is Windward's forecast." if learnt else ""
+        return Seen(_rounded(series), made.band if learnt else None, prolonged, past, said)
 
     def _learn(self, zone: str, now: datetime) -> tuple[Series, Series]:
         """The known past, with its holes, and the same made whole; the newest hours are folded into the model."""
@@ -127,7 +124,7 @@ class Ahead:
 _FILLED = "For our own forecast the week before stands there."
 
 
-def lacking(series: Series, what: str, then: str) -> str:
+def lacking(series: Series, what: str, then: str = "") -> str:
     """One sentence that names the zone and the hours of each hole; empty where there is none."""
     if not series.gaps:
         return ""
@@ -136,9 +133,9 @@ def lacking(series: Series, what: str, then: str) -> str:
     return f"The {what} of {series.zone} lacks {', '.join(holes[:3])}{more}. {then}".rstrip()
 
 
-def _cut(issue: Series) -> Seen:
+def cut(issue: Series) -> Seen:
     """The issue up to its first hole."""
-    return Seen(issue.stretches[0], detail=lacking(issue, "issue", "The forecast ends there."))
+    return Seen(issue.stretches[0], holes=lacking(issue, "issue", "The forecast ends there."))
 
 
 def _rounded(series: Series) -> Series:

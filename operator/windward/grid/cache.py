@@ -20,7 +20,7 @@ from windward.domain.forecast import Forecast, Freshness
 from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
 from windward.forecasting import overlay
-from windward.grid.ahead import Ahead, Seen, lacking
+from windward.grid.ahead import Ahead, Seen, cut
 from windward.grid.port import (
     Archive,
     ForecastInvalid,
@@ -62,6 +62,7 @@ class _Zone:
     issue: Series | None = None  # that issue alone, as it is archived
     band: Quantiles | None = None
     own: str = ""  # what of it is our own forecast
+    holes: str = ""  # what is missing, and what stands there
     vintage: str = ""
     flat: bool = False  # the issue has one value all the time
     taken_at: datetime | None = None  # last success
@@ -221,7 +222,7 @@ class Grid:
             except ProviderError as error:
                 raise none if over else error from None
         if self._ahead is None or issue.demo:
-            return Seen(issue.stretches[0], detail=lacking(issue, "issue", "The forecast ends there."))
+            return cut(issue)
         for stretch in issue.stretches:
             self._archive_one(stretch)  # as the provider said it, beside what the plan will rest on
         return self._ahead.beyond(issue, now)
@@ -236,7 +237,9 @@ class Grid:
             known = overlay([issue, *below], issue.start - self._past, issue.end)
             # The past may end before the issue begins, or hold a hole: what reaches up to the issue without one.
             series = next((s for s in known.stretches if s.covers(issue.start, issue.end)), issue) if known else issue
-            self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, is_flat(issue), taken_at=now)
+            self._zones[zone] = _Zone(
+                series, issue, seen.band, seen.detail, seen.holes, vintage, is_flat(issue), taken_at=now
+            )
             self._counters["refreshed"] += 1
         skill = self._skill.setdefault(zone, Skill())
         skill.note(issue, now)
@@ -340,9 +343,9 @@ class Grid:
             detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
         other = series.kind != self._provider.kind
         kind = f"Declared fallback: it counts {series.kind}, not {self._provider.kind}." if other else ""
-        detail = " ".join(x for x in (detail, kind, state.own) if x)
+        detail = " ".join(x for x in (detail, kind, state.own, state.holes) if x)
         error = self._skill[zone].error_g_per_kwh if zone in self._skill else None
-        return Forecast(zone, series, freshness, state.vintage, detail, state.band, error)
+        return Forecast(zone, series, freshness, state.vintage, detail, state.band, error, state.holes)
 
     def _freshness(self, state: _Zone, series: Series, now: datetime) -> tuple[Freshness, str]:
         why = f" {state.error}" if state.error else ""

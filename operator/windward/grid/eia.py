@@ -94,6 +94,9 @@ class EiaProvider:
         kept = [t for t in kept if t <= now.timestamp()]
         if not kept:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+        if all(hours[t] is None for t in kept):
+            cause = f"above {100 * MOST_UNKNOWN:.0f} % of each hour's generation is of a fuel without a factor"
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, cause, "Choose another provider for this zone.")
         answer = Answer(
             None, "gCO2eq/kWh", [t - _HOUR_S for t in kept], [hours[t] for t in kept], Quality.MEASURED, step_s=_HOUR_S
         )

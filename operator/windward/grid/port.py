@@ -39,17 +39,15 @@ class InvalidReason(StrEnum):
     WRONG_ZONE = "WrongZone"  # answered for another zone (fallback to the caller's address)
     WRONG_UNIT = "WrongUnit"  # an unknown unit, or numbers that can only be another unit
     # values
-    NULL = "Null"  # a value is missing between two others
-    NOT_A_NUMBER = "NotANumber"  # NaN, infinity, text, true
-    SENTINEL = "Sentinel"  # -1 between two values: somebody's "unknown"
+    NOT_A_NUMBER = "NotANumber"  # infinity, text, true
     NEGATIVE = "Negative"
-    ZERO = "Zero"  # a missing hour that was written as 0 g
+    ZERO = "Zero"  # 0 g all the time
     IMPLAUSIBLE = "Implausible"  # more than any power plant emits
     # times
     BAD_TIME = "BadTime"  # not a time, or one without a zone
     UNSORTED = "Unsorted"
     DOUBLED = "Doubled"  # one period twice: local time sold as UTC on the day of 25 hours
-    GAP = "Gap"
+    GAP = "Gap"  # more holes than one period in ten
     MIXED_STEPS = "MixedSteps"  # steps change and the ends of periods are not stated
     PAST_ONLY = "PastOnly"  # ends before now
     STARTS_LATE = "StartsLate"  # begins later than the next period

@@ -26,6 +26,7 @@ _MIN_STEP_S = 60.0
 
 _METADATA = ("signal", "scope", "basis", "attribution", "unit")
 _UNIT = "gCO2/kWh"
+_ABSENT = ("", "nan", "na", "n/a", "null", "none")
 
 Columns = dict[str, list[object]]
 
@@ -75,7 +76,7 @@ def open_trace(path: Path, kind: Kind | None) -> TraceSource:
         files = {zone: file for zone, file in files.items() if ZONE_PATTERN.fullmatch(zone)}
         if not files:
             raise ValueError(f"{path}: no file named <zone>.csv, <zone>.csv.gz or <zone>.parquet")
-        return TraceSource(path.name, kind, tuple(files), attribution, partial(_from_folder, files, kind, unit))
+        return TraceSource(path.resolve().name, kind, tuple(files), attribution, partial(_from_folder, files, kind, unit))
     columns = _read(path)
     if ZONE not in columns:
         raise ValueError(f"{path}: no column `{ZONE}`; a trace in one file needs it")
@@ -214,7 +215,7 @@ def _value(zone: str, path: Path, value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return float(value) if value.strip() else None
+        return None if value.strip().lower() in _ABSENT else float(value)
     except ValueError:
         cause = f"{path.name} holds {value[:32]!r} where a number should be"
         raise ForecastInvalid(zone, InvalidReason.NOT_A_NUMBER, cause) from None

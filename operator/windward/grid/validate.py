@@ -5,8 +5,8 @@ What is decided here, once for all providers:
 - Null, NaN and `-1` are *absent*. Absent values at either end are cut off (a partial horizon is a horizon); an absent
   value or a missing period between two others is a hole (`Series.after_gap`): it is not filled, because a filled hour is
   an invented one, and it costs nothing else.
-- Exactly 0 g is legal for a marginal signal. For an average it is refused where it is the whole answer, where
-  life-cycle factors make it impossible, and where a neighbour is above `ZERO_NEIGHBOUR`: a missing hour read as 0.
+- Exactly 0 g is legal for a marginal signal. For an average it is refused where it is the whole answer. It is absent where
+  life-cycle factors make it impossible and where a neighbour is above `ZERO_NEIGHBOUR`: a missing hour read as 0.
 - More than `MAX_G_PER_KWH` is refused: the dirtiest lignite plant stays near 1500.
 - An average whose every value is below 1 g is refused as another unit (kg/kWh, t/MWh). Refusing a truly carbon-free
   zone costs it nothing that a fallback would not give; believing 0.3 kg as 0.3 g would draw all work there.
@@ -35,6 +35,7 @@ from windward.grid.port import ForecastInvalid, InvalidReason
 MAX_G_PER_KWH = 2000.0
 ZERO_NEIGHBOUR_G_PER_KWH = 50.0
 _DAY_S = 86_400.0
+_LATEST_START_S = 7200.0
 
 # Factor to g/kWh. lb: international avoirdupois pound, exactly 0.45359237 kg.
 UNITS: dict[str, float] = {
@@ -110,11 +111,10 @@ def validate(zone: str, answer: Answer, origin: Origin, *, now: datetime | None 
     if not (len(answer.starts) == len(answer.values)):
         raise _refused(zone, InvalidReason.MALFORMED, f"{len(answer.starts)} times for {len(answer.values)} values")
     keep, values = _values(zone, answer)
-    present = ~np.isnan(values)
-    _check_magnitudes(zone, values[present], origin.kind)
+    _check_magnitudes(zone, values[~np.isnan(values)], origin.kind)
     starts, ends = _periods(zone, answer, keep)
+    present = ~np.isnan(values) & ~_no_zeros(zone, values, float(ends[-1] - starts[0]), origin.kind)
     starts, ends, values = starts[present], ends[present], values[present]
-    _check_zeros(zone, values, float(ends[-1] - starts[0]), origin.kind)
     said = (answer.quality,) * len(values) if isinstance(answer.quality, Quality) else _kept(answer.quality, keep, present)
     cuts = np.flatnonzero(ends[:-1] < starts[1:]) + 1
     if len(cuts) > max(1, len(values) // 10):
@@ -201,20 +201,19 @@ def _check_magnitudes(zone: str, values: Floats, kind: Kind) -> None:
         raise _refused(zone, InvalidReason.WRONG_UNIT, cause)
 
 
-def _check_zeros(zone: str, values: Floats, span_s: float, kind: Kind) -> None:
-    """Tell the legal 0 g from the missing hour and from the broken exporter's default."""
+def _no_zeros(zone: str, values: Floats, span_s: float, kind: Kind) -> npt.NDArray[np.bool_]:
+    """Which 0 g are missing hours (n,); tells them from the legal 0 g and refuses the broken exporter's default."""
     zero = values == 0.0
-    if not zero.any():
-        return
     average = kind.signal is Signal.AVERAGE
-    if zero.all() and (average or span_s >= _DAY_S):
+    if zero[~np.isnan(values)].all() and (average or span_s >= _DAY_S):
         raise _refused(zone, InvalidReason.ZERO, "every value is 0 g/kWh")
-    if average and kind.scope is Scope.LIFE_CYCLE:
-        raise _refused(zone, InvalidReason.ZERO, "0 g/kWh is impossible with life-cycle factors")
-    if average:
-        neighbour = np.maximum(np.concatenate([[0.0], values[:-1]]), np.concatenate([values[1:], [0.0]]))
-        if (zero & (neighbour > ZERO_NEIGHBOUR_G_PER_KWH)).any():
-            raise _refused(zone, InvalidReason.ZERO, "0 g/kWh beside a high value reads like a missing hour")
+    if not average:
+        return np.zeros(len(values), bool)
+    if kind.scope is Scope.LIFE_CYCLE:
+        return np.asarray(zero)  # impossible with life-cycle factors
+    known = np.nan_to_num(values)
+    neighbour = np.maximum(np.concatenate([[0.0], known[:-1]]), np.concatenate([known[1:], [0.0]]))
+    return np.asarray(zero & (neighbour > ZERO_NEIGHBOUR_G_PER_KWH))
 
 
 def _periods(zone: str, answer: Answer, keep: slice) -> tuple[Floats, Floats]:
@@ -261,12 +260,12 @@ def _at(moments_s: Floats) -> str:
 
 
 def _reaching(zone: str, stretches: list[Series], now_s: float) -> list[Series]:
-    """The stretches from the one that contains `now` on; a hole of up to an hour at `now` itself costs nothing else."""
+    """The stretches from the one that contains `now` on; a hole of up to two hours at `now` itself costs nothing else."""
     ahead = [s for s in stretches if s.edges[-1] > now_s]
     if not ahead:
         late_h = (now_s - stretches[-1].edges[-1]) / 3600
         raise _refused(zone, InvalidReason.PAST_ONLY, f"it ends {late_h:.1f} h before now")
     first = ahead[0]
-    if first.edges[0] > now_s + max(first.edges[1] - first.edges[0], 3600.0):
+    if first.edges[0] > now_s + max(first.edges[1] - first.edges[0], _LATEST_START_S):
         raise _refused(zone, InvalidReason.STARTS_LATE, f"it begins {(first.edges[0] - now_s) / 3600:.1f} h after now")
     return ahead

@@ -28,7 +28,7 @@ from windward.lifecycle.work import power_w, remaining_of, work_of
 from windward.service.book import Book
 from windward.service.crons import refused_cron, tend_crons
 from windward.service.grounds import Grounds, to_be_placed
-from windward.service.planned import lengthened
+from windward.service.planned import lengthened, needed_until
 from windward.service.regions import regions_of, tend_regions
 from windward.service.turn import Memory, Turn, World, issues_of
 from windward_api.greenjob import GreenJobStatus
@@ -150,10 +150,9 @@ class Conductor:
         return sorted({r.spec.grid_zone for r in regions})
 
     def _forecasts(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> dict[str, Forecast]:
-        """What is known of each zone; where it ends before the last finish-by, yesterday's shape goes on."""
+        """What is known of each zone; where it ends before what is to be planned, yesterday's shape goes on."""
         known = self.grid.forecasts(self.zones(snapshot.regions), now)
-        ends = [o.finish_by for o in snapshot.jobs if not o.ended]
-        until = min(max(ends, default=now), now + timedelta(days=7))
+        until = needed_until(((o.job.spec.duration, o.finish_by) for o in snapshot.jobs if not o.ended), now)
         return {zone: lengthened(f, until, now) for zone, f in known.items()}
 
     @staticmethod
