@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
 from windward.forecasting import overlay
 from windward.grid.ahead import Ahead, Seen, cut
+from windward.grid.days import Actuals, Days
 from windward.grid.port import (
     Archive,
     ForecastInvalid,
@@ -82,6 +83,8 @@ class Grid:
         ahead: our own forecasts, for a provider without any and beyond the end of an issue; None: issues as they come.
         dice: jitter of the pauses.
         workers: zones that are asked about at once; one where nobody is far away.
+        background: whether measured hours for accounts are asked for by a thread of its own (`measured`); else whoever
+            reads them asks (simulations and a laptop, where nobody else waits).
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class Grid:
         dice: random.Random | None = None,
         ahead: Ahead | None = None,
         workers: int = 4,
+        background: bool = True,
     ) -> None:
         self._provider = provider
+        self._days = Days(provider, self._newest_first, self._pause, background=background)
         self._ahead = ahead
         self._workers = workers
         self._archive = archive
@@ -143,8 +148,28 @@ class Grid:
             states = {zone: self._zones.get(zone, _Zone()) for zone in zones}
         return {zone: self._forecast(zone, state, now) for zone, state in states.items()}
 
+    def measured(self, zone: str, start: datetime, end: datetime, now: datetime) -> Actuals:
+        """What is known of [start, end) for accounting, at once.
+
+        As `actuals`, of what was asked for before; what is missing or may have changed is asked for by a thread of its
+        own, and is known at a later call. Never waits for provider or archive, unless the grid is not to work in the
+        background; raises nothing of a provider.
+
+        Raises:
+            ValueError: `end` is not after `start`.
+        """
+        known = self._days.read(zone, start, end, now)
+        with self._lock:
+            newest = self._zones.get(zone, _Zone()).issue
+        layers = [layer for layer in (known.series, newest) if layer is not None]
+        return replace(known, series=overlay(layers, start, end))
+
+    def fetch_pending(self) -> None:
+        """Ask for all measured hours that `measured` lacked; does IO, on the thread of the caller."""
+        self._days.fetch_pending()
+
     def actuals(self, zone: str, start: datetime, end: datetime) -> Series:
-        """What is known of [start, end) for accounting; does IO.
+        """What is known of [start, end) for accounting; does IO, so it is not for the thread that decides.
 
         The provider's history first; what it does not hold comes from archived issues, the newest issue of each period
         first, and says so by its quality (`forecast`, `recorded`). Periods that nobody knows are holes: check `covers`.
@@ -166,7 +191,7 @@ class Grid:
             layers.append(newest)
         known = overlay(layers, start, end)
         if known is None or not known.covers(start, end):
-            layers += reversed(self._archived(zone, start, end))
+            layers += self._newest_first(zone, start, end)
             known = overlay(layers, start, end)
         if known is None:
             raise error or ProviderError(zone, f"nothing is known from {start} to {end}")
@@ -300,6 +325,9 @@ class Grid:
             with self._lock:
                 self._counters["archive_failures"] += 1
             return []
+
+    def _newest_first(self, zone: str, start: datetime, end: datetime) -> Sequence[Series]:
+        return self._archived(zone, start, end)[::-1]
 
     def _archive_one(self, issue: Series) -> str:
         try:

@@ -110,7 +110,7 @@ class _Year:
         ahead = Ahead(provider)
         dice = random.Random(1)  # noqa: S311
         every = issue_every - timedelta(minutes=10)
-        self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1)
+        self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1, background=False)
         self.conductor = Conductor(
             self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step, tells=False
         )
