@@ -10,7 +10,7 @@ from service.fake_provider import HOUR, FakeProvider
 
 from windward.domain.series import Quality
 from windward.grid.cache import Grid
-from windward.grid.days import AGAIN, MOST_DAYS, MOST_PENDING, Days
+from windward.grid.days import AGAIN, AHEAD, MOST_DAYS, MOST_PENDING, Days
 from windward.grid.port import Unreachable
 from windward.ledger import MemoryLedger
 
@@ -59,7 +59,7 @@ def test_adjoining_days_are_one_request():
     provider = Counting()
     made = grid(provider, background=False)
     made.measured("DE", NOW - 9 * DAY, NOW, NOW)
-    assert [(start, end) for _, start, end in provider.asked] == [((NOW - 9 * DAY).replace(hour=0, minute=0), NOW)]
+    assert [(start, end) for _, start, end in provider.asked] == [((NOW - 9 * DAY).replace(hour=0, minute=0), NOW + AHEAD)]
 
 
 def test_the_one_who_decides_never_waits_and_hears_at_a_later_look():
@@ -95,7 +95,7 @@ def test_a_day_is_asked_for_again_until_it_is_revised_no_more():
     looks = [NOW + k * timedelta(minutes=20) for k in range(12)]
     for now in looks:
         made.measured("DE", start, end, now)
-    asked = [end_asked for _, _, end_asked in provider.asked]
+    asked = [end_asked - AHEAD for _, _, end_asked in provider.asked]
     assert asked[0] == NOW and all(b - a >= timedelta(minutes=20) for a, b in zip(asked, asked[1:], strict=False))
     assert asked[-1] >= end + provider.revised_for and asked[-1] - AGAIN < end + provider.revised_for
     assert len(asked) <= 3, "and then no more"

@@ -66,6 +66,8 @@ class World:
 
     def restart(self) -> None:
         """A new operator process: memory gone, cluster and book kept."""
+        if hasattr(self, "grid"):
+            self.grid.close()
         self.grid = Grid(self.provider, self.ledger, dice=random.Random(1), background=self.background)
         self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock)
 
@@ -94,4 +96,5 @@ class World:
         return self.cluster.jobs[f"default/{name}"].get("status", {})
 
     def close(self) -> None:
+        self.grid.close()
         self.ledger.close()

@@ -168,6 +168,10 @@ class Grid:
         """Ask for all measured hours that `measured` lacked; does IO, on the thread of the caller."""
         self._days.fetch_pending()
 
+    def close(self) -> None:
+        """Stop the thread that asks for measured hours; to be called before the archive is closed."""
+        self._days.close()
+
     def actuals(self, zone: str, start: datetime, end: datetime) -> Series:
         """What is known of [start, end) for accounting; does IO, so it is not for the thread that decides.
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 DAY = timedelta(days=1)
 AGAIN = timedelta(minutes=50)
+AHEAD = timedelta(minutes=1)  # a node's clock may be ahead of ours, and its last step ends a moment from now
 MOST_DAYS = 1024  # kept; the least recently used go first
 MOST_PENDING = 2048  # further ones are asked for when they are next read
 
@@ -77,6 +78,7 @@ class Days:
         self._pending: dict[Key, datetime] = {}  # and when it was asked for
         self._in_hand: set[Key] = set()
         self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
 
     def read(self, zone: str, start: datetime, end: datetime, now: datetime) -> Actuals:
         """What is known of [start, end) by now; what is not, or no longer certain, is asked for.
@@ -86,7 +88,7 @@ class Days:
         """
         if utc(end) <= utc(start):
             raise ValueError(f"empty range {start} to {end}")
-        keys = [(zone, day) for day in _days_of(start, min(utc(end), utc(now)))]
+        keys = [(zone, day) for day in _days_of(start, min(utc(end), utc(now) + AHEAD))]
         self._ask([key for key in keys if self._due(key, utc(now), utc(end))], utc(now))
         if not self._background:
             self.fetch_pending()
@@ -101,7 +103,7 @@ class Days:
 
     def fetch_pending(self) -> None:
         """Ask for all that is pending, on the thread of the caller. Does IO; raises nothing of a provider."""
-        while batch := self._take():
+        while not self._closed.is_set() and (batch := self._take()):
             zone, days, now = batch
             try:
                 for first, last in _adjoining(days):
@@ -109,6 +111,12 @@ class Days:
             finally:
                 with self._lock:
                     self._in_hand.difference_update((zone, day) for day in days)
+
+    def close(self, patience_s: float = 5.0) -> None:
+        """Ask for nothing more, and let go of the archive. A request that hangs is left to itself."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(patience_s)
 
     def _due(self, key: Key, now: datetime, end: datetime) -> bool:
         with self._lock:
@@ -152,7 +160,7 @@ class Days:
 
     def _fetch(self, zone: str, first: datetime, last: datetime, now: datetime) -> None:
         """Days `first` to `last`, in one request."""
-        start, end = first, min(last + DAY, now)
+        start, end = first, min(last + DAY, now + AHEAD)
         known: Series | None = None
         error: ProviderError | None = None
         try:
@@ -165,11 +173,12 @@ class Days:
         if error is not None:
             log.warning("no measured intensities: %s", error)
         for day in _days_of(first, last + DAY):
-            self._keep(zone, day, known, error, now)
+            if not self._closed.is_set():  # the archive may be gone
+                self._keep(zone, day, known, error, now)
 
     def _keep(self, zone: str, day: datetime, known: Series | None, error: ProviderError | None, now: datetime) -> None:
         layers = [known] if known is not None else []
-        end = min(day + DAY, now)
+        end = min(day + DAY, now + AHEAD)
         series = overlay(layers, day, end)
         if series is None or not series.covers(day, end):
             series = overlay([*layers, *self._archived(zone, day, end)], day, end)

@@ -177,4 +177,5 @@ class LocalWorld:
         self.real.sleep(wait_s)
 
     def close(self) -> None:
+        self.grid.close()
         self.ledger.close()
