@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -377,3 +378,25 @@ def test_actuals_during_an_outage(grid, provider):
 
 def test_counters_are_named(grid):
     assert tuple(grid.counters()) == COUNTERS and set(grid.counters().values()) == {0}
+
+
+def test_a_refresh_can_be_asked_for_without_waiting_for_it(grid, provider):
+    entered, leave, done = threading.Event(), threading.Event(), threading.Event()
+    issue = provider.issue
+
+    def slow(zone, now):
+        entered.set()
+        leave.wait(10)
+        return issue(zone, now)
+
+    provider.issue = slow
+    grid.refresh_soon(["DE"], T0, done.set)
+    assert entered.wait(5)
+    began = time.monotonic()
+    for _ in range(50):
+        grid.refresh_soon(["DE", "FR"], T0)
+    assert time.monotonic() - began < 0.5 and one(grid, T0).series is None
+    assert sum(t.name == "forecasts" for t in threading.enumerate()) == 1, "one thread, however often it is asked for"
+    leave.set()
+    assert done.wait(5)
+    assert one(grid, T0).freshness is Freshness.LIVE

@@ -142,7 +142,7 @@ def _study(
                 progress=bar.at,
             )
         for zone in result.zones:
-            if missing := lacking(actuals.history(zone, result.start, result.end), "recording", _NOT_WEIGHED):
+            if missing := lacking(actuals.history(zone, *actuals.span(zone)), "recording", _NOT_WEIGHED):
                 sys.stderr.write(f"note: {missing}\n")
     except ProviderError as e:
         raise CliError(str(e), code=Exit.USAGE) from e

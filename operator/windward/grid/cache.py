@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -109,10 +109,12 @@ class Grid:
         self._every = every
         self._past = past
         self._dice = dice or random.Random()  # noqa: S311  (jitter, no secret)
-        self._lock = threading.Lock()  # guards the four below; never held over IO
+        self._lock = threading.Lock()  # guards what is below; never held over IO
         self._zones: dict[str, _Zone] = {}
         self._skill: dict[str, Skill] = {}  # one thread a zone at a time
         self._asking: set[str] = set()
+        self._soon: set[str] = set()  # to be refreshed by a thread of its own
+        self._refreshing = False
         self._known_past: set[str] = set()
         self._counters = dict.fromkeys(COUNTERS, 0)
 
@@ -140,6 +142,30 @@ class Grid:
         finally:
             with self._lock:
                 self._asking.difference_update(due)
+
+    def refresh_soon(self, zones: Iterable[str], now: datetime, then: Callable[[], None] = lambda: None) -> None:
+        """`refresh` on a thread of its own, and `then` after it: for a thread that must not wait. While one such refresh
+        is going on its thread takes up what is asked for meanwhile; there are never two."""
+        with self._lock:
+            self._soon.update(zones)
+            if self._refreshing:
+                return
+            self._refreshing = True
+        threading.Thread(target=self._refresh_soon, args=(now, then), name="forecasts", daemon=True).start()
+
+    def _refresh_soon(self, now: datetime, then: Callable[[], None]) -> None:
+        while True:
+            with self._lock:
+                zones = sorted(self._soon)
+                self._soon.clear()
+                if not zones:
+                    self._refreshing = False
+                    return
+            try:
+                self.refresh(zones, now)
+            except Exception:  # a bug of ours must not end the asking for good
+                log.exception("the forecasts of %s could not be refreshed", ", ".join(zones))
+            then()
 
     def forecasts(self, zones: Iterable[str], now: datetime) -> dict[str, Forecast]:
         """The newest good forecast of each zone, from memory alone."""

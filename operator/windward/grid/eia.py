@@ -112,7 +112,7 @@ class EiaProvider:
             "data[0]": "value",
             "facets[respondent][]": respondent,
             "start": _hour(start),
-            "end": _hour(end + timedelta(hours=1)),
+            "end": _hour(end + timedelta(hours=2)),  # whether or not the end belongs to a range
             "sort[0][column]": "period",
             "sort[0][direction]": "asc",
             "length": str(_MOST_ROWS),
