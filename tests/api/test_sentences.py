@@ -200,7 +200,8 @@ def test_nonsense_is_refused_and_not_crashed_on(value):
 
 def test_every_rule_of_the_api_server_has_its_sentence_here():
     tested = {s for _, s in RULES.values()} | {
-        greencronjob.NO_FINISH, greencronjob.WINDOW_FITS, *(s for _, _, s in SCHEDULES), *(r.message for r in rules.GREENREGION),
+        greencronjob.NO_FINISH, greencronjob.WINDOW_FITS, *(s for _, _, s in SCHEDULES),
+        *(r.message for r in rules.GREENREGION),
     }  # fmt: skip
     assert {r.message for r in [*rules.GREENJOB, *rules.GREENCRONJOB, *rules.GREENREGION]} <= tested
     for sentence in tested:

@@ -1,5 +1,6 @@
 """Measured hours for accounts: whole days, each asked for once, by a thread that nobody waits for."""
 
+import itertools
 import random
 import threading
 import time
@@ -59,7 +60,9 @@ def test_adjoining_days_are_one_request():
     provider = Counting()
     made = grid(provider, background=False)
     made.measured("DE", NOW - 9 * DAY, NOW, NOW)
-    assert [(start, end) for _, start, end in provider.asked] == [((NOW - 9 * DAY).replace(hour=0, minute=0), NOW + AHEAD)]
+    assert [(start, end) for _, start, end in provider.asked] == [
+        ((NOW - 9 * DAY).replace(hour=0, minute=0), NOW + AHEAD)
+    ]
 
 
 def test_the_one_who_decides_never_waits_and_hears_at_a_later_look():
@@ -96,7 +99,7 @@ def test_a_day_is_asked_for_again_until_it_is_revised_no_more():
     for now in looks:
         made.measured("DE", start, end, now)
     asked = [end_asked - AHEAD for _, _, end_asked in provider.asked]
-    assert asked[0] == NOW and all(b - a >= timedelta(minutes=20) for a, b in zip(asked, asked[1:], strict=False))
+    assert asked[0] == NOW and all(b - a >= timedelta(minutes=20) for a, b in itertools.pairwise(asked))
     assert asked[-1] >= end + provider.revised_for and asked[-1] - AGAIN < end + provider.revised_for
     assert len(asked) <= 3, "and then no more"
 

@@ -39,7 +39,9 @@ class Service:
             if start <= self.until and start not in self.lost:
                 for fuel, megawatt_hours in self.fuels(start).items():
                     value = None if (start, fuel) in self.nulls else str(round(megawatt_hours))
-                    rows.append({"period": f"{start:%Y-%m-%dT%H}", "respondent": "CISO", "fueltype": fuel, "value": value})
+                    rows.append(
+                        {"period": f"{start:%Y-%m-%dT%H}", "respondent": "CISO", "fueltype": fuel, "value": value}
+                    )
             start += HOUR
         return Answer(json.dumps({"response": {"data": rows}}).encode())
 

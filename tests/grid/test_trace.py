@@ -290,7 +290,7 @@ def test_a_packed_file_that_is_none_says_so(tmp_path, name):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (tmp_path / name).write_bytes(b"this is neither")
-    with pytest.raises(ForecastInvalid, match="cannot be read|no Parquet file"):
+    with pytest.raises(ForecastInvalid, match=r"cannot be read|no Parquet file"):
         TraceProvider.open(tmp_path, KIND).issue("DE", T0)
 
 

@@ -109,7 +109,8 @@ def _history(provider: Provider, zone: str, now: datetime) -> Check:
         known = [q for stretch in past.stretches for q in stretch.quality]
         kinds = ", ".join(f"{known.count(k)} {k}" for k in dict.fromkeys(known))
         end = past.stretches[-1].end
-        return f"{past.start:%m-%d %H:%MZ} to {end:%m-%d %H:%MZ}, {_range(past)}, {kinds} {lacking(past, 'history')}".rstrip()
+        said = f"{past.start:%m-%d %H:%MZ} to {end:%m-%d %H:%MZ}, {_range(past)}, {kinds}"
+        return f"{said}; {lacking(past, 'history')}" if past.gaps else said
 
     return _tried("last day", ask)
 

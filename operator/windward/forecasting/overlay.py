@@ -20,8 +20,9 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
 
     Returns:
         Whole periods from the first known one on, up to `end`; None where nothing is known. Where no layer knows an
-        hour the series has a hole (check `covers`, see `Series.after_gap`). Periods of a lower layer are cut where a higher one begins; each keeps its own quality. Source and
-        attribution name every layer that contributed; issue and fetch time are those of the highest that did.
+        hour the series has a hole (check `covers`, see `Series.after_gap`). Periods of a lower layer are cut where a
+        higher one begins; each keeps its own quality. Source and attribution name every layer that contributed; issue
+        and fetch time are those of the highest that did.
 
     Raises:
         MixedKinds: the layers are of several zones or kinds.

@@ -144,8 +144,10 @@ class Grid:
                 self._asking.difference_update(due)
 
     def refresh_soon(self, zones: Iterable[str], now: datetime, then: Callable[[], None] = lambda: None) -> None:
-        """`refresh` on a thread of its own, and `then` after it: for a thread that must not wait. While one such refresh
-        is going on its thread takes up what is asked for meanwhile; there are never two."""
+        """`refresh` on a thread of its own, and `then` after it: for a thread that must not wait.
+
+        While one such refresh is going on its thread takes up what is asked for meanwhile; there are never two.
+        """
         with self._lock:
             self._soon.update(zones)
             if self._refreshing:

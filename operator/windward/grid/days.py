@@ -1,7 +1,8 @@
 """Measured intensities by zone and day, in memory: asked for by one thread, read by the one that decides.
 
 Accounts of many jobs rest on the same hours, so whole days are asked for, each once, adjoining days in one request. A
-day is asked for again while its values may still be revised, at most every `AGAIN`; after a failure with growing pauses.
+day is asked for again while its values may still be revised, at most every `AGAIN`; after a failure, with growing
+pauses.
 What is read here is never waited for.
 """
 

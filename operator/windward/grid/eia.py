@@ -6,8 +6,9 @@ from Windward's own forecaster (`grid.foreseen`). `period` names the **end** of 
     intensity = sum over fuels (generation x factor) / sum over fuels (generation)
 
 Factors: IPCC SRREN 2011, Annex II, medians, life-cycle. Storage alone (batteries, pumped hydro) moves energy and
-generates none: left out. Solar and wind plants with a battery of their own (`SNB`, `WNB`) generate. `OTH` and unknown fuels have no factor: an hour in which they are above 10 % of generation is absent,
-and so is one in which a usual fuel is not reported.
+generates none: left out. Solar and wind plants with a battery of their own (`SNB`, `WNB`) generate. `OTH` and unknown
+fuels have no factor: an hour in which they are above 10 % of generation is absent, and so is one in which a usual fuel
+is not reported.
 Average, life-cycle, production.
 """
 

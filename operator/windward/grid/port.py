@@ -117,8 +117,8 @@ class Provider(Protocol):
     - Reads only; asking twice does no harm.
     - An issue comes within 10 s or raises a `ProviderError`; history takes as long for each request it needs. No other
       exception leaves it.
-    - Never repairs: a value is never invented. A missing period is a hole: the series ends there, and what follows stands
-      in `Series.after_gap`.
+    - Never repairs: a value is never invented. A missing period is a hole: the series ends there, and what follows
+      stands in `Series.after_gap`.
     """
 
     @property

@@ -197,11 +197,21 @@ class TraceProvider:
             cause = f"{self.name} has no value from {_stamp(edges[0])} to {_stamp(edges[-1])}"
             raise ForecastInvalid(zone, InvalidReason.EMPTY, cause)
         runs = np.split(present, np.flatnonzero(np.diff(present) > 1) + 1)
-        said = (zone, self.kind), (self.name, issued, fetched, self.attribution, self._demo)
         return Series.of_stretches(
             [
-                Series(*said[0], edges[r[0] : r[-1] + 2], values[r[0] : r[-1] + 1], (quality,) * len(r), *said[1])
-                for r in runs
+                Series(
+                    zone,
+                    self.kind,
+                    edges[run[0] : run[-1] + 2],
+                    values[run[0] : run[-1] + 1],
+                    (quality,) * len(run),
+                    self.name,
+                    issued,
+                    fetched,
+                    self.attribution,
+                    self._demo,
+                )
+                for run in runs
             ]
         )
 

@@ -76,7 +76,9 @@ def open_trace(path: Path, kind: Kind | None) -> TraceSource:
         files = {zone: file for zone, file in files.items() if ZONE_PATTERN.fullmatch(zone)}
         if not files:
             raise ValueError(f"{path}: no file named <zone>.csv, <zone>.csv.gz or <zone>.parquet")
-        return TraceSource(path.resolve().name, kind, tuple(files), attribution, partial(_from_folder, files, kind, unit))
+        return TraceSource(
+            path.resolve().name, kind, tuple(files), attribution, partial(_from_folder, files, kind, unit)
+        )
     columns = _read(path)
     if ZONE not in columns:
         raise ValueError(f"{path}: no column `{ZONE}`; a trace in one file needs it")

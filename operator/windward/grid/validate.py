@@ -3,10 +3,10 @@
 What is decided here, once for all providers:
 
 - Null, NaN and `-1` are *absent*. Absent values at either end are cut off (a partial horizon is a horizon); an absent
-  value or a missing period between two others is a hole (`Series.after_gap`): it is not filled, because a filled hour is
-  an invented one, and it costs nothing else.
-- Exactly 0 g is legal for a marginal signal. For an average it is refused where it is the whole answer. It is absent where
-  life-cycle factors make it impossible and where a neighbour is above `ZERO_NEIGHBOUR`: a missing hour read as 0.
+  value or a missing period between two others is a hole (`Series.after_gap`): it is not filled, because a filled hour
+  is an invented one, and it costs nothing else.
+- Exactly 0 g is legal for a marginal signal. For an average it is refused where it is the whole answer. It is absent
+  where life-cycle factors make it impossible and where a neighbour is above `ZERO_NEIGHBOUR`: a missing hour read as 0.
 - More than `MAX_G_PER_KWH` is refused: the dirtiest lignite plant stays near 1500.
 - An average whose every value is below 1 g is refused as another unit (kg/kWh, t/MWh). Refusing a truly carbon-free
   zone costs it nothing that a fallback would not give; believing 0.3 kg as 0.3 g would draw all work there.
@@ -115,7 +115,9 @@ def validate(zone: str, answer: Answer, origin: Origin, *, now: datetime | None 
     starts, ends = _periods(zone, answer, keep)
     present = ~np.isnan(values) & ~_no_zeros(zone, values, float(ends[-1] - starts[0]), origin.kind)
     starts, ends, values = starts[present], ends[present], values[present]
-    said = (answer.quality,) * len(values) if isinstance(answer.quality, Quality) else _kept(answer.quality, keep, present)
+    said = (
+        (answer.quality,) * len(values) if isinstance(answer.quality, Quality) else _kept(answer.quality, keep, present)
+    )
     cuts = np.flatnonzero(ends[:-1] < starts[1:]) + 1
     if len(cuts) > max(1, len(values) // 10):
         cause = f"{len(cuts)} holes in {len(values)} periods, so the steps changed or most of it is missing"
@@ -223,7 +225,9 @@ def _periods(zone: str, answer: Answer, keep: slice) -> tuple[Floats, Floats]:
         raise _refused(zone, InvalidReason.BAD_TIME, "a period has no start")
     steps = np.diff(starts)
     if (steps == 0).any():
-        raise _refused(zone, InvalidReason.DOUBLED, f"the period from {_at(starts[:-1][steps == 0])} stands there twice")
+        raise _refused(
+            zone, InvalidReason.DOUBLED, f"the period from {_at(starts[:-1][steps == 0])} stands there twice"
+        )
     if (steps < 0).any():
         # A doubled hour can also come back a few rows later (local clocks going back)
         doubled = len(np.unique(starts)) < len(starts)
@@ -260,7 +264,7 @@ def _at(moments_s: Floats) -> str:
 
 
 def _reaching(zone: str, stretches: list[Series], now_s: float) -> list[Series]:
-    """The stretches from the one that contains `now` on; a hole of up to two hours at `now` itself costs nothing else."""
+    """The stretches from the one that contains `now` on; a hole of up to two hours at `now` costs nothing else."""
     ahead = [s for s in stretches if s.edges[-1] > now_s]
     if not ahead:
         late_h = (now_s - stretches[-1].edges[-1]) / 3600

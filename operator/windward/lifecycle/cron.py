@@ -76,9 +76,7 @@ def next_tick(cron: GreenCronJob, now: datetime) -> datetime | None:
     return schedule.following(now)
 
 
-def decide_cron(
-    cron: GreenCronJob, jobs: Sequence[GreenJob], tick: datetime | None, now: datetime
-) -> list[CronAction]:
+def decide_cron(cron: GreenCronJob, jobs: Sequence[GreenJob], tick: datetime | None, now: datetime) -> list[CronAction]:
     """What is due.
 
     Args:

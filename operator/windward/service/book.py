@@ -14,7 +14,6 @@ from windward.domain.fleet import Region
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
-from windward.domain.series import Series
 from windward.grid.cache import Grid
 from windward.grid.days import Actuals
 from windward.ledger import codec

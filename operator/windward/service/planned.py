@@ -10,7 +10,6 @@ from windward.domain.forecast import Forecast
 from windward.domain.plan import JobPlan
 from windward.forecasting import extend, flat_days
 
-
 WEEK = timedelta(days=7)  # of the hours ahead that are weighed one by one
 LONG = timedelta(days=5)  # work that runs longer, pauses and all, may not fit into them
 BEYOND = timedelta(days=30)  # for long work: what is looked at beyond its own length

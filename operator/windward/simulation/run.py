@@ -61,7 +61,7 @@ def simulate(
     )
     known = {r.metadata.name: r for r in regions}
     recorded = {r.spec.grid_zone: actuals.history(r.spec.grid_zone, arrivals[0].at, end) for r in regions}
-    # The bound is for jobs that could be weighed, so for none that ran in a hole: more hours to choose from only lower it.
+    # The bound is for jobs that were weighed, so for none that ran in a hole: more hours to choose from only lower it.
     series = {zone: filled(known) for zone, known in recorded.items()}
     weighed = {j.name for j in outcomes[0].jobs if j.emissions_g is not None and j.run_now_g is not None}
     return Result(
