@@ -38,8 +38,9 @@ SHAPE = (
     f"0 20 * * 1-5, or one of {', '.join(DESCRIPTORS)}, or @every 1h30m"
 )
 
-_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTHS = {n: i for i, n in enumerate(_MONTH_NAMES, 1)}
+_MONTHS = {
+    n: i for i, n in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
+}
 _WEEKDAYS = {n: i for i, n in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
 _LONGEST_MONTH = (0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _YEARS_AHEAD = 5  # a schedule without a tick in as many years is taken to have none

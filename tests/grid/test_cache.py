@@ -351,29 +351,35 @@ def test_the_bundled_trace_is_never_taken_for_live(shelf):
 # -- accounting ------------------------------------------------------------------------------------------------------
 
 
-def test_actuals_come_from_history(grid):
-    known = grid.actuals("DE", T0 - 3 * HOUR, T0)
+def accounts(provider, shelf):
+    return Grid(provider, shelf, dice=random.Random(1), background=False)
+
+
+def test_actuals_come_from_history(provider, shelf):
+    known = accounts(provider, shelf).measured("DE", T0 - 3 * HOUR, T0, T0).series
     assert known.covers(T0 - 3 * HOUR, T0) and set(known.quality) == {Quality.MEASURED}
 
 
-def test_what_history_lacks_comes_from_the_newest_issue_and_says_so(grid, provider, shelf):
+def test_what_history_lacks_comes_from_the_newest_issue_and_says_so(provider, shelf):
+    grid = accounts(provider, shelf)
     grid.refresh(["DE"], T0)
     provider.lift = 50
     grid.refresh(["DE"], T0 + 2 * HOUR)
     provider.history = lambda zone, start, end: provider.series(zone, T0, [1.0], Quality.MEASURED, T0 + HOUR)
-    known = grid.actuals("DE", T0, T0 + 4 * HOUR)
+    known = grid.measured("DE", T0, T0 + 4 * HOUR, T0 + 2 * HOUR).series
     assert known.intensity_g_per_kwh.tolist() == [1.0, 101.0, 152.0, 153.0]
     assert known.quality == (Quality.MEASURED,) + (Quality.FORECAST,) * 3
 
 
-def test_actuals_during_an_outage(grid, provider):
+def test_actuals_during_an_outage(provider, shelf):
+    grid = accounts(provider, shelf)
     grid.refresh(["DE"], T0)
     provider.past = DOWN
-    known = grid.actuals("DE", T0, T0 + 2 * HOUR)
+    known = grid.measured("DE", T0, T0 + 2 * HOUR, T0 + HOUR).series
     assert known.intensity_g_per_kwh.tolist() == [100, 101] and set(known.quality) == {Quality.FORECAST}
-    assert not grid.actuals("DE", T0, T0 + 99 * HOUR).covers(T0, T0 + 99 * HOUR)
-    with pytest.raises(Unreachable):
-        grid.actuals("DE", T0 - 9 * HOUR, T0 - 8 * HOUR)
+    assert not grid.measured("DE", T0, T0 + 99 * HOUR, T0 + HOUR).series.covers(T0, T0 + 99 * HOUR)
+    nothing = grid.measured("DE", T0 - 9 * HOUR, T0 - 8 * HOUR, T0 + HOUR)
+    assert nothing.series is None and not nothing.pending
 
 
 def test_counters_are_named(grid):

@@ -22,6 +22,7 @@ from windward.domain.series import Series
 from windward.forecasting import overlay
 from windward.grid.ahead import Ahead, Seen, cut
 from windward.grid.days import Actuals, Days
+from windward.grid.freshness import freshness_of
 from windward.grid.port import (
     Archive,
     ForecastInvalid,
@@ -177,11 +178,12 @@ class Grid:
         return {zone: self._forecast(zone, state, now) for zone, state in states.items()}
 
     def measured(self, zone: str, start: datetime, end: datetime, now: datetime) -> Actuals:
-        """What is known of [start, end) for accounting, at once.
+        """What is known of [start, end) for accounting, at once, of what was asked for before.
 
-        As `actuals`, of what was asked for before; what is missing or may have changed is asked for by a thread of its
-        own, and is known at a later call. Never waits for provider or archive, unless the grid is not to work in the
-        background; raises nothing of a provider.
+        The provider's history first; what it does not hold comes from the newest issue and archived ones, and says so
+        by its quality (`forecast`, `recorded`). Periods that nobody knows are holes: check `covers`. What is missing or
+        may have changed is asked for by a thread of its own and known at a later call. Never waits for provider or
+        archive, unless the grid is not to work in the background; raises nothing of a provider.
 
         Raises:
             ValueError: `end` is not after `start`.
@@ -199,35 +201,6 @@ class Grid:
     def close(self) -> None:
         """Stop the thread that asks for measured hours; to be called before the archive is closed."""
         self._days.close()
-
-    def actuals(self, zone: str, start: datetime, end: datetime) -> Series:
-        """What is known of [start, end) for accounting; does IO, so it is not for the thread that decides.
-
-        The provider's history first; what it does not hold comes from archived issues, the newest issue of each period
-        first, and says so by its quality (`forecast`, `recorded`). Periods that nobody knows are holes: check `covers`.
-
-        Raises:
-            ProviderError: nothing at all is known; the error is the provider's.
-            ValueError: `end` is not after `start`.
-        """
-        layers: list[Series] = []
-        error: ProviderError | None = None
-        try:
-            layers.append(self._provider.history(zone, start, end))
-        except ProviderError as refusal:
-            error = refusal
-            self._count_error(refusal)
-        with self._lock:
-            newest = self._zones.get(zone, _Zone()).issue
-        if newest is not None:  # saves the archive in most cases: what is missing are the newest hours
-            layers.append(newest)
-        known = overlay(layers, start, end)
-        if known is None or not known.covers(start, end):
-            layers += self._newest_first(zone, start, end)
-            known = overlay(layers, start, end)
-        if known is None:
-            raise error or ProviderError(zone, f"nothing is known from {start} to {end}")
-        return known
 
     def errors(self) -> dict[str, ProviderError]:
         """The error of each zone whose last attempt failed."""
@@ -398,7 +371,8 @@ class Grid:
         if series is None or state.issue is None:
             detail = str(state.error) if state.error else f"{self._provider.name} was not asked yet for {zone}."
             return Forecast(zone, None, Freshness.PROVIDER_UNAVAILABLE, detail=detail)
-        freshness, detail = self._freshness(state, series, now)
+        confirmed = state.error is None and state.taken_at is not None and now - state.taken_at <= self._every * 2
+        freshness, detail = freshness_of(series, now, self._stale_after, confirmed=confirmed, error=state.error)
         if state.flat and freshness.usable:
             detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
         other = series.kind != self._provider.kind
@@ -406,21 +380,6 @@ class Grid:
         detail = " ".join(x for x in (detail, kind, state.own, state.holes) if x)
         error = self._skill[zone].error_g_per_kwh if zone in self._skill else None
         return Forecast(zone, series, freshness, state.vintage, detail, state.band, error, state.holes)
-
-    def _freshness(self, state: _Zone, series: Series, now: datetime) -> tuple[Freshness, str]:
-        why = f" {state.error}" if state.error else ""
-        age = now - series.issued_at
-        if series.end <= now:
-            return Freshness.STALE, f"The last issue ended at {series.end:%Y-%m-%d %H:%M} UTC.{why}"
-        if series.start > now:
-            return Freshness.STALE, f"The last issue begins only at {series.start:%Y-%m-%d %H:%M} UTC.{why}"
-        if series.demo:
-            return Freshness.BUNDLED_TRACE, "Demonstration: recorded values of another year stand in for a forecast."
-        if age > self._stale_after:
-            return Freshness.STALE, f"The last issue is {_spoken(age)} old (limit {_spoken(self._stale_after)}).{why}"
-        if state.error is None and state.taken_at is not None and now - state.taken_at <= self._every * 2:
-            return Freshness.LIVE, ""
-        return Freshness.CACHED, f"The last issue is {_spoken(age)} old.{why}"
 
 
 def _says(source: str, provider: str) -> bool:
@@ -432,8 +391,3 @@ def _says(source: str, provider: str) -> bool:
 def _joinable(past: Series, issue: Series) -> bool:
     """Whether `past` may stand before `issue`: demonstration data and real data are never joined."""
     return (past.zone, past.kind, past.demo) == (issue.zone, issue.kind, issue.demo)
-
-
-def _spoken(span: timedelta) -> str:
-    minutes = int(span.total_seconds() // 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
