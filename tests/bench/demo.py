@@ -70,7 +70,7 @@ def operator_rss_mib() -> float:
         cluster.submit(job_body(f"night-{i:04}", completeWithin="18h", duration="4h"))
     with tempfile.TemporaryDirectory() as folder:
         ledger = open_ledger(f"sqlite:///{folder}/book.db")
-        grid = Grid(TraceProvider.bundled(), ledger)
+        grid = Grid(TraceProvider.bundled(), ledger, background=False)
         grid.refresh(["DE", "GB"], now)
         cycle = Conductor(cluster, grid, ledger, clock).cycle()
         states = {body["status"]["summary"]["state"] for body in cluster.jobs.values()}

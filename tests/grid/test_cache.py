@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -350,30 +351,58 @@ def test_the_bundled_trace_is_never_taken_for_live(shelf):
 # -- accounting ------------------------------------------------------------------------------------------------------
 
 
-def test_actuals_come_from_history(grid):
-    known = grid.actuals("DE", T0 - 3 * HOUR, T0)
+def accounts(provider, shelf):
+    return Grid(provider, shelf, dice=random.Random(1), background=False)
+
+
+def test_actuals_come_from_history(provider, shelf):
+    known = accounts(provider, shelf).measured("DE", T0 - 3 * HOUR, T0, T0).series
     assert known.covers(T0 - 3 * HOUR, T0) and set(known.quality) == {Quality.MEASURED}
 
 
-def test_what_history_lacks_comes_from_the_newest_issue_and_says_so(grid, provider, shelf):
+def test_what_history_lacks_comes_from_the_newest_issue_and_says_so(provider, shelf):
+    grid = accounts(provider, shelf)
     grid.refresh(["DE"], T0)
     provider.lift = 50
     grid.refresh(["DE"], T0 + 2 * HOUR)
     provider.history = lambda zone, start, end: provider.series(zone, T0, [1.0], Quality.MEASURED, T0 + HOUR)
-    known = grid.actuals("DE", T0, T0 + 4 * HOUR)
+    known = grid.measured("DE", T0, T0 + 4 * HOUR, T0 + 2 * HOUR).series
     assert known.intensity_g_per_kwh.tolist() == [1.0, 101.0, 152.0, 153.0]
     assert known.quality == (Quality.MEASURED,) + (Quality.FORECAST,) * 3
 
 
-def test_actuals_during_an_outage(grid, provider):
+def test_actuals_during_an_outage(provider, shelf):
+    grid = accounts(provider, shelf)
     grid.refresh(["DE"], T0)
     provider.past = DOWN
-    known = grid.actuals("DE", T0, T0 + 2 * HOUR)
+    known = grid.measured("DE", T0, T0 + 2 * HOUR, T0 + HOUR).series
     assert known.intensity_g_per_kwh.tolist() == [100, 101] and set(known.quality) == {Quality.FORECAST}
-    assert not grid.actuals("DE", T0, T0 + 99 * HOUR).covers(T0, T0 + 99 * HOUR)
-    with pytest.raises(Unreachable):
-        grid.actuals("DE", T0 - 9 * HOUR, T0 - 8 * HOUR)
+    assert not grid.measured("DE", T0, T0 + 99 * HOUR, T0 + HOUR).series.covers(T0, T0 + 99 * HOUR)
+    nothing = grid.measured("DE", T0 - 9 * HOUR, T0 - 8 * HOUR, T0 + HOUR)
+    assert nothing.series is None and not nothing.pending
 
 
 def test_counters_are_named(grid):
     assert tuple(grid.counters()) == COUNTERS and set(grid.counters().values()) == {0}
+
+
+def test_a_refresh_can_be_asked_for_without_waiting_for_it(grid, provider):
+    entered, leave, done = threading.Event(), threading.Event(), threading.Event()
+    issue = provider.issue
+
+    def slow(zone, now):
+        entered.set()
+        leave.wait(10)
+        return issue(zone, now)
+
+    provider.issue = slow
+    grid.refresh_soon(["DE"], T0, done.set)
+    assert entered.wait(5)
+    began = time.monotonic()
+    for _ in range(50):
+        grid.refresh_soon(["DE", "FR"], T0)
+    assert time.monotonic() - began < 0.5 and one(grid, T0).series is None
+    assert sum(t.name == "forecasts" for t in threading.enumerate()) == 1, "one thread, however often it is asked for"
+    leave.set()
+    assert done.wait(5)
+    assert one(grid, T0).freshness is Freshness.LIVE

@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from grid.misbehaviours import CASES, FINE, judged
+from grid.misbehaviours import CASES, FINE, HOLE, judged
 from grid.services import DELIVERIES, SERVICES, WHOLE, Answer, Server, query, serving, ways
 
 from windward.domain.clock import FixedClock
 from windward.domain.forecast import Freshness
 from windward.domain.series import Quality, Signal
 from windward.grid import Grid, NotEntitled, ProviderError, RateLimited, Unreachable
+from windward.grid.ahead import lacking
 from windward.grid.port import NoForecast
 from windward.ledger import MemoryLedger
 
@@ -63,7 +64,7 @@ def test_every_misbehaviour_has_its_typed_reason(service, delivery):
             fault = judged(case, error)
         else:  # whatever it would have been, it never came whole: a status and a size may still be known
             fault = None if isinstance(error, ProviderError) else f"gave {error!r}"
-            if case.expect == FINE and not isinstance(error, Unreachable):
+            if case.expect in (FINE, HOLE) and not isinstance(error, Unreachable):
                 fault = f"gave {error!r} instead of Unreachable"
         if fault is None and error is not None and "secret-key" in f"{error} {error.args}":
             fault = "tells the key"
@@ -72,13 +73,27 @@ def test_every_misbehaviour_has_its_typed_reason(service, delivery):
     assert not wrong, "\n".join(wrong)
 
 
+@each
+@pytest.mark.parametrize("case", [c for c in CASES if c.expect == HOLE], ids=lambda c: c.name)
+def test_a_hole_costs_its_own_hours_alone_and_is_named(service, case):
+    if not case.only(service):
+        return
+    with serving(service, case.answer(service, NOW), NOW) as (provider, _):
+        series = ask(service, provider)
+    known = sum(len(s.quality) for s in series.stretches)
+    assert len(series.gaps) == 1 and known >= len(service.rows(NOW)) - 1
+    said = lacking(series, "issue", "Then?")
+    start, end = series.gaps[0]
+    assert all(word in said for word in (service.zone, f"{start:%Y-%m-%dT%H:%MZ}", f"{end:%Y-%m-%dT%H:%MZ}"))
+
+
 @forecasting
 def test_the_last_good_issue_goes_on_serving_whatever_comes(service):
     good = CASES[0].answer(service, NOW)
     server = Server(lambda path: ways(service, path, server.answer))
     provider = service.make(FixedClock(NOW), server.url, 10.0)
     for case in CASES:
-        if not case.only(service) or case.expect == FINE:
+        if not case.only(service) or case.expect in (FINE, HOLE):
             continue
         grid = Grid(provider, MemoryLedger(), past=timedelta(0), dice=random.Random(1))
         server.answer = good

@@ -73,6 +73,11 @@ def test_by_name_and_environment():
         ("electricitymaps", {}, "needs WINDWARD_ELECTRICITYMAPS_KEY"),
         ("watttime", {"WINDWARD_WATTTIME_USER": "me"}, "needs WINDWARD_WATTTIME_PASSWORD"),
         ("static", {"WINDWARD_STATIC_INTENSITY": "DE", "WINDWARD_STATIC_KIND": "x"}, "is not ZONE=g/kWh"),
+        (
+            "static",
+            {"WINDWARD_STATIC_INTENSITY": "DE=0.38,FR=60", "WINDWARD_STATIC_KIND": "Average/LifeCycle/Consumption"},
+            "DE=0.38 reads like kg/kWh, and grams are asked for: no zone is below 1 g/kWh all the time; write DE=380",
+        ),
         ("static", {"WINDWARD_STATIC_INTENSITY": "DE=x", "WINDWARD_STATIC_KIND": "x"}, "write DE=380"),
         ("static", {"WINDWARD_STATIC_INTENSITY": "DE=1", "WINDWARD_STATIC_KIND": "Average"}, "Average/LifeCycle"),
         ("carbon-aware-sdk", {"WINDWARD_CARBON_AWARE_SDK_URL": "http://x"}, "WINDWARD_CARBON_AWARE_SDK_KIND"),

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from windward.domain.series import Basis, Kind, Quality, Scope, Signal
-from windward.grid import ForecastInvalid, InvalidReason, TraceProvider, UnknownZone
+from windward.grid import ForecastInvalid, Grid, InvalidReason, TraceProvider, UnknownZone
+from windward.grid.ahead import Ahead
 from windward.grid.trace import _BUNDLED
+from windward.ledger import MemoryLedger
 
 KIND = Kind(Signal.AVERAGE, Scope.DIRECT, Basis.PRODUCTION)
 HOUR = timedelta(hours=1)
@@ -189,12 +191,12 @@ def test_the_end_of_a_trace_shortens_the_issue_and_then_ends_it(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ([*lines(5), *lines(9)[6:]], InvalidReason.GAP),
+        ([*lines(20), *lines(40)[21::2]], InvalidReason.GAP),
         ([*lines(5), *lines(9)[4:]], InvalidReason.DOUBLED),
         (lines(5)[::-1], InvalidReason.UNSORTED),
-        ([*lines(2), "2025-06-01T02:00:00Z,", *lines(5)[3:]], InvalidReason.NULL),
-        ([*lines(2), "2025-06-01T02:00:00Z,n/a"], InvalidReason.NOT_A_NUMBER),
-        ([*lines(2), "2025-06-01T02:00:00Z,nan"], InvalidReason.NOT_A_NUMBER),
+        ([*lines(2), "2025-06-01T02:00:00Z,high"], InvalidReason.NOT_A_NUMBER),
+        ([*lines(2), "2025-06-01T02:00:00Z,inf"], InvalidReason.NOT_A_NUMBER),
+        ([*lines(5), *(row.replace(":00:00Z", ":30:00Z") for row in lines(30)[7:])], InvalidReason.MIXED_STEPS),
         ([*lines(2), "2025-06-01T02:00:00Z,-7"], InvalidReason.NEGATIVE),
         ([*lines(2), "2025-06-01T02:00:00Z,1e9"], InvalidReason.IMPLAUSIBLE),
         (["yesterday,5", *lines(2)], InvalidReason.BAD_TIME),
@@ -232,20 +234,90 @@ def test_the_kind_is_stated_in_the_call_or_beside_the_data(tmp_path):
         TraceProvider.open(tmp_path)
 
 
+@pytest.mark.parametrize("value", ["", "nan", "NaN", "NULL", "n/a", "-1"])
+def test_an_hour_without_a_value_is_a_hole_of_that_hour(tmp_path, value):
+    rows = [*lines(7), f"2025-06-01T07:00:00Z,{value}", *lines(30)[8:]]
+    past = TraceProvider.open(write_csv(tmp_path, rows), KIND).history("DE", T0, T0 + 30 * HOUR)
+    assert past.gaps == ((T0 + 7 * HOUR, T0 + 8 * HOUR),)
+    assert past.at(T0 + 6 * HOUR) == 106 and past.at(T0 + 7 * HOUR) is None and past.at(T0 + 29 * HOUR) == 129
+
+
+def test_an_hour_without_a_row_is_a_hole_of_that_hour(tmp_path):
+    trace = TraceProvider.open(write_csv(tmp_path, [*lines(7), *lines(30)[8:]]), KIND)
+    issue = trace.issue("DE", T0 + 2 * HOUR)
+    assert issue.gaps == ((T0 + 7 * HOUR, T0 + 8 * HOUR),) and issue.at(T0 + 8 * HOUR) == 108
+    assert trace.issue("DE", T0 + 7.5 * HOUR).start == T0 + 8 * HOUR
+    with pytest.raises(ForecastInvalid, match=r"no value from 2025-06-01T07:00Z to 2025-06-01T08:00Z"):
+        trace.history("DE", T0 + 7 * HOUR, T0 + 8 * HOUR)
+
+
+def test_nothing_of_the_right_name_is_no_trace(tmp_path):
+    with pytest.raises(ValueError, match="no file named <zone>"):
+        TraceProvider.open(tmp_path, KIND)
+
+
+UNREADABLE = [
+    (b"time,value\n1,2\n", "has no column `timestamp_utc`; it has time, value"),
+    (f"{HEADER}\n2025-06-01T00:00Z\n".encode(), "row 2 of DE.csv has 1 fields, and the header 2"),
+    (b"", "DE.csv is empty"),
+    (b"\n \n", "DE.csv is empty"),
+    (f"{HEADER}\n".replace(",", ";").encode(), "has semicolons between its columns. Save it with commas"),
+    (f"{HEADER}\n".replace(",", "\t").encode(), "has tabs between its columns"),
+    (f"{HEADER}\n".encode("utf-16"), "DE.csv is UTF-16 text. Save it as UTF-8"),
+    (b"PK\x03\x04\0\0", "is a binary file, not CSV"),
+    (b"timestamp_utc,\xe9\n", "is not UTF-8 text: byte 15"),
+    (f'{HEADER}\n"2025'.encode(), "is no CSV"),
+    (f"{HEADER}\n{'9' * 200_000},1\n".encode(), "is no CSV"),
+]
+
+
+@pytest.mark.parametrize(("content", "told"), UNREADABLE, ids=[told[:40] for _, told in UNREADABLE])
+def test_what_is_no_trace_says_why_as_the_port_says_it(tmp_path, content, told):
+    (tmp_path / "DE.csv").write_bytes(content)
+    trace = TraceProvider.open(tmp_path, KIND)
+    for ask in (lambda: trace.issue("DE", T0), lambda: trace.history("DE", T0, T0 + HOUR), lambda: trace.span("DE")):
+        with pytest.raises(ForecastInvalid) as refusal:
+            ask()
+        assert refusal.value.reason is InvalidReason.MALFORMED and told in str(refusal.value)
+    grid = Grid(trace, MemoryLedger(), ahead=Ahead(trace))
+    grid.refresh(["DE"], T0)
+    detail = grid.forecasts(["DE"], T0)["DE"].detail
+    assert told in detail and "report" not in detail
+
+
+@pytest.mark.parametrize("name", ["DE.csv.gz", "DE.parquet"])
+def test_a_packed_file_that_is_none_says_so(tmp_path, name):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    (tmp_path / name).write_bytes(b"this is neither")
+    with pytest.raises(ForecastInvalid, match=r"cannot be read|no Parquet file"):
+        TraceProvider.open(tmp_path, KIND).issue("DE", T0)
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("unit", "factor"), [(None, 1.0), ("gCO2eq/kWh", 1.0), ("lb/MWh", 0.45359237), ("kg/kWh", 1000.0)]
+)
+def test_the_unit_beside_the_data_is_obeyed(tmp_path, unit, factor):
+    words = {"signal": "Marginal", "scope": "Direct", "basis": "Production"} | ({"unit": unit} if unit else {})
+    (tmp_path / "trace.json").write_text(json.dumps(words))
+    values = [f"2025-06-01T{h:02d}:00:00Z,{0.5 if factor == 1000.0 else 500 + h}" for h in range(5)]
+    series = TraceProvider.open(write_csv(tmp_path, values)).issue("DE", T0)
+    assert series.at(T0) == pytest.approx(factor * (0.5 if factor == 1000.0 else 500))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
     [
-        (None, "", "no file named <zone>"),
-        ("DE.csv", "time,value\n1,2\n", "no column `timestamp_utc`; it has time, value"),
-        ("DE.csv", f"{HEADER}\n2025-06-01T00:00Z\n", "not as many fields"),
-        ("DE.csv", "", "no column `timestamp_utc`; it has none"),
+        ({"unit": "index"}, "unit 'index' is unknown: write one of g/kwh"),
+        ({"unit": 3}, "unit 3 is unknown"),
+        ({"units": "lb/MWh"}, "unknown key 'units': known are signal"),
     ],
 )
-def test_what_is_no_trace_says_why(tmp_path, name, content, told):
-    if name:
-        (tmp_path / name).write_text(content)
+def test_what_stands_beside_the_data_and_is_not_understood_is_refused(tmp_path, words, told):
+    known = {"signal": "Marginal", "scope": "Direct", "basis": "Production"}
+    (tmp_path / "trace.json").write_text(json.dumps(known | words))
     with pytest.raises(ValueError, match=told):
-        TraceProvider.open(tmp_path, KIND).issue("DE", T0)
+        TraceProvider.open(write_csv(tmp_path, lines(5)))
 
 
 def test_no_such_path(tmp_path):
@@ -256,7 +328,7 @@ def test_no_such_path(tmp_path):
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "DE.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"pip install 'windward\[parquet\]'"):
+    with pytest.raises(ForecastInvalid, match=r"pip install 'windward\[parquet\]'"):
         TraceProvider.open(tmp_path, KIND).issue("DE", T0)
 
 

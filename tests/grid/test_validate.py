@@ -8,7 +8,7 @@ import pytest
 
 from windward.domain.series import Basis, Kind, Quality, Scope, Signal
 from windward.grid import ForecastInvalid, InvalidReason, is_flat
-from windward.grid.validate import UNITS, Answer, Origin, validate
+from windward.grid.validate import UNITS, Answer, Origin, g_per_kwh, validate
 
 LIFE_CYCLE = Kind(Signal.AVERAGE, Scope.LIFE_CYCLE, Basis.CONSUMPTION)
 DIRECT = Kind(Signal.AVERAGE, Scope.DIRECT, Basis.CONSUMPTION)
@@ -34,9 +34,6 @@ REFUSED = [
     ("nothing", [], {}, R.EMPTY),
     ("only nulls", [None, None], {}, R.EMPTY),
     ("only -1", [-1, -1, -1], {}, R.EMPTY),
-    ("null inside", [300, None, 320], {}, R.NULL),
-    ("-1 inside", [300, -1, 320], {}, R.SENTINEL),
-    ("NaN", [300, math.nan, 320], {}, R.NOT_A_NUMBER),
     ("infinity", [300, math.inf], {}, R.NOT_A_NUMBER),
     ("text", [300, "310"], {}, R.NOT_A_NUMBER),
     ("true", [300, True], {}, R.NOT_A_NUMBER),
@@ -45,8 +42,6 @@ REFUSED = [
     ("a thousand million", [300, 1e9], {}, R.IMPLAUSIBLE),
     ("just above the limit", [300, 2000.01], {}, R.IMPLAUSIBLE),
     ("beyond any float", [300, 10**400], {}, R.IMPLAUSIBLE),
-    ("a missing hour read as 0", [300, 0, 310], {"kind": DIRECT}, R.ZERO),
-    ("0 with life-cycle factors", [20, 0, 20], {}, R.ZERO),
     ("a broken exporter's 0", [0] * 5, {"kind": DIRECT}, R.ZERO),
     ("a marginal day of nothing", [0] * 24, {"kind": MARGINAL}, R.ZERO),
     ("kg/kWh sold as g/kWh", [0.31, 0.29, 0.4], {}, R.WRONG_UNIT),
@@ -58,17 +53,17 @@ REFUSED = [
     ("a swapped pair", [300, 310, 320], {"starts": at(0, 2, 1)}, R.UNSORTED),
     ("an hour twice", [300, 310, 320], {"starts": at(0, 1, 1)}, R.DOUBLED),
     ("the day of 25 local hours", [1e2] * 5, {"starts": at(0, 1, 2, 1, 2)}, R.DOUBLED),
-    ("an hour missing", [300, 310, 320, 330], {"starts": at(0, 1, 3, 4)}, R.GAP),
-    ("the day of 23 local hours", [300, 310, 320, 330], {"starts": at(0, 1, 2, 4)}, R.GAP),
     ("a half hour among hours, ends unstated", [300, 310, 320, 330], {"starts": at(0, 1, 1.5, 2.5)}, R.MIXED_STEPS),
     ("not a time", [300, 310], {"starts": [T0, math.nan]}, R.BAD_TIME),
     ("ends before it starts", [300, 310], {"ends": at(1, 0.5)}, R.BAD_TIME),
-    ("a stated gap", [300, 310], {"ends": at(0.5, 2)}, R.GAP),
     ("a stated overlap", [300, 310], {"ends": at(1.5, 2)}, R.DOUBLED),
     ("past only", [300, 310], {"starts": at(-3, -2)}, R.PAST_ONLY),
     ("it ends just now", [300, 310], {"starts": at(-2 + 1 / 3, -1 + 1 / 3)}, R.PAST_ONLY),
     ("begins after the next period", [300, 310], {"starts": at(3, 4)}, R.STARTS_LATE),
-]
+    ("hours between quarters of hours, ends unstated", [300] * 40,
+     {"starts": [T0 + H * k / 4 for k in range(25)] + [T0 + H * (6 + k) for k in range(1, 16)]}, R.GAP),
+    ("zeros half of the time", [300, 0] * 12, {"kind": DIRECT}, R.GAP),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("values", "given", "reason"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
@@ -103,6 +98,38 @@ TAKEN = [
 ]  # fmt: skip
 
 
+# (name, values, how the answer is given, the first hour of each hole, all that is known)
+HOLES = [
+    ("null inside", [300, None, 320], {}, [1], [300, 320]),
+    ("-1 inside", [300, -1, 320], {}, [1], [300, 320]),
+    ("NaN inside", [300, math.nan, 320], {}, [1], [300, 320]),
+    ("a missing hour read as 0", [300, 0, 310], {"kind": DIRECT}, [1], [300, 310]),
+    ("0 with life-cycle factors", [20, 0, 20], {}, [1], [20, 20]),
+    ("an hour missing", [300, 310, 320, 330], {"starts": at(0, 1, 3, 4)}, [2], [300, 310, 320, 330]),
+    ("the day of 23 local hours", [300, 310, 320, 330], {"starts": at(0, 1, 2, 4)}, [3], [300, 310, 320, 330]),
+    ("a stated gap", [300, 310], {"ends": at(0.5, 2)}, [0.5], [300, 310]),
+    ("two holes in a day", [300] * 5 + [None, -1] + [310] * 9 + [math.nan] + [320] * 7, {}, [5, 16],
+     [300] * 5 + [310] * 9 + [320] * 7),
+    ("one of 430 five-minute rows", [300.0] * 429, {"starts": [T0 + 300 * k for k in range(430) if k != 99]},
+     [99 / 12], [300.0] * 429),
+    ("the two hours from now", [290, None, None, 310, 320], {"starts": at(-1, 0, 1, 2, 3), "step_s": H, "now": NOW}, [],
+     [310, 320]),
+    ("a hole in history", [300, None, 310], {"starts": at(-9, -8, -7), "now": None}, [-8], [300, 310]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("values", "given", "holes", "known"), [row[1:] for row in HOLES], ids=[row[0] for row in HOLES]
+)
+def test_a_hole_cuts_the_series_there_and_loses_nothing_else(values, given, holes, known):
+    series = read(values, **given)
+    assert [(start.timestamp() - T0) / H for start, _ in series.gaps] == pytest.approx(holes)
+    assert [v for s in series.stretches for v in s.intensity_g_per_kwh.tolist()] == known
+    assert all(len(s.quality) == len(s.intensity_g_per_kwh) for s in series.stretches)
+    for start, end in series.gaps:
+        assert series.at(start) is None and series.at(end) is not None and not series.covers(start, end)
+
+
 @pytest.mark.parametrize(("values", "given", "expected"), [row[1:] for row in TAKEN], ids=[row[0] for row in TAKEN])
 def test_taken(values, given, expected):
     series = read(values, **given)
@@ -123,7 +150,7 @@ def test_quality_stays_with_its_value_when_ends_are_cut():
 
 
 def test_arrays_and_lists_are_judged_alike():
-    for values in ([300.0, -2.0], [300.0, math.nan, 300.0], [300.0, 5000.0]):
+    for values in ([300.0, -2.0], [300.0, math.inf, 300.0], [300.0, 5000.0]):
         reasons = set()
         for given in (values, np.array(values)):
             with pytest.raises(ForecastInvalid) as refusal:
@@ -139,5 +166,15 @@ def test_flatness_says_that_waiting_gains_nothing(values, flat):
     assert is_flat(read(values, step_s=H)) is flat
 
 
-def test_every_unit_is_written_as_it_is_looked_up():
-    assert all(unit == unit.strip().lower() for unit in UNITS)
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        *UNITS.items(),
+        ("gCO2eq/kWh", 1.0), ("gCO₂e/kWh", 1.0), ("g CO2 / kWh", 1.0), ("kgCO2/MWh", 1.0), ("KG/KWH", 1000.0),
+        ("tCO2/MWh", 1000.0), ("tonnes CO2e per MWh", 1000.0), ("lbs_co2_per_mwh", 0.45359237),
+        ("lbs/MWh", 0.45359237), ("lb CO2 per MWh", 0.45359237), ("pounds/MWh", 0.45359237),
+        ("index", None), ("", None), ("%", None), ("g", None), ("g/kWh/h", None), ("MWh/lb", None), ("short ton", None),
+    ],
+)  # fmt: skip
+def test_units_are_known_in_their_spellings_and_nothing_else_is(unit, factor):
+    assert g_per_kwh(unit) == factor

@@ -1,6 +1,8 @@
 """The conductor's promises one by one: what a crash, a stranger, a refusal, an outage or a bad object does."""
 
 import logging
+import threading
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -314,3 +316,64 @@ def test_a_revised_intensity_restates_the_account_and_the_first_word_stays_in_th
     assert last.body["emissionsGrams"] > first.body["emissionsGrams"]
     assert world.ledger.receipt_history(uid)[first.revision - 1].sha256 == first.sha256
     assert world.status()["accounting"]["receipt"] == last.sha256
+
+
+def ended(world, count):
+    """So many jobs that ended an hour ago, half of them at home in each region."""
+    for k in range(count):
+        here = ("north", "south")[k % 2]
+        world.cluster.submit(job_body(f"j{k}", **AT_ONCE, placement={"regions": [here], "home": here}))
+    world.advance(4 * HOUR)
+
+
+def test_forty_ended_jobs_ask_at_most_once_for_each_zone_and_day(world):
+    asked, history = [], world.provider.history
+
+    def counted(zone, start, end):
+        asked.append((zone, start.date()))
+        return history(zone, start, end)
+
+    world.provider.history = counted
+    ended(world, 40)
+    world.restart()  # a new operator knows no hour
+    asked.clear()
+    world.cluster.pass_time(HOUR)
+    world.grid.refresh(["DE", "SE"], world.clock.now())
+    asked.clear()  # the recent past that a first forecast asks for
+    world.conductor.cycle()
+    assert sorted(asked) == [("DE", T0.date()), ("SE", T0.date())]
+
+
+def test_a_provider_that_never_answers_delays_no_decision():
+    world, gate = World(background=True), threading.Event()
+    try:
+        ended(world, 40)
+        world.restart()
+        world.cluster.pass_time(2 * HOUR)
+        world.grid.refresh(["DE", "SE"], world.clock.now())
+        world.provider.history = lambda *_: gate.wait(60) and None
+        world.cluster.submit(job_body("new", **AT_ONCE))
+        began = time.monotonic()
+        cycle = world.conductor.cycle()
+        assert time.monotonic() - began < 1.0
+        assert not cycle.errors and world.cluster.runs[next(reversed(world.cluster.told))], "the new job was started"
+    finally:
+        gate.set()  # or closing would wait for it
+        world.close()
+
+
+def test_hours_that_were_pending_are_in_the_receipt_a_moment_later():
+    world = World(background=True)
+    try:
+        world.cluster.submit(job_body(**AT_ONCE))
+        world.advance(3 * HOUR)
+        for _ in range(200):
+            world.cluster.pass_time(timedelta(seconds=20))
+            world.tick()
+            if world.ledger.receipts(include_demo=True):
+                break
+            time.sleep(0.01)
+        (receipt,) = world.ledger.receipts(include_demo=True)
+        assert receipt.body["emissionsGrams"] > 0
+    finally:
+        world.close()

@@ -48,7 +48,14 @@ def region_body(name: str, zone: str, **spec: Any) -> dict[str, Any]:
 class World:
     """All of it; `tick` is what the operator's loop does each turn."""
 
-    def __init__(self, provider: FakeProvider | None = None, regions: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        provider: FakeProvider | None = None,
+        regions: list[dict[str, Any]] | None = None,
+        *,
+        background: bool = False,
+    ) -> None:
+        self.background = background  # as the operator's; without it what a turn asks for is there in that turn
         self.clock = FixedClock(T0)
         self.cluster = MemoryCluster(self.clock)
         self.provider = provider or FakeProvider()
@@ -59,7 +66,9 @@ class World:
 
     def restart(self) -> None:
         """A new operator process: memory gone, cluster and book kept."""
-        self.grid = Grid(self.provider, self.ledger, dice=random.Random(1))
+        if hasattr(self, "grid"):
+            self.grid.close()
+        self.grid = Grid(self.provider, self.ledger, dice=random.Random(1), background=self.background)
         self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock)
 
     def tick(self) -> Cycle:
@@ -87,4 +96,5 @@ class World:
         return self.cluster.jobs[f"default/{name}"].get("status", {})
 
     def close(self) -> None:
+        self.grid.close()
         self.ledger.close()

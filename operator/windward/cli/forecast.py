@@ -117,7 +117,8 @@ def strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: 
         rows.append(row + _quality(f, hour) * quality)
     series = next(f.series for f in known.values() if f.series is not None)
     note = "ERROR: mean absolute error of the forecasts made a day ahead, over the last week\n" * quality
-    return f"{_head(series, now)}\n{text.table(rows, right=(1, 3, 5, 6))}\n{note}{series.attribution}".rstrip()
+    holes = "".join(f"{f.holes}\n" for f in known.values() if f.holes)
+    return f"{_head(series, now)}\n{text.table(rows, right=(1, 3, 5, 6))}\n{note}{holes}{series.attribution}".rstrip()
 
 
 def _quality(f: Forecast, hour: datetime) -> list[str]:

@@ -19,7 +19,7 @@ from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
 from windward.lifecycle.work import work_of
-from windward.service.planned import lengthened, plan_body
+from windward.service.planned import lengthened, needed_until, plan_body
 from windward.service.regions import regions_of
 from windward_api.scalars import format_duration, format_time
 
@@ -47,8 +47,8 @@ def make(objects: Objects, now: datetime, provider: str, trace: Path | None) -> 
     work = tuple(work_of(Observed(j), now) for j in jobs)
     fleet = Fleet(work, regions_of(objects.regions))
     known, _ = forecasts_for(sorted({r.zone for r in fleet.regions.values()}), now, provider, trace)
-    last = max(w.finish_by for w in work)
-    known = {z: lengthened(f, min(last, now + timedelta(days=7)), now) for z, f in known.items()}
+    until = needed_until(((w.duration, w.finish_by) for w in work), now)
+    known = {z: lengthened(f, until, now) for z, f in known.items()}
     return fleet, known, planning.plan(fleet, known, now)
 
 
@@ -184,6 +184,7 @@ def _data(work: Work, fleet: Fleet, known: dict[str, Forecast]) -> list[str]:
         out.append(
             f"{f.series.source} {zone} {f.series.kind}, issued {f.series.issued_at:%m-%d %H:%MZ}, {f.freshness}{mark}"
         )
+        out += [f.holes] if f.holes else []
     return [f"{'DATA' if i == 0 else '    '}    {line}" for i, line in enumerate(out)]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from windward.cli import text
 from windward.cli.errors import CliError, Exit
 from windward.domain.series import Series
+from windward.grid.ahead import lacking
 from windward.grid.port import Provider, ProviderError
 from windward.service.clock import SystemClock
 from windward.service.providers import NAMES, VARIABLES, provider_of
@@ -96,7 +97,8 @@ def _forecast(provider: Provider, zone: str, now: datetime) -> Check:
         issue = provider.issue(zone, now)
         ahead = (issue.end - now) / timedelta(hours=1)
         issued = f"issued {issue.issued_at:%m-%d %H:%MZ}"
-        return f"{_step(issue)} to {issue.end:%Y-%m-%d %H:%MZ} ({ahead:.0f} h), {_range(issue)}, {issued}"
+        holes = f"; {lacking(issue, 'issue')}" if issue.gaps else ""
+        return f"{_step(issue)} to {issue.end:%Y-%m-%d %H:%MZ} ({ahead:.0f} h), {_range(issue)}, {issued}{holes}"
 
     return _tried("forecast", ask)
 
@@ -104,8 +106,11 @@ def _forecast(provider: Provider, zone: str, now: datetime) -> Check:
 def _history(provider: Provider, zone: str, now: datetime) -> Check:
     def ask() -> str:
         past = provider.history(zone, now - timedelta(days=1), now)
-        kinds = ", ".join(f"{sum(q is k for q in past.quality)} {k}" for k in dict.fromkeys(past.quality))
-        return f"{past.start:%m-%d %H:%MZ} to {past.end:%m-%d %H:%MZ}, {_range(past)}, {kinds}"
+        known = [q for stretch in past.stretches for q in stretch.quality]
+        kinds = ", ".join(f"{known.count(k)} {k}" for k in dict.fromkeys(known))
+        end = past.stretches[-1].end
+        said = f"{past.start:%m-%d %H:%MZ} to {end:%m-%d %H:%MZ}, {_range(past)}, {kinds}"
+        return f"{said}; {lacking(past, 'history')}" if past.gaps else said
 
     return _tried("last day", ask)
 

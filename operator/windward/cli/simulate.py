@@ -16,6 +16,8 @@ from windward import planning
 from windward.cli import text
 from windward.cli.errors import CliError, Exit
 from windward.cli.sources import moment, span
+from windward.grid.ahead import lacking
+from windward.grid.port import ProviderError
 from windward.simulation import POLICIES, Arrival, Faults, Foresight, Outcome, Result, from_trace, repeated, simulate
 from windward.simulation.arrivals import drawn, regions_for
 from windward.simulation.result import share_of_bound
@@ -126,24 +128,33 @@ def _study(
         planning.prefer_compiled()
         gc.freeze()
         gc.set_threshold(100_000, 50, 1_000)  # what a simulated year makes lives to its end: looking through it is vain
-    with _Bar(chosen, arrivals) as bar:
-        result = simulate(
-            title,
-            arrivals,
-            regions,
-            actuals,
-            [POLICIES[p] for p in chosen],
-            foresight=foresight,
-            faults=faults,
-            step=span(study.step, "--step"),
-            progress=bar.at,
-        )
+    try:
+        with _Bar(chosen, arrivals) as bar:
+            result = simulate(
+                title,
+                arrivals,
+                regions,
+                actuals,
+                [POLICIES[p] for p in chosen],
+                foresight=foresight,
+                faults=faults,
+                step=span(study.step, "--step"),
+                progress=bar.at,
+            )
+        for zone in result.zones:
+            if missing := lacking(actuals.history(zone, *actuals.span(zone)), "recording", _NOT_WEIGHED):
+                sys.stderr.write(f"note: {missing}\n")
+    except ProviderError as e:
+        raise CliError(str(e), code=Exit.USAGE) from e
     if study.page is not None:
         from windward.cli.study_page import page
 
         study.page.write_text(page(result), encoding="utf-8")
         sys.stderr.write(f"page: {study.page}\n")
     print(json.dumps(result.document(), indent=2) if study.output == "json" else table(result))
+
+
+_NOT_WEIGHED = "Jobs that ran then are not weighed; for forecasts the week before stands there."
 
 
 def table(result: Result) -> str:
@@ -206,7 +217,10 @@ def _zones(text_: str, actuals: TraceProvider) -> list[str]:
 
 def _bounds(actuals: TraceProvider, zones: Sequence[str], year: int | None = None) -> tuple[datetime, datetime]:
     """First and last moment that is recorded of all zones, within `year`."""
-    spans = [actuals.span(z) for z in zones]
+    try:
+        spans = [actuals.span(z) for z in zones]
+    except ProviderError as e:
+        raise CliError(str(e), code=Exit.USAGE) from e
     a, b = max(s[0] for s in spans), min(s[1] for s in spans)
     year = year or a.year
     first, last = max(a, datetime(year, 1, 1, tzinfo=UTC)), min(b, datetime(year + 1, 1, 1, tzinfo=UTC))

@@ -64,7 +64,9 @@ class Region:
 
     def effective(self, grid: Series) -> Series:
         """The intensity that a kilowatt-hour here has, given its zone's."""
-        return grid if self.on_site is None else self.on_site.mixed(grid)
+        if self.on_site is None:
+            return grid
+        return Series.of_stretches([self.on_site.mixed(s) for s in grid.stretches])
 
     def cost_per_hour(self, demand: Mapping[str, float]) -> float:
         """Of holding `demand` for an hour, in the currency of the prices."""

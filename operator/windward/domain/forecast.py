@@ -35,6 +35,7 @@ class Forecast:
         series: from the recent past to the horizon; None where nothing is known.
         vintage: sha256 of the archived issue, so that the decision can be replayed.
         detail: one sentence for people: why the forecast is not live, or what stands in for it.
+        holes: what is missing in issue and history, with zone and hours, and what stands there; part of `detail` too.
         error_g_per_kwh: mean absolute error of the forecasts made a day ahead, over the last week, where it is known.
         band: quantiles of the hours ahead, where they are known; their edges may begin later and end earlier.
     """
@@ -46,6 +47,7 @@ class Forecast:
     detail: str = ""
     band: Quantiles | None = None
     error_g_per_kwh: float | None = None
+    holes: str = ""
 
     def age(self, now: datetime) -> timedelta | None:
         return now - self.series.issued_at if self.series is not None else None

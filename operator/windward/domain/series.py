@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,9 @@ class MixedKinds(ValueError):
 class Series:
     """Intensity of one zone over consecutive periods; piecewise constant.
 
+    A series has no hole: it ends where one begins, and `after_gap` holds what is known behind it. So nothing that
+    computes with a series meets a missing value, and nothing that is known is lost.
+
     Attributes:
         zone: grid zone in Electricity Maps' naming, for example `DE`.
         kind: what is counted.
@@ -90,6 +94,7 @@ class Series:
         fetched_at: when we received them.
         attribution: the licence line that must accompany the data wherever it shows.
         demo: True for bundled demonstration data: watermarked everywhere, in no report.
+        after_gap: the stretches behind holes, in order, each itself without one; empty where there is no hole.
     """
 
     zone: str
@@ -102,6 +107,7 @@ class Series:
     fetched_at: datetime
     attribution: str = ""
     demo: bool = False
+    after_gap: tuple[Series, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.intensity_g_per_kwh)
@@ -111,9 +117,27 @@ class Series:
             raise ValueError(f"{self.zone}: period starts must increase")
         if not np.all(np.isfinite(self.intensity_g_per_kwh)) or np.any(self.intensity_g_per_kwh < 0):
             raise ValueError(f"{self.zone}: intensities must be finite and not negative")
+        for before, after in pairwise((self, *self.after_gap)):
+            if after.after_gap or not before.edges[-1] < after.edges[0]:
+                raise ValueError(f"{self.zone}: the stretches behind a hole must follow each other")
+
+    @property
+    def stretches(self) -> tuple[Series, ...]:
+        """The series as stretches without holes, in order; itself alone where it has no hole."""
+        return (self, *self.after_gap) if not self.after_gap else (replace(self, after_gap=()), *self.after_gap)
+
+    @property
+    def gaps(self) -> tuple[tuple[datetime, datetime], ...]:
+        """The holes, each as (start, end)."""
+        return tuple((before.end, after.start) for before, after in pairwise((self, *self.after_gap)))
+
+    @classmethod
+    def of_stretches(cls, stretches: Sequence[Series]) -> Series:
+        """One series of stretches in order, with a hole between each two."""
+        return replace(stretches[0], after_gap=tuple(stretches[1:]))
 
     def part(self, first: int, stop: int) -> Series:
-        """Periods `first` to `stop` - 1. Of what was checked, nothing needs to be checked again.
+        """Periods `first` to `stop` - 1 of the stretch before any hole. Nothing needs to be checked again.
 
         Raises:
             ValueError: there is no such period.
@@ -125,6 +149,7 @@ class Series:
         part.__dict__["edges"] = self.edges[first : stop + 1]
         part.__dict__["intensity_g_per_kwh"] = self.intensity_g_per_kwh[first:stop]
         part.__dict__["quality"] = self.quality[first:stop]
+        part.__dict__["after_gap"] = ()
         return part
 
     def __eq__(self, other: object) -> bool:
@@ -138,7 +163,7 @@ class Series:
     def _content(self) -> tuple[object, ...]:
         arrays = (self.edges.tobytes(), self.intensity_g_per_kwh.tobytes())
         said = (self.zone, self.kind, self.quality, self.source, self.attribution, self.demo)
-        return (*arrays, *said, self.issued_at, self.fetched_at)
+        return (*arrays, *said, self.issued_at, self.fetched_at, self.after_gap)
 
     @classmethod
     def regular(
@@ -179,7 +204,7 @@ class Series:
 
     @cached_property
     def end(self) -> datetime:
-        """End of the last period: nothing is known from here on."""
+        """End of the last period before a hole or of all."""
         return datetime.fromtimestamp(float(self.edges[-1]), UTC)
 
     @cached_property
@@ -192,18 +217,21 @@ class Series:
         """Integral of the intensity from the series' start to each epoch second in `t`, in g/kWh x h.
 
         A load of P watts over [a, b] emits P / 1000 x (integral(b) - integral(a)) grams. Outside the series the
-        integral stays flat; callers check coverage first (`covers`).
+        integral stays flat, as over a hole; callers check coverage first (`covers`).
         """
+        if self.after_gap:
+            return np.asarray(sum(s.integral(t) for s in self.stretches), dtype=np.float64)
         return np.asarray(np.interp(t, self.edges, self._cumulative), dtype=np.float64)
 
     def covers(self, start: datetime, end: datetime) -> bool:
-        return self.start <= start and end <= self.end
+        """Whether all of [start, end] is known, without a hole."""
+        return any(s.start <= start and end <= s.end for s in (self, *self.after_gap))
 
     def at(self, moment: datetime) -> float | None:
         """Intensity at `moment` in g/kWh, or None where the series knows nothing."""
         t = utc(moment).timestamp()
         if not self.edges[0] <= t < self.edges[-1]:
-            return None
+            return next((v for s in self.after_gap if (v := s.at(moment)) is not None), None)
         return float(self.intensity_g_per_kwh[int(np.searchsorted(self.edges, t, side="right")) - 1])
 
     def mean(self, start: datetime, end: datetime) -> float:
@@ -220,11 +248,17 @@ class Series:
 
     def quality_over(self, start: datetime, end: datetime) -> tuple[Quality, ...]:
         """Of the periods that overlap [start, end)."""
+        behind = [s for s in self.after_gap if s.start <= start]
+        if behind:
+            return behind[-1].quality_over(start, end)
         i = max(int(np.searchsorted(self.edges, utc(start).timestamp(), side="right")) - 1, 0)
         return self.quality[i : int(np.searchsorted(self.edges, utc(end).timestamp(), side="left"))]
 
     def clip(self, start: datetime, end: datetime) -> Series | None:
-        """The periods that overlap [start, end), whole; None where there are none."""
+        """The periods that overlap [start, end), whole; None where there are none. Holes in between stay holes."""
+        if self.after_gap:
+            parts = [part for s in self.stretches if (part := s.clip(start, end)) is not None]
+            return Series.of_stretches(parts) if parts else None
         a, b = utc(start).timestamp(), utc(end).timestamp()
         keep = np.flatnonzero((self.edges[1:] > a) & (self.edges[:-1] < b))
         if len(keep) == 0:

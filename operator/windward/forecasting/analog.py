@@ -17,6 +17,7 @@ from windward.forecasting.past import DAY, FIRST_ORIGIN, LEADS, WEEK, Ints, Past
 _NOISE = 3.0
 _LINEAR = 0.02
 _NARROW = 0.003
+_LEAST_SPREAD = 1e-3  # days that are all alike differ by rounding only; divided by that, the noise below is nothing
 _MOST_DAYS = 730  # the solve is cubic in the days: two years take some 50 ms
 
 
@@ -50,7 +51,7 @@ class Analog:
     def _scale(self, past: Past) -> float:
         """Of the learnt part, not of all that `past` may hold."""
         if not self._spread:
-            self._spread.append(max(float(np.nanstd(past.anomaly[: self.known_until])), 1e-9))
+            self._spread.append(max(float(np.nanstd(past.anomaly[: self.known_until])), _LEAST_SPREAD))
         return self._spread[0]
 
     def _taught_at(self, past: Past, hour: int) -> tuple[Floats, Floats] | None:

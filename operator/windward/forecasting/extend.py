@@ -7,6 +7,7 @@ from datetime import datetime
 from windward.domain.clock import utc
 from windward.domain.series import Series
 from windward.forecasting.blend import blend
+from windward.forecasting.gaps import filled
 from windward.forecasting.model import FIRST_FIT, Model
 from windward.forecasting.past import HOUR_S
 from windward.forecasting.tail import repeated
@@ -31,6 +32,7 @@ def extend(history: Series | None, issue: Series, until: datetime, *, model: Mod
     """
     if utc(until) <= issue.end:
         return issue
+    history = None if history is None else filled(history)
     if history is not None and _enough(history, model) and issue.start <= history.end < utc(until):
         learnt = model or Model.of(history)
         own = learnt.forecast(history, history.end, until)

@@ -7,18 +7,22 @@ from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 
 from windward.domain.clock import utc
 from windward.domain.series import Floats, MixedKinds, Series, distinct
+
+Ints = npt.NDArray[np.int64]
 
 
 def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series | None:
     """What the layers know of [start, end), the first layer before the second, and so on.
 
     Returns:
-        Whole periods from the first known one on, up to `end` or to the first gap (check `covers`); None where nothing
-        is known. Periods of a lower layer are cut where a higher one begins; each keeps its own quality. Source and
-        attribution name every layer that contributed; issue and fetch time are those of the highest that did.
+        Whole periods from the first known one on, up to `end`; None where nothing is known. Where no layer knows an
+        hour the series has a hole (check `covers`, see `Series.after_gap`). Periods of a lower layer are cut where a
+        higher one begins; each keeps its own quality. Source and attribution name every layer that contributed; issue
+        and fetch time are those of the highest that did.
 
     Raises:
         MixedKinds: the layers are of several zones or kinds.
@@ -28,6 +32,7 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
     if len({(layer.zone, layer.kind) for layer in layers}) > 1:
         raise MixedKinds(f"cannot lay {', '.join(sorted({f'{x.zone} ({x.kind})' for x in layers}))} over each other")
     a, b = utc(start).timestamp(), utc(end).timestamp()
+    layers = [stretch for layer in layers for stretch in layer.stretches]
     if layers[0].edges[0] <= a < b <= layers[0].edges[-1]:
         return _whole_periods(layers[0], a, b)  # what lies below is not seen
     edges = distinct(np.concatenate([layer.edges for layer in layers]))
@@ -46,8 +51,12 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
     wanted = np.flatnonzero((edges[1:] > a) & (edges[:-1] < b) & (owner >= 0))
     if len(wanted) == 0:
         return None
-    run = wanted[: int(np.argmin(np.append(np.diff(wanted) == 1, False))) + 1]  # up to the first gap
-    i, j = int(run[0]), int(run[-1]) + 1
+    runs = np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1)
+    return Series.of_stretches([_run(layers, edges, owner, period, int(r[0]), int(r[-1]) + 1) for r in runs])
+
+
+def _run(layers: Sequence[Series], edges: Floats, owner: Ints, period: Ints, i: int, j: int) -> Series:
+    """The cells i to j - 1, between which nothing is missing."""
     cells = list(zip(owner[i:j].tolist(), period[i:j].tolist(), strict=True))
     return _assembled(layers, edges[i : j + 1], cells)
 

@@ -9,6 +9,7 @@ A day is 24 hours of UTC: on the two days a year when local clocks jump, the rep
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from windward.domain.clock import utc
 from windward.domain.series import Quality, Series
+from windward.forecasting.gaps import filled
 from windward.forecasting.overlay import overlay
 
 _DAY_S = 86_400.0
@@ -37,7 +39,8 @@ def repeated(history: Series | None, issue: Series, until: datetime) -> Series:
         return issue
     day_before = issue.end - timedelta(seconds=_DAY_S)
     known = overlay([issue] if history is None else [history, issue], day_before, issue.end)
-    if known is None or not known.covers(day_before, issue.end):
+    known = None if known is None else next((s for s in known.stretches if s.covers(day_before, issue.end)), None)
+    if known is None:
         return issue
     return issue.followed_by(_repeated_day(known, until, issue))
 
@@ -53,6 +56,7 @@ def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Seri
     """
     if utc(until) <= utc(now):
         raise ValueError(f"{history.zone}: until {until} is not after now {now}")
+    history = filled(history)
     if history.end - history.start < timedelta(seconds=_DAY_S) or history.start > now:
         raise ValueError(f"{history.zone}: {history.start} to {history.end} does not hold the day before {now}")
     whole = history
@@ -62,6 +66,21 @@ def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Seri
     series = whole.clip(now, until)
     assert series is not None  # it covers now: checked above
     return series
+
+
+def flat_days(issue: Series, until: datetime) -> Series:
+    """`issue`, and beyond its end whole days at the mean of its last day, as far as `until`; those are `estimated`.
+
+    For work longer than any forecast: that far ahead the hours of a day cannot be told apart, and few periods are cheap
+    to search. An issue shorter than a day is returned as it is.
+    """
+    days = math.ceil((utc(until) - issue.end) / timedelta(seconds=_DAY_S))
+    if days <= 0 or issue.end - issue.start < timedelta(seconds=_DAY_S):
+        return issue
+    mean = issue.mean(issue.end - timedelta(seconds=_DAY_S), issue.end)
+    edges = float(issue.edges[-1]) + _DAY_S * np.arange(days + 1, dtype=np.float64)
+    quality = (Quality.ESTIMATED,) * days
+    return issue.followed_by(replace(issue, edges=edges, intensity_g_per_kwh=np.full(days, mean), quality=quality))
 
 
 def _repeated_day(known: Series, until: datetime, like: Series) -> Series:

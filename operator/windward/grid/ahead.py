@@ -14,8 +14,8 @@ import numpy as np
 
 from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
-from windward.forecasting import Model, blend
-from windward.grid.port import Provider, ProviderError
+from windward.forecasting import Model, blend, filled, overlay
+from windward.grid.port import ForecastInvalid, InvalidReason, Provider, ProviderError
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +33,14 @@ class Seen:
         band: quantiles of the hours that are our own estimate, or None.
         detail: what is our own in it, for people; empty where nothing is.
         past: what is measured, where it was asked for anyway.
+        holes: what is missing in issue and history, for people; empty where nothing is.
     """
 
     series: Series
     band: Quantiles | None = None
     detail: str = ""
     past: Series | None = None
+    holes: str = ""
 
 
 class Ahead:
@@ -49,47 +51,91 @@ class Ahead:
         self._learns_from = learns_from
         self._models: dict[str, Model] = {}
         self._past: dict[str, Series] = {}
+        self._whole: dict[str, Series] = {}
         self._asked: dict[str, datetime] = {}
 
     def own(self, zone: str, now: datetime) -> Seen:
         """A whole forecast of our own.
 
         Raises:
-            ProviderError: the provider has no history to learn from.
+            ProviderError: the provider has no history to learn from, or none that reaches to within a week of `now`.
         """
-        past = self._learn(zone, now)
-        made = self._models[zone].forecast(past, now, now + REACH)
+        past, whole = self._learn(zone, now)
+        if whole.end < now - REACH:
+            cause = f"its measured hours end at {whole.end:%Y-%m-%dT%H:%MZ}, more than a week before now"
+            raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, cause, "Give it newer hours, or a clock inside them.")
+        try:
+            made = self._models[zone].forecast(whole, now, now + REACH)
+        except ValueError as error:  # not even a day is known
+            fix = "A day of measured hours is needed at least."
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"no forecast can be made of it: {error}", fix) from error
         said = made.detail or "Forecast by Windward from the zone's own history."
-        return Seen(replace(_rounded(made.series), issued_at=now, fetched_at=now), made.band, said, past)
+        if whole.end < now - timedelta(hours=6):
+            said = f"{said} Measured hours end at {whole.end:%m-%d %H:%MZ}."
+        series = replace(_rounded(made.series), issued_at=now, fetched_at=now)
+        return Seen(series, made.band, said, past, lacking(past, "history", _FILLED))
 
     def beyond(self, issue: Series, now: datetime) -> Seen:
-        """The provider's issue, and our own from its end on; the issue alone where that cannot be had."""
-        if issue.end >= now + REACH:
+        """The provider's issue, and our own from its end on and in its holes.
+
+        Where our own cannot be had the issue stands alone, up to its first hole.
+        """
+        if not issue.gaps and issue.start <= now and issue.end >= now + REACH:
             return Seen(issue)
         try:
-            past = self._learn(issue.zone, now)
-            made = self._models[issue.zone].forecast(past, now, now + REACH)
-            if made.method == "day-before" or made.series.start > issue.end:
-                return Seen(issue)
-            said = f"From {issue.end:%m-%d %H:%MZ} on it is Windward's forecast."
-            return Seen(_rounded(blend(issue, past, made.series)), made.band, said, past)
+            past, whole = self._learn(issue.zone, now)
+            made = self._models[issue.zone].forecast(whole, now, now + REACH)
         except (ProviderError, ValueError) as error:
             log.info("no forecast of our own for %s: %s", issue.zone, error)
-            return Seen(issue)
+            return cut(issue)
+        first, *others = issue.stretches
+        holes = [lacking(issue, "issue", "Windward's forecast stands there."), lacking(past, "history", _FILLED)]
+        said = " ".join(x for x in holes if x)
+        learnt = made.method != "day-before" and made.series.start <= issue.end
+        if not (learnt or issue.gaps or issue.start > now):
+            return Seen(issue, past=past, holes=said)
+        layers, end = [*issue.stretches, made.series], issue.stretches[-1].end
+        if learnt:
+            blended = blend(first, whole, made.series)
+            layers, end = [*others, blended, made.series], max(end, blended.end)
+        series = overlay(layers, min(issue.start, now), end)
+        if series is None or series.gaps:
+            return replace(cut(issue), past=past)
+        prolonged = f"From {issue.stretches[-1].end:%m-%d %H:%MZ} on it is Windward's forecast." if learnt else ""
+        return Seen(_rounded(series), made.band if learnt else None, prolonged, past, said)
 
-    def _learn(self, zone: str, now: datetime) -> Series:
-        """The known past, with the newest hours folded into the model."""
+    def _learn(self, zone: str, now: datetime) -> tuple[Series, Series]:
+        """The known past, with its holes, and the same made whole; the newest hours are folded into the model."""
         past, asked = self._past.get(zone), self._asked.get(zone)
         if past is None or asked is None or not timedelta(0) <= now - asked < LEARNS_EVERY:
-            start = now - self._learns_from if past is None else past.end - timedelta(days=2)  # revised since, maybe
+            start = now - self._learns_from
+            if past is not None:
+                start = past.stretches[-1].end - timedelta(days=2)  # revised since, maybe
             fresh = self._provider.history(zone, start, now)
-            if past is not None and fresh.start <= past.end:
-                fresh = past.followed_by(fresh)
-            past = fresh.clip(now - self._learns_from, now) or fresh
+            layers = [fresh] if past is None else [fresh, past]
+            past = overlay(layers, now - self._learns_from, now) or fresh
+            whole = filled(past)
             model = self._models.get(zone)
-            self._models[zone] = Model.of(past) if model is None else model.learn(past)
-            self._past[zone], self._asked[zone] = past, now
-        return past
+            self._models[zone] = Model.of(whole) if model is None else model.learn(whole)
+            self._past[zone], self._whole[zone], self._asked[zone] = past, whole, now
+        return past, self._whole[zone]
+
+
+_FILLED = "For our own forecast the week before stands there."
+
+
+def lacking(series: Series, what: str, then: str = "") -> str:
+    """One sentence that names the zone and the hours of each hole; empty where there is none."""
+    if not series.gaps:
+        return ""
+    holes = [f"{a:%Y-%m-%dT%H:%MZ} to {b:%Y-%m-%dT%H:%MZ}" for a, b in series.gaps]
+    more = f" and {len(holes) - 3} more" if len(holes) > 3 else ""
+    return f"The {what} of {series.zone} lacks {', '.join(holes[:3])}{more}. {then}".rstrip()
+
+
+def cut(issue: Series) -> Seen:
+    """The issue up to its first hole."""
+    return Seen(issue.stretches[0], holes=lacking(issue, "issue", "The forecast ends there."))
 
 
 def _rounded(series: Series) -> Series:

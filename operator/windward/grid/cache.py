@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,10 +20,13 @@ from windward.domain.forecast import Forecast, Freshness
 from windward.domain.quantiles import Quantiles
 from windward.domain.series import Series
 from windward.forecasting import overlay
-from windward.grid.ahead import Ahead, Seen
+from windward.grid.ahead import Ahead, Seen, cut
+from windward.grid.days import Actuals, Days
+from windward.grid.freshness import freshness_of
 from windward.grid.port import (
     Archive,
     ForecastInvalid,
+    InvalidReason,
     NoForecast,
     NotEntitled,
     Provider,
@@ -61,6 +64,7 @@ class _Zone:
     issue: Series | None = None  # that issue alone, as it is archived
     band: Quantiles | None = None
     own: str = ""  # what of it is our own forecast
+    holes: str = ""  # what is missing, and what stands there
     vintage: str = ""
     flat: bool = False  # the issue has one value all the time
     taken_at: datetime | None = None  # last success
@@ -80,6 +84,8 @@ class Grid:
         ahead: our own forecasts, for a provider without any and beyond the end of an issue; None: issues as they come.
         dice: jitter of the pauses.
         workers: zones that are asked about at once; one where nobody is far away.
+        background: whether measured hours for accounts are asked for by a thread of its own (`measured`); else whoever
+            reads them asks (simulations and a laptop, where nobody else waits).
     """
 
     def __init__(
@@ -93,8 +99,10 @@ class Grid:
         dice: random.Random | None = None,
         ahead: Ahead | None = None,
         workers: int = 4,
+        background: bool = True,
     ) -> None:
         self._provider = provider
+        self._days = Days(provider, self._newest_first, self._pause, background=background)
         self._ahead = ahead
         self._workers = workers
         self._archive = archive
@@ -102,10 +110,12 @@ class Grid:
         self._every = every
         self._past = past
         self._dice = dice or random.Random()  # noqa: S311  (jitter, no secret)
-        self._lock = threading.Lock()  # guards the four below; never held over IO
+        self._lock = threading.Lock()  # guards what is below; never held over IO
         self._zones: dict[str, _Zone] = {}
         self._skill: dict[str, Skill] = {}  # one thread a zone at a time
         self._asking: set[str] = set()
+        self._soon: set[str] = set()  # to be refreshed by a thread of its own
+        self._refreshing = False
         self._known_past: set[str] = set()
         self._counters = dict.fromkeys(COUNTERS, 0)
 
@@ -134,6 +144,32 @@ class Grid:
             with self._lock:
                 self._asking.difference_update(due)
 
+    def refresh_soon(self, zones: Iterable[str], now: datetime, then: Callable[[], None] = lambda: None) -> None:
+        """`refresh` on a thread of its own, and `then` after it: for a thread that must not wait.
+
+        While one such refresh is going on its thread takes up what is asked for meanwhile; there are never two.
+        """
+        with self._lock:
+            self._soon.update(zones)
+            if self._refreshing:
+                return
+            self._refreshing = True
+        threading.Thread(target=self._refresh_soon, args=(now, then), name="forecasts", daemon=True).start()
+
+    def _refresh_soon(self, now: datetime, then: Callable[[], None]) -> None:
+        while True:
+            with self._lock:
+                zones = sorted(self._soon)
+                self._soon.clear()
+                if not zones:
+                    self._refreshing = False
+                    return
+            try:
+                self.refresh(zones, now)
+            except Exception:  # a bug of ours must not end the asking for good
+                log.exception("the forecasts of %s could not be refreshed", ", ".join(zones))
+            then()
+
     def forecasts(self, zones: Iterable[str], now: datetime) -> dict[str, Forecast]:
         """The newest good forecast of each zone, from memory alone."""
         now = utc(now)
@@ -141,35 +177,30 @@ class Grid:
             states = {zone: self._zones.get(zone, _Zone()) for zone in zones}
         return {zone: self._forecast(zone, state, now) for zone, state in states.items()}
 
-    def actuals(self, zone: str, start: datetime, end: datetime) -> Series:
-        """What is known of [start, end) for accounting; does IO.
+    def measured(self, zone: str, start: datetime, end: datetime, now: datetime) -> Actuals:
+        """What is known of [start, end) for accounting, at once, of what was asked for before.
 
-        The provider's history first; what it does not hold comes from archived issues, the newest issue of each period
-        first, and says so by its quality (`forecast`, `recorded`). The series ends at the first period that nobody
-        knows: check `covers`.
+        The provider's history first; what it does not hold comes from the newest issue and archived ones, and says so
+        by its quality (`forecast`, `recorded`). Periods that nobody knows are holes: check `covers`. What is missing or
+        may have changed is asked for by a thread of its own and known at a later call. Never waits for provider or
+        archive, unless the grid is not to work in the background; raises nothing of a provider.
 
         Raises:
-            ProviderError: nothing at all is known; the error is the provider's.
             ValueError: `end` is not after `start`.
         """
-        layers: list[Series] = []
-        error: ProviderError | None = None
-        try:
-            layers.append(self._provider.history(zone, start, end))
-        except ProviderError as refusal:
-            error = refusal
-            self._count_error(refusal)
+        known = self._days.read(zone, start, end, now)
         with self._lock:
             newest = self._zones.get(zone, _Zone()).issue
-        if newest is not None:  # saves the archive in most cases: what is missing are the newest hours
-            layers.append(newest)
-        known = overlay(layers, start, end)
-        if known is None or not known.covers(start, end):
-            layers += reversed(self._archived(zone, start, end))
-            known = overlay(layers, start, end)
-        if known is None:
-            raise error or ProviderError(zone, f"nothing is known from {start} to {end}")
-        return known
+        layers = [layer for layer in (known.series, newest) if layer is not None]
+        return replace(known, series=overlay(layers, start, end))
+
+    def fetch_pending(self) -> None:
+        """Ask for all measured hours that `measured` lacked; does IO, on the thread of the caller."""
+        self._days.fetch_pending()
+
+    def close(self) -> None:
+        """Stop the thread that asks for measured hours; to be called before the archive is closed."""
+        self._days.close()
 
     def errors(self) -> dict[str, ProviderError]:
         """The error of each zone whose last attempt failed."""
@@ -212,13 +243,18 @@ class Grid:
         """The provider's issue, prolonged; or our own where it publishes none."""
         try:
             issue = self._provider.issue(zone, now)
-        except NoForecast:
-            if self._ahead is None:
+        except ProviderError as none:
+            over = isinstance(none, ForecastInvalid) and none.reason is InvalidReason.PAST_ONLY
+            if self._ahead is None or not (over or isinstance(none, NoForecast)):
                 raise
-            return self._ahead.own(zone, now)
+            try:
+                return self._ahead.own(zone, now)
+            except ProviderError as error:
+                raise none if over else error from None
         if self._ahead is None or issue.demo:
-            return Seen(issue)
-        self._archive_one(issue)  # as the provider said it, beside what the plan will rest on
+            return cut(issue)
+        for stretch in issue.stretches:
+            self._archive_one(stretch)  # as the provider said it, beside what the plan will rest on
         return self._ahead.beyond(issue, now)
 
     def _taken(self, zone: str, seen: Seen, past: Series | None, now: datetime) -> None:
@@ -228,10 +264,12 @@ class Grid:
         with self._lock:
             old = self._zones.get(zone, _Zone())
             below = [layer for layer in (measured, old.series) if layer is not None and _joinable(layer, issue)]
-            series = overlay([issue, *below], issue.start - self._past, issue.end)
-            if series is None or not series.covers(issue.start, issue.end):
-                series = issue  # the past ends before the issue begins: the issue alone, rather than a gap
-            self._zones[zone] = _Zone(series, issue, seen.band, seen.detail, vintage, is_flat(issue), taken_at=now)
+            known = overlay([issue, *below], issue.start - self._past, issue.end)
+            # The past may end before the issue begins, or hold a hole: what reaches up to the issue without one.
+            series = next((s for s in known.stretches if s.covers(issue.start, issue.end)), issue) if known else issue
+            self._zones[zone] = _Zone(
+                series, issue, seen.band, seen.detail, seen.holes, vintage, is_flat(issue), taken_at=now
+            )
             self._counters["refreshed"] += 1
         skill = self._skill.setdefault(zone, Skill())
         skill.note(issue, now)
@@ -293,6 +331,9 @@ class Grid:
                 self._counters["archive_failures"] += 1
             return []
 
+    def _newest_first(self, zone: str, start: datetime, end: datetime) -> Sequence[Series]:
+        return self._archived(zone, start, end)[::-1]
+
     def _archive_one(self, issue: Series) -> str:
         try:
             return self._archive.archive(issue)
@@ -330,29 +371,15 @@ class Grid:
         if series is None or state.issue is None:
             detail = str(state.error) if state.error else f"{self._provider.name} was not asked yet for {zone}."
             return Forecast(zone, None, Freshness.PROVIDER_UNAVAILABLE, detail=detail)
-        freshness, detail = self._freshness(state, series, now)
+        confirmed = state.error is None and state.taken_at is not None and now - state.taken_at <= self._every * 2
+        freshness, detail = freshness_of(series, now, self._stale_after, confirmed=confirmed, error=state.error)
         if state.flat and freshness.usable:
             detail = f"{detail} The intensity is the same all the time: waiting gains nothing here.".strip()
         other = series.kind != self._provider.kind
         kind = f"Declared fallback: it counts {series.kind}, not {self._provider.kind}." if other else ""
-        detail = " ".join(x for x in (detail, kind, state.own) if x)
+        detail = " ".join(x for x in (detail, kind, state.own, state.holes) if x)
         error = self._skill[zone].error_g_per_kwh if zone in self._skill else None
-        return Forecast(zone, series, freshness, state.vintage, detail, state.band, error)
-
-    def _freshness(self, state: _Zone, series: Series, now: datetime) -> tuple[Freshness, str]:
-        why = f" {state.error}" if state.error else ""
-        age = now - series.issued_at
-        if series.end <= now:
-            return Freshness.STALE, f"The last issue ended at {series.end:%Y-%m-%d %H:%M} UTC.{why}"
-        if series.start > now:
-            return Freshness.STALE, f"The last issue begins only at {series.start:%Y-%m-%d %H:%M} UTC.{why}"
-        if series.demo:
-            return Freshness.BUNDLED_TRACE, "Demonstration: recorded values of another year stand in for a forecast."
-        if age > self._stale_after:
-            return Freshness.STALE, f"The last issue is {_spoken(age)} old (limit {_spoken(self._stale_after)}).{why}"
-        if state.error is None and state.taken_at is not None and now - state.taken_at <= self._every * 2:
-            return Freshness.LIVE, ""
-        return Freshness.CACHED, f"The last issue is {_spoken(age)} old.{why}"
+        return Forecast(zone, series, freshness, state.vintage, detail, state.band, error, state.holes)
 
 
 def _says(source: str, provider: str) -> bool:
@@ -364,8 +391,3 @@ def _says(source: str, provider: str) -> bool:
 def _joinable(past: Series, issue: Series) -> bool:
     """Whether `past` may stand before `issue`: demonstration data and real data are never joined."""
     return (past.zone, past.kind, past.demo) == (issue.zone, issue.kind, issue.demo)
-
-
-def _spoken(span: timedelta) -> str:
-    minutes = int(span.total_seconds() // 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

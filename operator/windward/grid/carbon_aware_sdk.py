@@ -16,7 +16,7 @@ from windward.domain.series import Kind, Quality, Series
 from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, checked_range, checked_zone
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, chunks, epoch_s, in_order, iso, issued, not_over, rows, within
+from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows, within
 
 ATTRIBUTION = "Carbon Aware SDK (self-hosted)"
 
@@ -62,10 +62,12 @@ class CarbonAwareSdkProvider:
         checked_range(start, end)
         checked_zone(zone)
         now = utc(self._clock.now())
-        found: list[Row] = []
-        for a, b in chunks(start, min(utc(end), now), _CHUNK):
+
+        def ask(a: datetime, b: datetime) -> list[Row]:
             params = {"location": zone, "time": iso(a), "toTime": iso(b)}
-            found += rows(zone, self._http.get(zone, "/emissions/bylocation", params))
+            return rows(zone, self._http.get(zone, "/emissions/bylocation", params))
+
+        found = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("time")))
         if not found:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         step_s = _step_s(zone, [r.get("duration") for r in found], minutes=False)

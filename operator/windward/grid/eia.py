@@ -5,9 +5,10 @@ from Windward's own forecaster (`grid.foreseen`). `period` names the **end** of 
 
     intensity = sum over fuels (generation x factor) / sum over fuels (generation)
 
-Factors: IPCC SRREN 2011, Annex II, medians, life-cycle. Storage (batteries, pumped hydro) moves energy and generates
-none: left out. `OTH` and unknown fuels have no factor: an hour in which they are above 10 % of generation is absent,
-and so is one in which a usual fuel is not reported.
+Factors: IPCC SRREN 2011, Annex II, medians, life-cycle. Storage alone (batteries, pumped hydro) moves energy and
+generates none: left out. Solar and wind plants with a battery of their own (`SNB`, `WNB`) generate. `OTH` and unknown
+fuels have no factor: an hour in which they are above 10 % of generation is absent, and so is one in which a usual fuel
+is not reported.
 Average, life-cycle, production.
 """
 
@@ -29,7 +30,7 @@ from windward.grid.port import (
     checked_zone,
 )
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, chunks, epoch_s, iso, rows_at
+from windward.grid.wire import Row, epoch_s, gathered, iso, rows_at
 
 BASE_URL = "https://api.eia.gov"
 ATTRIBUTION = "U.S. Energy Information Administration, Form EIA-930; factors IPCC SRREN 2011"
@@ -45,8 +46,11 @@ FACTORS_G_PER_KWH: Mapping[str, float] = {
     "SUN": 46.0,
     "WND": 12.0,
     "GEO": 45.0,
+    "SNB": 46.0,  # solar with integrated battery storage: generation, as SUN
+    "WNB": 12.0,  # wind with integrated battery storage: generation, as WND
 }
-STORAGE = ("BAT", "PS", "SNB", "UES", "WNB", "OES")
+# Batteries, pumped hydro, other storage, storage of unknown kind: they move energy and generate none.
+STORAGE = ("BAT", "PS", "OES", "UES")
 MOST_UNKNOWN = 0.10
 
 _ZONE = re.compile(r"US-[A-Z]+-([A-Z]{2,4})")
@@ -78,15 +82,22 @@ class EiaProvider:
         checked_range(start, end)
         respondent, now = _respondent(zone), utc(self._clock.now())
         end = min(utc(end), now)
-        found: list[Row] = []
-        for a, b in chunks(start, end, _CHUNK):
-            found += self._rows(zone, respondent, a, b)
+        found = gathered(
+            start,
+            end,
+            _CHUNK,
+            lambda a, b: self._rows(zone, respondent, a, b),
+            lambda row: _period_s(row.get("period")) - _HOUR_S,
+        )
         hours = _intensities(zone, respondent, found)
         # `period` is the hour's end: the hour that overlaps [start, end) ends after start and begins before end.
         kept = [t for t in sorted(hours) if t > utc(start).timestamp() and t - _HOUR_S < end.timestamp()]
         kept = [t for t in kept if t <= now.timestamp()]
         if not kept:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+        if all(hours[t] is None for t in kept):
+            cause = f"above {100 * MOST_UNKNOWN:.0f} % of each hour's generation is of a fuel without a factor"
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, cause, "Choose another provider for this zone.")
         answer = Answer(
             None, "gCO2eq/kWh", [t - _HOUR_S for t in kept], [hours[t] for t in kept], Quality.MEASURED, step_s=_HOUR_S
         )
@@ -102,7 +113,7 @@ class EiaProvider:
             "data[0]": "value",
             "facets[respondent][]": respondent,
             "start": _hour(start),
-            "end": _hour(end + timedelta(hours=1)),
+            "end": _hour(end + timedelta(hours=2)),  # whether or not the end belongs to a range
             "sort[0][column]": "period",
             "sort[0][direction]": "asc",
             "length": str(_MOST_ROWS),
@@ -137,6 +148,10 @@ def _intensities(zone: str, respondent: str, found: list[Row]) -> dict[float, ob
         fuels, fuel = generation.setdefault(end, {}), str(row.get("fueltype"))
         if fuel in fuels:
             raise ForecastInvalid(zone, InvalidReason.DOUBLED, f"{fuel} of one hour stands there twice")
+        unit = row.get("value-units", "megawatthours")
+        if unit != "megawatthours":
+            cause = f"generation is in {str(unit)[:32]!r}, not in megawatthours"
+            raise ForecastInvalid(zone, InvalidReason.WRONG_UNIT, cause)
         value = _megawatt_hours(zone, row.get("value"))
         fuels[fuel] = value
     named = [f for fuels in generation.values() for f in fuels]
@@ -165,6 +180,8 @@ def _megawatt_hours(zone: str, value: object) -> float | None:
         number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else float("nan")
     except ValueError:
         number = float("nan")
+    if number != number and (value != value or str(value).strip().lower() == "nan"):
+        return None  # NaN is how some exports write a missing value
     if number != number or abs(number) == float("inf"):
         raise ForecastInvalid(zone, InvalidReason.NOT_A_NUMBER, f"{str(value)[:32]!r} is no generation")
     if abs(number) > 1e6:

@@ -26,7 +26,7 @@ from windward.grid.port import (
     checked_zone,
 )
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, chunks, epoch_s, in_order, iso, issued, not_over, rows_at, within
+from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows_at, within
 
 BASE_URL = "https://api.electricitymaps.com"
 ATTRIBUTION = "Electricity Maps"
@@ -110,11 +110,13 @@ class ElectricityMapsProvider:
         self._http.close()
 
     def _ranges(self, zone: str, start: datetime, end: datetime) -> list[Row]:
-        found: list[Row] = []
-        for a, b in chunks(start.replace(minute=0, second=0, microsecond=0), end, _CHUNK):
+        def ask(a: datetime, b: datetime) -> list[Row]:
             body = self._get(zone, "/v4/carbon-intensity/past-range", {"zone": zone, "start": iso(a), "end": iso(b)})
             self._check_zone(zone, body)
-            found += rows_at(zone, body, "data", "history")
+            return rows_at(zone, body, "data", "history")
+
+        first = start.replace(minute=0, second=0, microsecond=0)
+        found = gathered(first, end, _CHUNK, ask, lambda row: epoch_s(row.get("datetime")))
         if not found:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         return found
@@ -153,7 +155,12 @@ class ElectricityMapsProvider:
         said = body.get("zone")
         # An answer that names no zone may be anybody's.
         return Answer(
-            said if isinstance(said, str) else "(none)", "gCO2eq/kWh", starts, values, quality, step_s=_HOUR_S
+            said if isinstance(said, str) else "(none)",
+            str(body.get("unit", "gCO2eq/kWh")),  # documented; where an answer names one, that one counts
+            starts,
+            values,
+            quality,
+            step_s=_HOUR_S,
         )
 
     def _origin(self, issued_at: datetime, now: datetime) -> Origin:

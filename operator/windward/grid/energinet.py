@@ -15,7 +15,7 @@ from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, chunks, epoch_s, in_order, iso, not_over, rows_at, within
+from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, not_over, rows_at, within
 
 BASE_URL = "https://api.energidataservice.dk"
 ATTRIBUTION = "Energinet, Energi Data Service"
@@ -53,9 +53,13 @@ class EnerginetProvider:
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
         checked_range(start, end)
         area, now = _area(zone), utc(self._clock.now())
-        found: list[Row] = []
-        for a, b in chunks(start, min(utc(end), now), _CHUNK):
-            found += self._rows(zone, "CO2Emis", area, a - timedelta(seconds=_STEP_S), b)
+        found = gathered(
+            start,
+            min(utc(end), now),
+            _CHUNK,
+            lambda a, b: self._rows(zone, "CO2Emis", area, a - timedelta(seconds=_STEP_S), b),
+            lambda row: epoch_s(row.get("Minutes5UTC"), zoneless_utc=True),
+        )
         found, starts = in_order(found, [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in found])
         keep = [i for i in within(found, starts, _STEP_S, start, end) if not starts[i] + _STEP_S > now.timestamp()]
         if not keep:

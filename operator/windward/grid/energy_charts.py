@@ -78,7 +78,7 @@ class EnergyChartsProvider:
         if first is None:
             raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, f"{len(starts)} values, all of them over")
         values = [f if k is None else k for k, f in zip(known[first:], foreseen[first:], strict=True)]
-        answer = Answer(None, "gCO2eq/kWh", starts[first:], values, Quality.FORECAST)
+        answer = Answer(None, "gCO2eq/kWh", starts[first:], values, Quality.FORECAST, step_s=step_s)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION), now=now)
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
@@ -89,8 +89,15 @@ class EnergyChartsProvider:
         rows: dict[float, tuple[object, object]] = {}
         for a, b in chunks(start, min(utc(end), now), _CHUNK):
             params = {"country": zone.lower(), "start": iso(a), "end": iso(b)}
-            times, known, foreseen = self._arrays(zone, params)
+            try:
+                times, known, foreseen = self._arrays(zone, params)
+            except ForecastInvalid as refusal:
+                if refusal.reason is not InvalidReason.EMPTY:
+                    raise
+                continue  # a fortnight without data costs only itself
             rows.update(zip(times, zip(known, foreseen, strict=True), strict=True))
+        if not rows:
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         starts = sorted(rows)
         step_s, a_s, b_s = _step_s(starts), utc(start).timestamp(), min(utc(end), now).timestamp()
         kept = [t for t in starts if t + step_s > a_s and t < b_s and t + step_s <= now.timestamp()]

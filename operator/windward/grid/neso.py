@@ -80,7 +80,12 @@ class NesoProvider:
         chunk_start = utc(start)
         while chunk_start < end:
             chunk_end = min(chunk_start + _CHUNK, end)
-            asked = self._rows(zone, f"/intensity/{_inside(chunk_start)}/{_inside(chunk_end)}")
+            try:
+                asked = self._rows(zone, f"/intensity/{_inside(chunk_start)}/{_inside(chunk_end)}")
+            except ForecastInvalid as refusal:
+                if refusal.reason is not InvalidReason.EMPTY:
+                    raise
+                asked = []  # a fortnight without data costs only itself
             rows += [row for row in asked if _belongs(row, chunk_start, chunk_end, first=not rows, now=now)]
             chunk_start = chunk_end
         if not rows:

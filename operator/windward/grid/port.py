@@ -39,17 +39,15 @@ class InvalidReason(StrEnum):
     WRONG_ZONE = "WrongZone"  # answered for another zone (fallback to the caller's address)
     WRONG_UNIT = "WrongUnit"  # an unknown unit, or numbers that can only be another unit
     # values
-    NULL = "Null"  # a value is missing between two others
-    NOT_A_NUMBER = "NotANumber"  # NaN, infinity, text, true
-    SENTINEL = "Sentinel"  # -1 between two values: somebody's "unknown"
+    NOT_A_NUMBER = "NotANumber"  # infinity, text, true
     NEGATIVE = "Negative"
-    ZERO = "Zero"  # a missing hour that was written as 0 g
+    ZERO = "Zero"  # 0 g all the time
     IMPLAUSIBLE = "Implausible"  # more than any power plant emits
     # times
     BAD_TIME = "BadTime"  # not a time, or one without a zone
     UNSORTED = "Unsorted"
     DOUBLED = "Doubled"  # one period twice: local time sold as UTC on the day of 25 hours
-    GAP = "Gap"
+    GAP = "Gap"  # more holes than one period in ten
     MIXED_STEPS = "MixedSteps"  # steps change and the ends of periods are not stated
     PAST_ONLY = "PastOnly"  # ends before now
     STARTS_LATE = "StartsLate"  # begins later than the next period
@@ -119,7 +117,8 @@ class Provider(Protocol):
     - Reads only; asking twice does no harm.
     - An issue comes within 10 s or raises a `ProviderError`; history takes as long for each request it needs. No other
       exception leaves it.
-    - Never repairs: a gap is refused, not filled, and a value is never invented.
+    - Never repairs: a value is never invented. A missing period is a hole: the series ends there, and what follows
+      stands in `Series.after_gap`.
     """
 
     @property
@@ -153,7 +152,7 @@ class Provider(Protocol):
         ...
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
-        """What is known afterwards: the whole periods that overlap [start, end), without a gap.
+        """What is known afterwards: the whole periods that overlap [start, end); holes as in `issue`.
 
         It may begin later or end earlier than asked: check `Series.covers`. `quality` says per period whether it is
         an actual or the provider's own estimate. A live service returns nothing that is not over yet; a recording has

@@ -31,6 +31,9 @@ class StaticProvider:
             checked_zone(zone)
             if not 0 <= value <= 2000:
                 raise ValueError(f"{zone}={value:g}: an intensity lies between 0 and 2000 g/kWh")
+            if 0 < value < 1:
+                cause = "reads like kg/kWh, and grams are asked for: no zone is below 1 g/kWh all the time"
+                raise ValueError(f"{zone}={value:g} {cause}; write {zone}={1000 * value:g}")
         self.kind = kind
         self._values = dict(intensity_g_per_kwh)
 

@@ -25,7 +25,8 @@ _WEEKS_S = 364 * 86_400  # 52 whole weeks: keeps hour and weekday
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Equal steps of one zone: value i, in g/kWh, holds over [start_s + i step_s, start_s + (i + 1) step_s)."""
+    """Equal steps of one zone: value i, in g/kWh, holds over [start_s + i step_s, start_s + (i + 1) step_s); NaN: a
+    hole."""
 
     start_s: float
     step_s: float
@@ -151,8 +152,16 @@ class TraceProvider:
         if recording is None:
             if checked_zone(zone) not in self._zones:
                 raise UnknownZone(zone, f"{self.name} does not hold this zone", f"It holds {', '.join(self._zones)}.")
-            recording = self._loaded[zone] = self._load(zone)  # two threads may both load it; the results are equal
+            recording = self._loaded[zone] = self._read(zone)  # two threads may both load it; the results are equal
         return recording
+
+    def _read(self, zone: str) -> Recording:
+        """The zone's values. Whatever is wrong with a file is told as the port tells it."""
+        try:
+            return self._load(zone)
+        except (ValueError, OSError) as error:  # a file of the user's, so anything may stand in it
+            cause, fix = getattr(error, "cause", f"{self.name} cannot be read: {error}"), getattr(error, "fix", "")
+            raise ForecastInvalid(zone, InvalidReason.MALFORMED, cause, fix) from error
 
     def _check_inside(self, zone: str, recording: Recording, now_s: float) -> None:
         if now_s >= recording.end_s:
@@ -183,10 +192,32 @@ class TraceProvider:
             periods = np.where(outside, np.mod(periods, weeks), periods)
         edges = recording.start_s + recording.step_s * np.arange(first, stop + 1, dtype=np.float64)
         values = recording.intensity_g_per_kwh[periods]
-        qualities = (quality,) * len(values)
-        return Series(
-            zone, self.kind, edges, values, qualities, self.name, issued, fetched, self.attribution, self._demo
+        present = np.flatnonzero(~np.isnan(values))
+        if len(present) == 0:
+            cause = f"{self.name} has no value from {_stamp(edges[0])} to {_stamp(edges[-1])}"
+            raise ForecastInvalid(zone, InvalidReason.EMPTY, cause)
+        runs = np.split(present, np.flatnonzero(np.diff(present) > 1) + 1)
+        return Series.of_stretches(
+            [
+                Series(
+                    zone,
+                    self.kind,
+                    edges[run[0] : run[-1] + 2],
+                    values[run[0] : run[-1] + 1],
+                    (quality,) * len(run),
+                    self.name,
+                    issued,
+                    fetched,
+                    self.attribution,
+                    self._demo,
+                )
+                for run in runs
+            ]
         )
+
+
+def _stamp(moment_s: float) -> str:
+    return datetime.fromtimestamp(float(moment_s), UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 @lru_cache(maxsize=1)

@@ -2,26 +2,31 @@
 
 What is decided here, once for all providers:
 
-- Null, NaN-free and `-1` are *absent*. Absent values at either end are cut off (a partial horizon is a horizon);
-  an absent value between two others is refused, because a filled hour is an invented one.
-- Exactly 0 g is legal for a marginal signal. For an average it is refused where it is the whole answer, where
-  life-cycle factors make it impossible, and where a neighbour is above `ZERO_NEIGHBOUR`: a missing hour read as 0.
+- Null, NaN and `-1` are *absent*. Absent values at either end are cut off (a partial horizon is a horizon); an absent
+  value or a missing period between two others is a hole (`Series.after_gap`): it is not filled, because a filled hour
+  is an invented one, and it costs nothing else.
+- Exactly 0 g is legal for a marginal signal. For an average it is refused where it is the whole answer. It is absent
+  where life-cycle factors make it impossible and where a neighbour is above `ZERO_NEIGHBOUR`: a missing hour read as 0.
 - More than `MAX_G_PER_KWH` is refused: the dirtiest lignite plant stays near 1500.
 - An average whose every value is below 1 g is refused as another unit (kg/kWh, t/MWh). Refusing a truly carbon-free
   zone costs it nothing that a fallback would not give; believing 0.3 kg as 0.3 g would draw all work there.
-- Periods are in order, once each, without gaps. Where the provider states their ends, steps may change along the way;
-  where it does not, a longer step cannot be told from a gap and is refused as one.
+- Periods are in order, once each. Where the provider states their ends, steps may change along the way; where it does
+  not, a longer step cannot be told from a hole. A series with more holes than one period in ten is refused: its steps
+  changed, or most of it is missing.
 - A constant answer is true for some zones and is accepted: `is_flat` tells, so that people can be told that waiting
   gains nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from windward.domain.clock import utc
 from windward.domain.series import Floats, Kind, Quality, Scope, Series, Signal
@@ -30,21 +35,29 @@ from windward.grid.port import ForecastInvalid, InvalidReason
 MAX_G_PER_KWH = 2000.0
 ZERO_NEIGHBOUR_G_PER_KWH = 50.0
 _DAY_S = 86_400.0
+_LATEST_START_S = 7200.0
 
 # Factor to g/kWh. lb: international avoirdupois pound, exactly 0.45359237 kg.
 UNITS: dict[str, float] = {
-    "gco2/kwh": 1.0,
-    "gco2eq/kwh": 1.0,
-    "gco2e/kwh": 1.0,
     "g/kwh": 1.0,
     "kg/mwh": 1.0,
-    "kgco2/mwh": 1.0,
+    "t/gwh": 1.0,
     "kg/kwh": 1000.0,
-    "kgco2/kwh": 1000.0,
     "t/mwh": 1000.0,
-    "lbs_co2_per_mwh": 0.45359237,
+    "g/mwh": 0.001,
     "lb/mwh": 0.45359237,
+    "lb/kwh": 453.59237,
 }
+_GAS = re.compile(r"co2(eq|e)?")
+
+
+def g_per_kwh(unit: str) -> float | None:
+    """The factor from `unit` to g/kWh, or None for an unknown one. `lbs_co2_per_mwh`, `gCO₂eq/kWh` and `kg CO2e / MWh`
+    are spellings of the same few units."""
+    plain = unit.lower().replace("₂", "2").replace("_per_", "/").replace(" per ", "/")
+    plain = re.sub(r"[\s_\-]", "", _GAS.sub("", plain))
+    plain = re.sub(r"^(lbs|pounds?)/", "lb/", re.sub(r"^(tonnes?|tons?|metrictons?)/", "t/", plain))
+    return UNITS.get(plain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +111,31 @@ def validate(zone: str, answer: Answer, origin: Origin, *, now: datetime | None 
     if not (len(answer.starts) == len(answer.values)):
         raise _refused(zone, InvalidReason.MALFORMED, f"{len(answer.starts)} times for {len(answer.values)} values")
     keep, values = _values(zone, answer)
-    _check_magnitudes(zone, values, origin.kind)
-    edges = _edges(zone, answer, keep)
-    _check_zeros(zone, values, edges, origin.kind)
+    _check_magnitudes(zone, values[~np.isnan(values)], origin.kind)
+    starts, ends = _periods(zone, answer, keep)
+    present = ~np.isnan(values) & ~_no_zeros(zone, values, float(ends[-1] - starts[0]), origin.kind)
+    starts, ends, values = starts[present], ends[present], values[present]
+    said = (
+        (answer.quality,) * len(values) if isinstance(answer.quality, Quality) else _kept(answer.quality, keep, present)
+    )
+    cuts = np.flatnonzero(ends[:-1] < starts[1:]) + 1
+    if len(cuts) > max(1, len(values) // 10):
+        cause = f"{len(cuts)} holes in {len(values)} periods, so the steps changed or most of it is missing"
+        raise _refused(zone, InvalidReason.GAP, cause)
+    bounds = [0, *cuts.tolist(), len(values)]
+    stretches = [
+        _series(zone, origin, np.append(starts[i:j], ends[j - 1]), values[i:j], said[i:j]) for i, j in pairwise(bounds)
+    ]
     if now is not None:
-        _check_reach(zone, edges, utc(now).timestamp())
-    quality = (answer.quality,) * len(values) if isinstance(answer.quality, Quality) else tuple(answer.quality)[keep]
+        stretches = _reaching(zone, stretches, utc(now).timestamp())
+    return Series.of_stretches(stretches)
+
+
+def _kept(quality: Sequence[Quality], keep: slice, present: npt.NDArray[np.bool_]) -> tuple[Quality, ...]:
+    return tuple(q for q, there in zip(tuple(quality)[keep], present, strict=True) if there)
+
+
+def _series(zone: str, origin: Origin, edges: Floats, values: Floats, quality: tuple[Quality, ...]) -> Series:
     return Series(
         zone,
         origin.kind,
@@ -129,36 +161,33 @@ def _refused(zone: str, reason: InvalidReason, cause: str, fix: str = "") -> For
 
 
 def _values(zone: str, answer: Answer) -> tuple[slice, Floats]:
-    """The span between the first and last present value, and its values in g/kWh."""
-    factor = UNITS.get(answer.unit.strip().lower())
+    """The span between the first and last present value, and its values in g/kWh, NaN where absent."""
+    factor = g_per_kwh(answer.unit)
     if factor is None:
         known = ", ".join(sorted(UNITS))
         raise _refused(zone, InvalidReason.WRONG_UNIT, f"unit {answer.unit[:32]!r} is unknown", f"Known: {known}.")
     raw = _numbers(zone, answer.values)
-    present = np.flatnonzero(~np.isnan(raw) & (raw != -1.0))
+    raw[raw == -1.0] = np.nan  # somebody's "unknown"
+    present = np.flatnonzero(~np.isnan(raw))
     if len(present) == 0:
         raise _refused(zone, InvalidReason.EMPTY, "the answer holds no value")
     keep = slice(int(present[0]), int(present[-1]) + 1)
-    values = raw[keep]
-    if np.isnan(values).any():
-        raise _refused(zone, InvalidReason.NULL, "a value is missing between two others")
-    if (values == -1.0).any():
-        raise _refused(zone, InvalidReason.SENTINEL, "-1 stands between two values, which means unknown")
-    return keep, values * factor
+    return keep, raw[keep] * factor
 
 
 def _numbers(zone: str, values: Sequence[object] | Floats) -> Floats:
-    """Values as floats with NaN for an absent one; anything that is no finite number is refused."""
+    """Values as floats with NaN for an absent one; anything else that is no finite number is refused."""
     if isinstance(values, np.ndarray):
         raw = values.astype(np.float64)
-        bad = ~np.isfinite(raw)
+        bad = np.isinf(raw)
     else:
         try:
             # bool is an int to Python, and no intensity
             raw = np.array([float(v) if type(v) in (int, float) else np.nan for v in values])  # type: ignore[arg-type]
         except OverflowError:
             raise _refused(zone, InvalidReason.IMPLAUSIBLE, "a value is beyond any float") from None
-        bad = np.array([v is not None for v in values], dtype=bool) & ~np.isfinite(raw)
+        absent = np.array([v is None or (type(v) is float and v != v) for v in values], dtype=bool)
+        bad = ~absent & ~np.isfinite(raw)
     if bad.any():
         raise _refused(zone, InvalidReason.NOT_A_NUMBER, f"value {int(np.argmax(bad)) + 1} is not a finite number")
     return raw
@@ -174,65 +203,73 @@ def _check_magnitudes(zone: str, values: Floats, kind: Kind) -> None:
         raise _refused(zone, InvalidReason.WRONG_UNIT, cause)
 
 
-def _check_zeros(zone: str, values: Floats, edges: Floats, kind: Kind) -> None:
-    """Tell the legal 0 g from the missing hour and from the broken exporter's default."""
+def _no_zeros(zone: str, values: Floats, span_s: float, kind: Kind) -> npt.NDArray[np.bool_]:
+    """Which 0 g are missing hours (n,); tells them from the legal 0 g and refuses the broken exporter's default."""
     zero = values == 0.0
-    if not zero.any():
-        return
     average = kind.signal is Signal.AVERAGE
-    if zero.all() and (average or edges[-1] - edges[0] >= _DAY_S):
+    if zero[~np.isnan(values)].all() and (average or span_s >= _DAY_S):
         raise _refused(zone, InvalidReason.ZERO, "every value is 0 g/kWh")
-    if average and kind.scope is Scope.LIFE_CYCLE:
-        raise _refused(zone, InvalidReason.ZERO, "0 g/kWh is impossible with life-cycle factors")
-    if average:
-        neighbour = np.maximum(np.concatenate([[0.0], values[:-1]]), np.concatenate([values[1:], [0.0]]))
-        if (zero & (neighbour > ZERO_NEIGHBOUR_G_PER_KWH)).any():
-            raise _refused(zone, InvalidReason.ZERO, "0 g/kWh beside a high value reads like a missing hour")
+    if not average:
+        return np.zeros(len(values), bool)
+    if kind.scope is Scope.LIFE_CYCLE:
+        return np.asarray(zero)  # impossible with life-cycle factors
+    known = np.nan_to_num(values)
+    neighbour = np.maximum(np.concatenate([[0.0], known[:-1]]), np.concatenate([known[1:], [0.0]]))
+    return np.asarray(zero & (neighbour > ZERO_NEIGHBOUR_G_PER_KWH))
 
 
-def _edges(zone: str, answer: Answer, keep: slice) -> Floats:
-    """Period boundaries; refuses what is out of order, doubled or torn."""
+def _periods(zone: str, answer: Answer, keep: slice) -> tuple[Floats, Floats]:
+    """Starts and ends of the periods; refuses what is out of order or doubled."""
     starts = np.asarray(answer.starts, dtype=np.float64)[keep]
     if not np.isfinite(starts).all():
         raise _refused(zone, InvalidReason.BAD_TIME, "a period has no start")
     steps = np.diff(starts)
     if (steps == 0).any():
-        raise _refused(zone, InvalidReason.DOUBLED, "one period stands there twice")
+        raise _refused(
+            zone, InvalidReason.DOUBLED, f"the period from {_at(starts[:-1][steps == 0])} stands there twice"
+        )
     if (steps < 0).any():
         # A doubled hour can also come back a few rows later (local clocks going back)
         doubled = len(np.unique(starts)) < len(starts)
         reason = InvalidReason.DOUBLED if doubled else InvalidReason.UNSORTED
-        raise _refused(zone, reason, "periods are not in order of time")
+        raise _refused(zone, reason, f"periods are not in order of time at {_at(starts[1:][steps < 0])}")
     if answer.ends is not None:
-        return _stated_edges(zone, starts, np.asarray(answer.ends, dtype=np.float64)[keep])
-    return _inferred_edges(zone, starts, steps, answer.step_s)
-
-
-def _stated_edges(zone: str, starts: Floats, ends: Floats) -> Floats:
-    if len(ends) != len(starts) or not np.isfinite(ends).all() or (ends <= starts).any():
-        raise _refused(zone, InvalidReason.BAD_TIME, "a period does not end after it starts")
-    if (ends[:-1] < starts[1:]).any():
-        raise _refused(zone, InvalidReason.GAP, "there is a gap between two periods")
+        ends = np.asarray(answer.ends, dtype=np.float64)[keep]
+        if len(ends) != len(starts) or not np.isfinite(ends).all() or (ends <= starts).any():
+            raise _refused(zone, InvalidReason.BAD_TIME, "a period does not end after it starts")
+    else:
+        ends = starts + _step_s(zone, steps, answer.step_s)
     if (ends[:-1] > starts[1:]).any():
-        raise _refused(zone, InvalidReason.DOUBLED, "two periods overlap")
-    return np.append(starts, ends[-1])
+        reason = InvalidReason.DOUBLED if answer.ends is not None else InvalidReason.MIXED_STEPS
+        raise _refused(zone, reason, f"two periods overlap at {_at(starts[1:][ends[:-1] > starts[1:]])}")
+    return starts, ends
 
 
-def _inferred_edges(zone: str, starts: Floats, steps: Floats, step_s: float | None) -> Floats:
-    if step_s is None:
-        if len(steps) == 0:
-            raise _refused(zone, InvalidReason.MALFORMED, "a single point of unknown length")
-        lengths, counts = np.unique(steps, return_counts=True)
-        step_s = float(lengths[np.argmax(counts)])
-    if (steps > step_s).any():
-        raise _refused(zone, InvalidReason.GAP, f"a step is longer than {step_s:g} s, so a period is missing")
-    if (steps < step_s).any():
-        raise _refused(zone, InvalidReason.MIXED_STEPS, f"a step is shorter than {step_s:g} s")
-    return np.append(starts, starts[-1] + step_s)
+def _step_s(zone: str, steps: Floats, step_s: float | None) -> float:
+    """The length of a period where ends are not stated: the most frequent distance of two."""
+    if step_s is not None:
+        return step_s
+    if len(steps) == 0:
+        raise _refused(zone, InvalidReason.MALFORMED, "a single point of unknown length")
+    lengths, counts = np.unique(steps, return_counts=True)
+    return float(lengths[np.argmax(counts)])
 
 
-def _check_reach(zone: str, edges: Floats, now_s: float) -> None:
-    if edges[-1] <= now_s:
-        raise _refused(zone, InvalidReason.PAST_ONLY, f"it ends {(now_s - edges[-1]) / 3600:.1f} h before now")
-    if edges[0] > now_s + (edges[1] - edges[0]):
-        raise _refused(zone, InvalidReason.STARTS_LATE, f"it begins {(edges[0] - now_s) / 3600:.1f} h after now")
+def _at(moments_s: Floats) -> str:
+    """The first of the moments, as people read it; a time beyond the calendar as the number it is."""
+    try:
+        return datetime.fromtimestamp(float(moments_s[0]), UTC).strftime("%Y-%m-%dT%H:%MZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{moments_s[0]:g} s"
+
+
+def _reaching(zone: str, stretches: list[Series], now_s: float) -> list[Series]:
+    """The stretches from the one that contains `now` on; a hole of up to two hours at `now` costs nothing else."""
+    ahead = [s for s in stretches if s.edges[-1] > now_s]
+    if not ahead:
+        late_h = (now_s - stretches[-1].edges[-1]) / 3600
+        raise _refused(zone, InvalidReason.PAST_ONLY, f"it ends {late_h:.1f} h before now")
+    first = ahead[0]
+    if first.edges[0] > now_s + max(first.edges[1] - first.edges[0], _LATEST_START_S):
+        raise _refused(zone, InvalidReason.STARTS_LATE, f"it begins {(first.edges[0] - now_s) / 3600:.1f} h after now")
+    return ahead

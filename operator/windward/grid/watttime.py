@@ -26,7 +26,7 @@ from windward.grid.port import (
     checked_zone,
 )
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, chunks, epoch_s, in_order, iso, issued, not_over, rows_at, within
+from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows_at, within
 
 BASE_URL = "https://api.watttime.org"
 ATTRIBUTION = "WattTime"
@@ -87,9 +87,10 @@ class WattTimeProvider:
         checked_range(start, end)
         region = self._region(zone)
         now = utc(self._clock.now())
-        found: list[Row] = []
         meta: Mapping[str, Any] = {}
-        for a, b in chunks(start, min(utc(end), now), _CHUNK):
+
+        def ask(a: datetime, b: datetime) -> list[Row]:
+            nonlocal meta
             last = b - timedelta(seconds=1)  # both ends are inclusive
             params = {
                 "region": region,
@@ -98,8 +99,10 @@ class WattTimeProvider:
                 "end": last.strftime("%Y-%m-%dT%H:%M:%SZ"),
             }
             body = self._get(zone, "/v3/historical", params)
-            found += rows_at(zone, body, "data")
-            meta = _meta(zone, body)
+            piece, meta = rows_at(zone, body, "data"), _meta(zone, body)
+            return piece
+
+        found = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("point_time")))
         if not found:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         step_s = _step_s(zone, meta)

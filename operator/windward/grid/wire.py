@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,6 +78,40 @@ def chunks(start: datetime, end: datetime, span: timedelta) -> Iterator[tuple[da
         b = min(a + span, utc(end))
         yield a, b
         a = b
+
+
+def gathered(
+    start: datetime,
+    end: datetime,
+    span: timedelta,
+    ask: Callable[[datetime, datetime], list[Row]],
+    start_of: Callable[[Row], float],
+) -> list[Row]:
+    """Rows of [start, end), asked for in pieces of at most `span`; a piece without any row costs only itself.
+
+    Services differ in whether the ends of a range belong to it, so a row is taken from the piece in which its period
+    starts: no period comes twice. Rows without a readable time stay in, for the validator to refuse.
+
+    Args:
+        ask: the rows of one piece.
+        start_of: when a row's period starts, epoch seconds or NaN.
+
+    Raises:
+        ForecastInvalid: as `ask`, except EMPTY.
+    """
+    pieces = list(chunks(start, end, span))
+    found: list[Row] = []
+    for i, (a, b) in enumerate(pieces):
+        try:
+            piece = ask(a, b)
+        except ForecastInvalid as refusal:
+            if refusal.reason is not InvalidReason.EMPTY:
+                raise
+            continue
+        after = a.timestamp() if i > 0 else float("-inf")
+        before = b.timestamp() if i < len(pieces) - 1 else float("inf")
+        found += [row for row in piece if not (start_of(row) < after or start_of(row) >= before)]
+    return found
 
 
 def in_order(found: Sequence[Row], starts: Sequence[float]) -> tuple[list[Row], list[float]]:

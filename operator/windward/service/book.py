@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import Enum
 
 from windward.domain.clock import Clock
 from windward.domain.energy import EnergyInterval
@@ -14,9 +15,8 @@ from windward.domain.fleet import Region
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
-from windward.domain.series import Series
 from windward.grid.cache import Grid
-from windward.grid.port import ProviderError
+from windward.grid.days import Actuals
 from windward.ledger import codec
 from windward.ledger.port import Ledger
 from windward.lifecycle.accounting import Account, account, energy_of_run
@@ -25,6 +25,15 @@ from windward.lifecycle.receipt import receipt_of
 log = logging.getLogger(__name__)
 LAST_WORDS = timedelta(seconds=15)
 REGION_FACTS = "RegionFacts"
+
+
+class Pending(Enum):
+    """Measured hours were asked for and are not there yet."""
+
+    PENDING = "pending"
+
+
+PENDING = Pending.PENDING
 
 
 @dataclass
@@ -135,7 +144,7 @@ class Book:
 
     def settle(
         self, observed: Observed, regions: Mapping[str, Region], at: datetime, *, provisional: bool = True
-    ) -> tuple[Account, str] | None:
+    ) -> tuple[Account, str] | Pending | None:
         """Weigh an ended job with the best known intensities and put the receipt into the book.
 
         Until the provider revises none of them any more this is done again and again: a revised intensity makes the
@@ -145,7 +154,8 @@ class Book:
             provisional: whether it is written too while intensities may still be revised.
 
         Returns:
-            The account and the receipt's hash; None where nothing is known of its energy or the hours.
+            The account and the receipt's hash; None where nothing is known of its energy or the hours; `PENDING` where
+            its hours were asked for just now: nothing is waited for here, so ask again in a moment.
         """
         page = self._pages.get(observed.uid, _Page())
         rows = page.rows if page.rows is not None else self.ledger.energy(observed.uid)
@@ -154,13 +164,12 @@ class Book:
             return None
         end = max(at, max(r.end for r in rows))
         zones = {r.zone for r in rows} | _home_zone(observed, regions)
-        intensities: dict[str, Series] = {}
-        for zone in sorted(zones):
-            try:
-                intensities[zone] = self.grid.actuals(zone, submitted, end + timedelta(seconds=1))
-            except ProviderError as e:
-                log.warning("%s: no intensities of %s to account with: %s", observed.key, zone, e)
-        made = account(observed, rows, intensities, regions, self._settled_until())
+        now = self.clock.now()
+        known = {zone: self.grid.measured(zone, submitted, end + timedelta(seconds=1), now) for zone in sorted(zones)}
+        if any(k.pending for k in known.values()):
+            return PENDING
+        intensities = {zone: k.series for zone, k in known.items() if k.series is not None}
+        made = account(observed, rows, intensities, regions, self._settled_until(known.values()))
         if _unbooked(observed, rows):
             made = replace(made, settled=False)  # a receipt that is final would seal their energy away
         if not (made.settled or provisional):
@@ -172,11 +181,11 @@ class Book:
         )
         return made, codec.sha256(codec.canonical(body))
 
-    def _settled_until(self) -> datetime | None:
+    def _settled_until(self, known: Iterable[Actuals]) -> datetime | None:
         """See `account`. A provider that never revises has settled whatever it calls measured, also the step of a meter
         that ends a moment from now."""
         revised_for = self.grid.provider.revised_for
-        return self.clock.now() - revised_for if revised_for else None
+        return min((k.as_of for k in known), default=self.clock.now()) - revised_for if revised_for else None
 
 
 def _region_uid(name: str) -> str:

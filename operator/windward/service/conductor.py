@@ -30,7 +30,7 @@ from windward.service.crons import tell_cron_trouble, tend_cron
 from windward.service.fleet_plan import REPLAN_EVERY, FleetPlan, Planner, version_of
 from windward.service.grounds import to_be_placed
 from windward.service.guard import Guard
-from windward.service.planned import lengthened
+from windward.service.planned import lengthened, needed_until
 from windward.service.refusals import tell_bad, tell_fault
 from windward.service.regions import region_of, running_by_region, tend_region
 from windward.service.turn import Memory, Turn, World, issues_of
@@ -128,8 +128,8 @@ class Conductor:
         return out
 
     def _forecasts(self, snapshot: Snapshot, now: datetime) -> dict[str, Forecast]:
-        """What is known of each zone; where it ends before the last finish-by, yesterday's shape goes on."""
-        until = min(max((o.finish_by for o in snapshot.jobs if not o.ended), default=now), now + timedelta(days=7))
+        """What is known of each zone; where it ends before what is to be planned, yesterday's shape goes on."""
+        until = needed_until(((o.job.spec.duration, o.finish_by) for o in snapshot.jobs if not o.ended), now)
         out: dict[str, Forecast] = {}
         for zone in self.zones(snapshot.regions):
             known = self.guard.run("forecast", f"zone {zone}", None, now, partial(self._forecast, zone, until, now))

@@ -79,7 +79,7 @@ class LocalWorld:
         clock = WarpedClock(real, start or real.now(), speed)
         ledger = open_ledger(f"sqlite:///{home / 'book.db'}")
         source = made or provider_of(provider, clock, trace)
-        grid = Grid(source, ledger, past=PAST, ahead=Ahead(source))
+        grid = Grid(source, ledger, past=PAST, ahead=Ahead(source), background=False)
         return cls(home, Store(home / "local.db"), ledger, clock, warped, grid, real, start)
 
     def apply(self, objects: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -177,4 +177,5 @@ class LocalWorld:
         self.real.sleep(wait_s)
 
     def close(self) -> None:
+        self.grid.close()
         self.ledger.close()

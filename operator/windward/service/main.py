@@ -81,6 +81,7 @@ def run(settings: Settings) -> int:
         loop.ring()
         ticks.shutdown(wait=False)
         server.shutdown()
+        grid.close()
         ledger.close()
     return 0
 

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from windward.domain.forecast import Forecast
 from windward.domain.plan import JobPlan
-from windward.forecasting import extend
+from windward.forecasting import extend, flat_days
+
+WEEK = timedelta(days=7)  # of the hours ahead that are weighed one by one
+LONG = timedelta(days=5)  # work that runs longer, pauses and all, may not fit into them
+BEYOND = timedelta(days=30)  # for long work: what is looked at beyond its own length
+
+
+def needed_until(work: Iterable[tuple[timedelta, datetime]], now: datetime) -> datetime:
+    """How far forecasts must reach to plan work, given as (how long it runs, finish-by): a week at most, but for work
+    that is about as long: to its finish-by, or to 30 days more than it runs."""
+    given = list(work)
+    until = min(max((end for _, end in given), default=now), now + WEEK)
+    return max([until, *(min(end, now + runs + BEYOND) for runs, end in given if runs > LONG)])
 
 
 def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:
-    """A forecast that ends before `until`, prolonged by the day before's shape and marked so."""
+    """A forecast that ends before `until`, prolonged by the day before's shape and, beyond a week from now, by its
+    mean; marked so."""
     if forecast.series is None or until <= forecast.series.end or not forecast.freshness.usable:
         return forecast
-    longer = extend(None, forecast.series, until)
+    longer = extend(None, forecast.series, min(until, max(now + WEEK, forecast.series.end)))
+    longer = flat_days(longer, until)
     if longer.end <= forecast.series.end:
         return forecast
     said = f"the issue ends {forecast.series.end:%m-%d %H:%MZ}; beyond it the day before is repeated (estimated)"

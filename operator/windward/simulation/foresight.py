@@ -57,7 +57,8 @@ class Hindcast:
             raise NoForecast(zone, "the coming hours are left to our own forecaster")
         if self._foresight is Foresight.PERFECT:
             known = self._actuals.history(zone, now, now + self._horizon)
-            made = replace(known, quality=(Quality.RECORDED,) * len(known.quality))
+            made = known.stretches[0]
+            made = replace(made, quality=(Quality.RECORDED,) * len(made.quality))
         else:
             past = self.history(zone, now - LEARNS_FROM, now)
             made = self._foreseen(past, now)
@@ -74,7 +75,11 @@ class Hindcast:
         if min(end, now) <= start:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing is known yet of {start:%Y-%m-%d %H:%M}")
         known = self._actuals.history(zone, start, min(end, now))
-        over = int(np.searchsorted(known.edges[1:], now.timestamp(), side="right"))
-        if over == 0:
+        over = [
+            replace(s.part(0, n), source=self.name)
+            for s in known.stretches
+            if (n := int(np.searchsorted(s.edges[1:], now.timestamp(), side="right"))) > 0
+        ]
+        if not over:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"the period from {start:%H:%M} is not over yet")
-        return replace(known.part(0, over), source=self.name)
+        return Series.of_stretches(over)

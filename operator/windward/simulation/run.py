@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from windward.domain.clock import FixedClock
 from windward.domain.plan import Plan
 from windward.domain.series import Series
+from windward.forecasting import filled
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
@@ -59,7 +60,9 @@ def simulate(
         _Year(p, arrivals, regions, actuals, foresight, faults, step, issue_every, progress).run(end) for p in policies
     )
     known = {r.metadata.name: r for r in regions}
-    series = {r.spec.grid_zone: actuals.history(r.spec.grid_zone, arrivals[0].at, end) for r in regions}
+    recorded = {r.spec.grid_zone: actuals.history(r.spec.grid_zone, arrivals[0].at, end) for r in regions}
+    # The bound is for jobs that were weighed, so for none that ran in a hole: more hours to choose from only lower it.
+    series = {zone: filled(known) for zone, known in recorded.items()}
     weighed = {j.name for j in outcomes[0].jobs if j.emissions_g is not None and j.run_now_g is not None}
     return Result(
         title=title,
@@ -107,7 +110,7 @@ class _Year:
         ahead = Ahead(provider)
         dice = random.Random(1)  # noqa: S311
         every = issue_every - timedelta(minutes=10)
-        self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1)
+        self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1, background=False)
         self.conductor = Conductor(
             self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step, tells=False
         )
