@@ -43,3 +43,10 @@ def test_a_series_that_begins_in_the_middle_of_the_suns_hours():
 def test_without_own_generation_the_grid_is_what_it_was():
     plain = grid([400.0, 100.0])
     assert Region("r", "DE").effective(plain) is plain
+
+
+def test_holes_of_the_grids_intensity_stay_holes():
+    torn = Series.of_stretches([grid([400.0] * 10), grid([200.0] * 12, MIDNIGHT + timedelta(hours=12))])
+    mixed = Region("r", "DE", on_site=SUN).effective(torn)
+    assert mixed.gaps == torn.gaps and mixed.at(MIDNIGHT + timedelta(hours=11)) is None
+    assert mixed.at(MIDNIGHT + timedelta(hours=9)) == 220.0 and mixed.at(MIDNIGHT + timedelta(hours=13)) == 120.0

@@ -170,3 +170,72 @@ def test_a_part_is_what_was_there_and_equal_to_one_made_of_the_same():
     for first, stop in ((-1, 2), (2, 2), (0, 5)):
         with pytest.raises(ValueError, match="no periods"):
             whole.part(first, stop)
+
+
+# -- holes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torn():
+    """10, 20 for two hours; two hours unknown; 50, 60, 70; an hour unknown; 90."""
+    parts = hours([10, 20]), hours([50, 60, 70], T0 + 4 * HOUR), hours([90], T0 + 8 * HOUR)
+    return Series.of_stretches(parts)
+
+
+def test_a_hole_is_known_as_one_and_what_is_behind_it_is_still_known(torn):
+    assert torn.gaps == ((T0 + 2 * HOUR, T0 + 4 * HOUR), (T0 + 7 * HOUR, T0 + 8 * HOUR))
+    assert torn.end == T0 + 2 * HOUR and [len(s.quality) for s in torn.stretches] == [2, 3, 1]
+    assert [torn.at(T0 + k * HOUR) for k in range(10)] == [10, 20, None, None, 50, 60, 70, None, 90, None]
+    assert hours([1, 2]).gaps == () and hours([1, 2]).stretches == (hours([1, 2]),)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "mean"),
+    [(0, 2, 15), (4, 7, 60), (5, 6.5, 190 / 3), (8, 9, 90), (1, 3, None), (1, 5, None), (2, 4, None), (6, 9, None)],
+)
+def test_an_interval_is_covered_where_no_hole_touches_it(torn, a, b, mean):
+    start, end = T0 + a * HOUR, T0 + b * HOUR
+    assert torn.covers(start, end) is (mean is not None)
+    if mean is None:
+        with pytest.raises(ValueError, match="is not within"):
+            torn.mean(start, end)
+    else:
+        assert torn.mean(start, end) == pytest.approx(mean)
+
+
+def test_the_integral_stands_still_over_a_hole(torn):
+    t = [(T0 + k * HOUR).timestamp() for k in (0, 2, 3, 4, 7, 8, 9)]
+    assert torn.integral(np.array(t)).tolist() == pytest.approx([0, 30, 30, 30, 210, 210, 300])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "values"),
+    [
+        (0, 9, [[10, 20], [50, 60, 70], [90]]),
+        (1, 5, [[20], [50]]),
+        (4, 7, [[50, 60, 70]]),
+        (3, 9, [[50, 60, 70], [90]]),
+    ],
+)
+def test_a_part_keeps_the_holes_inside_it(torn, a, b, values):
+    part = torn.clip(T0 + a * HOUR, T0 + b * HOUR)
+    assert [s.intensity_g_per_kwh.tolist() for s in part.stretches] == values
+    assert torn.clip(T0 + 2 * HOUR, T0 + 4 * HOUR) is None
+
+
+def test_quality_is_that_of_the_stretch(torn):
+    measured = replace(torn, after_gap=(replace(torn.after_gap[0], quality=(Quality.MEASURED,) * 3), torn.after_gap[1]))
+    assert measured.quality_over(T0, T0 + HOUR) == (Quality.FORECAST,)
+    assert measured.quality_over(T0 + 5 * HOUR, T0 + 6 * HOUR) == (Quality.MEASURED,)
+    assert measured.quality_over(T0 + 8 * HOUR, T0 + 9 * HOUR) == (Quality.FORECAST,)
+
+
+def test_what_is_behind_a_hole_counts_in_equality(torn):
+    assert torn != torn.stretches[0] and torn == Series.of_stretches(torn.stretches)
+    assert hash(torn) != hash(torn.stretches[0])
+
+
+@pytest.mark.parametrize("later", [0, 1, 2])
+def test_stretches_lie_apart_and_in_order(later):
+    with pytest.raises(ValueError, match="must follow each other"):
+        replace(hours([10, 20]), after_gap=(hours([5], T0 + later * HOUR),))

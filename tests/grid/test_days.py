@@ -124,6 +124,7 @@ def test_a_provider_that_fails_is_left_alone_for_growing_pauses_and_what_was_kno
     for k in range(1, 240):
         known = made.measured("DE", start, NOW, NOW + HOUR + k * timedelta(minutes=1))
     assert known.series.covers(start, NOW) and not known.pending
+    assert known.as_of == NOW, "as old as it is, so that nothing is settled by it"
     assert 4 < len(provider.asked) < 40
 
 
@@ -156,7 +157,7 @@ def test_what_the_provider_does_not_hold_comes_from_the_archive_and_says_so():
 def test_memory_and_queue_are_bounded():
     gate = threading.Event()
     provider = Counting(gate)
-    days = Days(provider, lambda *_: (), lambda *_: DAY, background=True)
+    days = Days(provider, lambda _: None, lambda *_: (), lambda *_: DAY, background=True)
     for k in range(4):
         days.read(f"Z{k}", NOW - 2000 * DAY, NOW, NOW)
     assert len(days._pending) + len(days._in_hand) <= MOST_PENDING + 2001

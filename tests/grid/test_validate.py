@@ -62,7 +62,8 @@ REFUSED = [
     ("begins after the next period", [300, 310], {"starts": at(3, 4)}, R.STARTS_LATE),
     ("hours between quarters of hours, ends unstated", [300] * 40,
      {"starts": [T0 + H * k / 4 for k in range(25)] + [T0 + H * (6 + k) for k in range(1, 16)]}, R.GAP),
-    ("zeros half of the time", [300, 0] * 12, {"kind": DIRECT}, R.GAP),
+    ("zeros half of the time", [300, 0] * 12, {"kind": DIRECT}, R.ZERO),
+    ("zeros half of the time, life-cycle", [300, 0] * 12, {}, R.ZERO),
 ]  # fmt: skip
 
 
@@ -110,6 +111,8 @@ HOLES = [
     ("a stated gap", [300, 310], {"ends": at(0.5, 2)}, [0.5], [300, 310]),
     ("two holes in a day", [300] * 5 + [None, -1] + [310] * 9 + [math.nan] + [320] * 7, {}, [5, 16],
      [300] * 5 + [310] * 9 + [320] * 7),
+    ("many nulls, which are certain", [300, None] * 12 + [310], {}, [*range(1, 24, 2)], [300] * 12 + [310]),
+    ("many stated gaps", [300, 310, 320], {"starts": at(0, 2, 4), "ends": at(1, 3, 5)}, [1, 3], [300, 310, 320]),
     ("one of 430 five-minute rows", [300.0] * 429, {"starts": [T0 + 300 * k for k in range(430) if k != 99]},
      [99 / 12], [300.0] * 429),
     ("the two hours from now", [290, None, None, 310, 320], {"starts": at(-1, 0, 1, 2, 3), "step_s": H, "now": NOW}, [],

@@ -117,7 +117,8 @@ def strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: 
         rows.append(row + _quality(f, hour) * quality)
     series = next(f.series for f in known.values() if f.series is not None)
     note = "ERROR: mean absolute error of the forecasts made a day ahead, over the last week\n" * quality
-    holes = "".join(f"{f.holes}\n" for f in known.values() if f.holes)
+    notes = [f.detail if f.series is None else f.holes for f in known.values()]
+    holes = "".join(f"{note}\n" for note in notes if note)
     return f"{_head(series, now)}\n{text.table(rows, right=(1, 3, 5, 6))}\n{note}{holes}{series.attribution}".rstrip()
 
 

@@ -102,7 +102,7 @@ class Grid:
         background: bool = True,
     ) -> None:
         self._provider = provider
-        self._days = Days(provider, self._newest_first, self._pause, background=background)
+        self._days = Days(provider, self._newest, self._newest_first, self._pause, background=background)
         self._ahead = ahead
         self._workers = workers
         self._archive = archive
@@ -188,9 +188,7 @@ class Grid:
         Raises:
             ValueError: `end` is not after `start`.
         """
-        known = self._days.read(zone, start, end, now)
-        with self._lock:
-            newest = self._zones.get(zone, _Zone()).issue
+        known, newest = self._days.read(zone, start, end, now), self._newest(zone)
         layers = [layer for layer in (known.series, newest) if layer is not None]
         return replace(known, series=overlay(layers, start, end))
 
@@ -330,6 +328,10 @@ class Grid:
             with self._lock:
                 self._counters["archive_failures"] += 1
             return []
+
+    def _newest(self, zone: str) -> Series | None:
+        with self._lock:
+            return self._zones.get(zone, _Zone()).issue
 
     def _newest_first(self, zone: str, start: datetime, end: datetime) -> Sequence[Series]:
         return self._archived(zone, start, end)[::-1]

@@ -12,7 +12,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -59,6 +59,7 @@ class Days:
     """See the module.
 
     Args:
+        newest: the newest issue of a zone, from memory; whoever reads lays it below what is read here.
         archived: issues kept for a zone and range, newest first; read by the asking thread too.
         pause: how long a zone's provider is left alone after a failure, given the failures in a row.
         background: whether a thread of its own asks; else whoever reads does, at once (simulations, a laptop).
@@ -67,12 +68,13 @@ class Days:
     def __init__(
         self,
         provider: Provider,
+        newest: Callable[[str], Series | None],
         archived: Callable[[str, datetime, datetime], Sequence[Series]],
         pause: Callable[[ProviderError, int], timedelta],
         *,
         background: bool,
     ) -> None:
-        self._provider, self._archived, self._pause = provider, archived, pause
+        self._provider, self._newest, self._archived, self._pause = provider, newest, archived, pause
         self._background = background
         self._lock = threading.Lock()  # guards the four below; never held over IO
         self._days: OrderedDict[Key, _Day] = OrderedDict()
@@ -178,19 +180,23 @@ class Days:
                 self._keep(zone, day, known, error, now)
 
     def _keep(self, zone: str, day: datetime, known: Series | None, error: ProviderError | None, now: datetime) -> None:
-        layers = [known] if known is not None else []
         end = min(day + DAY, now + AHEAD)
+        layers = [known] if known is not None else []
         series = overlay(layers, day, end)
-        if series is None or not series.covers(day, end):
+        # The newest issue is in memory and saves the archive in most cases: what is missing are the newest hours.
+        issue = self._newest(zone)
+        below = overlay([*layers, issue], day, end) if issue is not None else series
+        if below is None or not below.covers(day, end):
             series = overlay([*layers, *self._archived(zone, day, end)], day, end)
         with self._lock:
             before = self._days.get((zone, day))
-            failures, not_before = 0, None
+            kept = _Day(series, now)
             if error is not None and not _empty(error):
                 failures = (before.failures if before is not None else 0) + 1
-                not_before = now + self._pause(error, failures)
-                series = before.series if before is not None and before.series is not None else series
-            self._days[zone, day] = _Day(series, now, failures, not_before)
+                if before is not None and before.series is not None:
+                    kept = before  # what was known stays, and as old as it is
+                kept = replace(kept, failures=failures, not_before=now + self._pause(error, failures))
+            self._days[zone, day] = kept
             self._days.move_to_end((zone, day))
             while len(self._days) > MOST_DAYS:
                 self._days.popitem(last=False)

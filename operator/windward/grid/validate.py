@@ -11,7 +11,7 @@ What is decided here, once for all providers:
 - An average whose every value is below 1 g is refused as another unit (kg/kWh, t/MWh). Refusing a truly carbon-free
   zone costs it nothing that a fallback would not give; believing 0.3 kg as 0.3 g would draw all work there.
 - Periods are in order, once each. Where the provider states their ends, steps may change along the way; where it does
-  not, a longer step cannot be told from a hole. A series with more holes than one period in ten is refused: its steps
+  not, a longer step cannot be told from a hole, and one with more missing rows than one in ten is refused: its steps
   changed, or most of it is missing.
 - A constant answer is true for some zones and is accepted: `is_flat` tells, so that people can be told that waiting
   gains nothing.
@@ -113,15 +113,14 @@ def validate(zone: str, answer: Answer, origin: Origin, *, now: datetime | None 
     keep, values = _values(zone, answer)
     _check_magnitudes(zone, values[~np.isnan(values)], origin.kind)
     starts, ends = _periods(zone, answer, keep)
+    if answer.ends is None:
+        _check_rows_missing(zone, starts, ends)
     present = ~np.isnan(values) & ~_no_zeros(zone, values, float(ends[-1] - starts[0]), origin.kind)
     starts, ends, values = starts[present], ends[present], values[present]
     said = (
         (answer.quality,) * len(values) if isinstance(answer.quality, Quality) else _kept(answer.quality, keep, present)
     )
     cuts = np.flatnonzero(ends[:-1] < starts[1:]) + 1
-    if len(cuts) > max(1, len(values) // 10):
-        cause = f"{len(cuts)} holes in {len(values)} periods, so the steps changed or most of it is missing"
-        raise _refused(zone, InvalidReason.GAP, cause)
     bounds = [0, *cuts.tolist(), len(values)]
     stretches = [
         _series(zone, origin, np.append(starts[i:j], ends[j - 1]), values[i:j], said[i:j]) for i, j in pairwise(bounds)
@@ -129,6 +128,14 @@ def validate(zone: str, answer: Answer, origin: Origin, *, now: datetime | None 
     if now is not None:
         stretches = _reaching(zone, stretches, utc(now).timestamp())
     return Series.of_stretches(stretches)
+
+
+def _check_rows_missing(zone: str, starts: Floats, ends: Floats) -> None:
+    """Where ends are not stated, many missing rows are another step."""
+    torn = int((ends[:-1] < starts[1:]).sum())
+    if torn > max(1, len(starts) // 10):
+        cause = f"{torn} holes in {len(starts)} periods, so the steps changed or most of it is missing"
+        raise _refused(zone, InvalidReason.GAP, cause)
 
 
 def _kept(quality: Sequence[Quality], keep: slice, present: npt.NDArray[np.bool_]) -> tuple[Quality, ...]:
@@ -211,11 +218,15 @@ def _no_zeros(zone: str, values: Floats, span_s: float, kind: Kind) -> npt.NDArr
         raise _refused(zone, InvalidReason.ZERO, "every value is 0 g/kWh")
     if not average:
         return np.zeros(len(values), bool)
-    if kind.scope is Scope.LIFE_CYCLE:
-        return np.asarray(zero)  # impossible with life-cycle factors
-    known = np.nan_to_num(values)
-    neighbour = np.maximum(np.concatenate([[0.0], known[:-1]]), np.concatenate([known[1:], [0.0]]))
-    return np.asarray(zero & (neighbour > ZERO_NEIGHBOUR_G_PER_KWH))
+    missing = zero  # 0 g is impossible with life-cycle factors
+    if kind.scope is not Scope.LIFE_CYCLE:
+        known = np.nan_to_num(values)
+        neighbour = np.maximum(np.concatenate([[0.0], known[:-1]]), np.concatenate([known[1:], [0.0]]))
+        missing = zero & (neighbour > ZERO_NEIGHBOUR_G_PER_KWH)
+    if missing.sum() > max(1, len(values) // 10):
+        cause = f"{missing.sum()} of {len(values)} values are 0 g/kWh beside others that are not"
+        raise _refused(zone, InvalidReason.ZERO, cause)
+    return np.asarray(missing)
 
 
 def _periods(zone: str, answer: Answer, keep: slice) -> tuple[Floats, Floats]:
