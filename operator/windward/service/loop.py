@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from windward.cluster.port import ClusterError
@@ -19,6 +20,7 @@ from windward.service.ears import Ears
 from windward.service.metrics import Metrics
 
 log = logging.getLogger(__name__)
+FIRST_S = 5.0  # for the first forecasts, so that what has no patience is not started blindly
 GATHER_S = 0.3  # rings within this time lead to one turn
 
 
@@ -75,20 +77,34 @@ class Loop:
         return cycle.wake_at
 
     def _first_forecasts(self) -> None:
-        """A zone that was never asked for is asked for once before it is planned with; later ones come by the tick."""
+        """A zone that was never asked for is asked for once before it is planned with; later ones come by the tick.
+
+        A source that does not answer at once delays this one cycle by `FIRST_S`, and no other.
+        """
         regions = self.conductor.cluster.snapshot().regions if not self.zones else ()
         if regions:
             self.zones = tuple(self.conductor.zones(regions))
-            self.conductor.grid.refresh(self.zones, self.clock.now())
+            answered = threading.Event()
+            self._ask(answered.set)
+            answered.wait(FIRST_S)
+
+    def _ask(self, then: Callable[[], None] = lambda: None) -> None:
+        """Ask for the forecasts of all zones, on another thread; what comes leads to a cycle."""
+
+        def come() -> None:
+            then()
+            self.ring()
+
+        self.conductor.grid.refresh_soon(self.zones, self.clock.now(), come)
 
     def _heard(self, cycle: Cycle) -> None:
         versions = {o.uid: o.job.metadata.resource_version for o in cycle.snapshot.jobs}
         self.ears.listed(versions, self.clock.now())
         zones = tuple(self.conductor.zones(cycle.snapshot.regions))
-        if set(zones) - set(self.zones):
-            self.conductor.grid.refresh(zones, self.clock.now())
-            self.ring()
+        new = set(zones) - set(self.zones)
         self.zones = zones
+        if new:
+            self._ask()
 
     def refresh(self) -> None:
         """The forecast tick."""

@@ -1,0 +1,54 @@
+"""The operator's loop: a provider that never answers delays no cycle, but the first by a few seconds."""
+
+import threading
+import time
+
+import pytest
+from service.fake_provider import FakeProvider
+from service.world import World, job_body, region_body
+
+from windward.service import loop as loop_module
+from windward.service.ears import Ears
+from windward.service.loop import Loop
+from windward.service.metrics import Metrics
+
+
+class Hanging(FakeProvider):
+    """Answers for no zone of those that hang, until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.go, self.hangs = threading.Event(), {"DE", "SE"}
+
+    def issue(self, zone, now):
+        if zone in self.hangs:
+            self.go.wait(30)
+        return super().issue(zone, now)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    monkeypatch.setattr(loop_module, "FIRST_S", 0.2)
+    provider = Hanging()
+    made = World(provider)
+    yield made
+    provider.go.set()
+    time.sleep(0.2)
+    made.close()
+
+
+def turn_s(loop):
+    began = time.monotonic()
+    loop._turn()
+    return time.monotonic() - began
+
+
+def test_a_provider_that_never_answers_delays_no_decision_by_a_second(world):
+    loop = Loop(world.conductor, world.clock, 30, Ears(), Metrics())
+    uid = world.cluster.submit(job_body(completeWithin="2h6m"))
+    assert turn_s(loop) < 1 and loop.last_good is not None
+    assert world.cluster.told[uid].created, "it was due, and no forecast was to be had"
+    world.provider.hangs = {"XX"}
+    world.cluster.add(region_body("new", "XX"))
+    assert turn_s(loop) < 1
+    assert turn_s(loop) < 1 and set(loop.zones) == {"DE", "SE", "XX"}
