@@ -180,7 +180,8 @@ def test_a_power_level_is_weighed_against_running_as_declared():
     assert told["meanPowerWatts"] == pytest.approx(120) and told["runs"][0]["powerLevel"] == "slow"
     base = told["baseline"]
     assert (base["usefulSeconds"], base["meanPowerWatts"]) == pytest.approx((7200, 360))
-    assert base["levels"] == [{"attempt": 1, "powerLevel": "slow", "speed": 0.5, "draw": 3.0}]
+    (kept,) = base["kept"]
+    assert (kept["powerLevel"], kept["speed"], kept["draw"], kept["share"]) == ("slow", 0.5, 3.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_a_cap_that_is_not_kept_saves_nothing_on_paper(seen_w, declared_w):
     seen, rows = observed(one, power=SLOW), [row(0, 4, seen_w * 4 * 3600)]
     told = receipt_of(seen, account(seen, rows, BOTH, REGIONS), BOTH, REGIONS, T0 + 6 * HOUR)
     assert told["baseline"]["meanPowerWatts"] == pytest.approx(declared_w)
-    assert told["baseline"]["levels"][0]["draw"] == pytest.approx(declared_w / seen_w)
+    assert told["baseline"]["kept"][0]["draw"] == pytest.approx(declared_w / seen_w)
 
 
 def test_runs_at_several_levels_make_one_baseline():
@@ -250,7 +251,15 @@ def test_a_receipt_can_be_computed_again_from_its_json_alone():
     assert start == datetime.fromisoformat(told["submittedAt"])
     assert (end - start).total_seconds() == pytest.approx(base["usefulSeconds"], abs=1e-6)
     assert base["usefulSeconds"] == pytest.approx(3 * 3600 - 2 * 7 * 60)
-    assert base["meanPowerWatts"] == pytest.approx(joules / told["runTimeSeconds"], abs=1e-6)
+    kept = {k["attempt"]: (datetime.fromisoformat(k["start"]), datetime.fromisoformat(k["end"])) for k in base["kept"]}
+    useful_j = 0.0
+    for part in told["intervals"]:
+        a, b = datetime.fromisoformat(part["start"]), datetime.fromisoformat(part["end"])
+        first, last = kept[part["attempt"]]
+        useful_j += part["joules"] * max(0.0, (min(b, last) - max(a, first)) / (b - a))
+    assert base["energyJoules"] == pytest.approx(useful_j) and base["meanPowerWatts"] == pytest.approx(
+        useful_j / base["usefulSeconds"]
+    )
     home = (
         base["meanPowerWatts"] * base["usefulSeconds"] / 3.6e6 * intensity[base["zone"]].mean(start, end) * base["pue"]
     )

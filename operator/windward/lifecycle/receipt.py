@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from windward.domain.fleet import OnSite, Region
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
 from windward.domain.series import Series
-from windward.lifecycle.accounting import Account, Piece, reference
+from windward.lifecycle.accounting import Account, Piece
+from windward.lifecycle.baseline import Baseline, Kept, Levers, levers_of
 from windward.lifecycle.decide import end_of
-from windward.lifecycle.work import home_of
+from windward.lifecycle.work import power_w
 from windward_api.scalars import format_time
 
 FORMULA = "grams = joules / 3.6e6 x intensity (g/kWh, mean over the interval) x PUE"
 BASELINE = (
-    "the useful work, which is what was kept, at the mean power that was seen, unbroken from submission, in the home "
-    "region; work that failed for good has no baseline"
+    "the useful work, which is what was kept, with the energy of its stretches as declared, unbroken from submission, "
+    "in the home region; work that failed for good has no baseline"
 )
-LEVELS = "a run at a power level counts there as if it had run as declared: its time x speed, its power x draw"
+KEPT = (
+    "useful seconds: (end - start) x share x speed; useful joules: those of the stretch x share x speed x draw; a "
+    "power level counts as if it had run as declared"
+)
 DEMO_MARK = "DEMO DATA: recorded intensities of another year; not for reporting"
 
 
@@ -35,6 +41,9 @@ def receipt_of(
     meta = observed.job.metadata
     demo = any(s.demo for s in intensities.values())
     scales = sorted({p.row.time_scale for p in account.pieces})
+    sources = [_source(s) for _, s in sorted(intensities.items())]
+    vintages = {s["zone"]: s["vintage"] for s in sources}
+    levers = _levers_of(account, intensities, regions)
     out: dict[str, Any] = {
         "apiVersion": "cli.windward.dev/v1",
         "kind": "Receipt",
@@ -54,23 +63,32 @@ def receipt_of(
         "method": account.method,
         "settled": account.settled,
         "formula": FORMULA,
-        "baseline": _baseline(observed, account, regions),
+        "baseline": None if account.baseline is None else _baseline(account.baseline, vintages),
+        "levers": None if levers is None else _levers(levers),
         "work": _work(observed, account),
+        "declared": _declared(observed),
         "runs": [_run(r) for r in observed.runs],
-        "intensity": [_source(s) for _, s in sorted(intensities.items())],
-        "intervals": [_interval(p) for p in account.pieces],
+        "intensity": sources,
+        "intervals": [_interval(p, vintages) for p in account.pieces],
     }
     if scales and scales != [1.0]:
         out["timeScale"] = scales[-1]
         out["note"] = (
             f"clock at {scales[-1]:g} x real time: a measured watt counts over {scales[-1]:g} times the seconds it ran"
         )
-    own = {p.row.region: regions[p.row.region].on_site for p in account.pieces if p.row.region in regions}
+    names = {p.row.region for p in account.pieces} | ({account.baseline.region.name} if account.baseline else set())
+    own = {name: regions[name].on_site for name in names if name in regions}
     if any(own.values()):
-        out["onSite"] = [_on_site(name, o) for name, o in sorted(own.items()) if o is not None]
+        out["onSite"] = [_on_site(regions[name], o) for name, o in sorted(own.items()) if o is not None]
     if demo:
         out["demo"] = DEMO_MARK
     return out
+
+
+def _levers_of(account: Account, intensities: Mapping[str, Series], regions: Mapping[str, Region]) -> Levers | None:
+    if account.baseline is None or account.emissions_g is None:
+        return None
+    return levers_of(account.baseline, [p.row for p in account.pieces], account.emissions_g, intensities, regions)
 
 
 def _outcome(observed: Observed) -> str:
@@ -78,39 +96,72 @@ def _outcome(observed: Observed) -> str:
     return "Unfinished" if end is None else "Succeeded" if end.succeeded else "Failed"
 
 
+def _declared(observed: Observed) -> dict[str, Any]:
+    """What the manifest says of the work, on which the baseline rests."""
+    spec = observed.job.spec
+    levels = spec.power.levels if spec.power is not None else ()
+    return {
+        "durationSeconds": spec.duration.total_seconds(),
+        "overheadSeconds": observed.job.overhead().total_seconds(),
+        "powerWatts": power_w(spec),
+        "levels": [
+            {"name": v.name, "watts": float(v.watts), "durationSeconds": v.duration.total_seconds()} for v in levels
+        ],
+    }
+
+
 def _run(r: Run) -> dict[str, Any]:
-    out = {"name": r.name, "attempt": r.attempt, "region": r.region, "phase": str(r.phase), "exitCode": r.exit_code}
+    out = {
+        "name": r.name, "attempt": r.attempt, "region": r.region, "phase": str(r.phase), "exitCode": r.exit_code,
+        "progress": r.told,
+    }  # fmt: skip
     return out | ({"powerLevel": r.level} if r.level else {})
 
 
-def _on_site(region: str, own: OnSite) -> dict[str, Any]:
+def _on_site(region: Region, own: OnSite) -> dict[str, Any]:
     """The declaration that is part of this region's intensities: share x own + (1 - share) x grid."""
     return {
-        "region": region,
+        "region": region.name,
+        "zone": region.zone,
         "intensityGramsPerKwh": own.intensity_g_per_kwh,
         "hoursUtc": [{"from": a, "to": b, "share": share} for a, b, share in own.spans],
         "method": "declared",
     }
 
 
-def _baseline(observed: Observed, account: Account, regions: Mapping[str, Region]) -> dict[str, Any] | None:
-    home = regions.get(home_of(observed.job.spec))
-    submitted = observed.job.metadata.creation_timestamp
-    if home is None or submitted is None or not account.pieces or _outcome(observed) == "Failed":
-        return None
-    same = reference(observed, [p.row for p in account.pieces])
-    out = {
+def _baseline(baseline: Baseline, vintages: Mapping[str, str]) -> dict[str, Any]:
+    home = baseline.region
+    return {
         "what": BASELINE,
         "region": home.name,
         "zone": home.zone,
         "pue": home.pue,
-        "start": submitted.isoformat(),
-        "end": (submitted + timedelta(seconds=same.useful_s)).isoformat(),
-        "usefulSeconds": same.useful_s,
-        "meanPowerWatts": same.power_w,
+        "start": baseline.start.isoformat(),
+        "end": baseline.end.isoformat(),
+        "usefulSeconds": baseline.useful_s,
+        "energyJoules": baseline.energy_j,
+        "meanPowerWatts": baseline.power_w,
+        "intensityGramsPerKwh": baseline.intensity_g_per_kwh,
+        "quality": str(baseline.quality),
+        "vintage": vintages[home.zone],
+        "emissionsGrams": baseline.emissions_g,
+        "kept": [_kept(k) for k in baseline.kept],
+        "keptNote": KEPT,
     }
-    levels = [{"attempt": v.attempt, "powerLevel": v.level, "speed": v.speed, "draw": v.draw} for v in same.levels]
-    return out | ({"levels": levels, "levelsNote": LEVELS} if levels else {})
+
+
+def _kept(k: Kept) -> dict[str, Any]:
+    out = {"attempt": k.attempt, "start": k.start.isoformat(), "end": k.end.isoformat(), "share": k.share}
+    return out | ({"powerLevel": k.level, "speed": k.speed, "draw": k.draw} if k.level else {})
+
+
+def _levers(levers: Levers) -> dict[str, Any]:
+    return {
+        "hoursGrams": levers.hours_g,
+        "placeGrams": levers.place_g,
+        "powerGrams": levers.power_g,
+        "overheadGrams": levers.overhead_g,
+    }
 
 
 def _work(observed: Observed, account: Account) -> dict[str, Any]:
@@ -125,19 +176,29 @@ def _work(observed: Observed, account: Account) -> dict[str, Any]:
 
 
 def _source(series: Series) -> dict[str, Any]:
-    return {
+    """A zone's intensities as they were used, with the hash that the intervals name: [start, end, g/kWh, quality]."""
+    periods = [
+        [float(a), float(b), float(g), str(q)]
+        for s in series.stretches
+        for a, b, g, q in zip(s.edges[:-1], s.edges[1:], s.intensity_g_per_kwh, s.quality, strict=True)
+    ]
+    out = {
         "zone": series.zone,
         "source": series.source,
         "kind": str(series.kind),
         "issuedAt": format_time(series.issued_at),
         "attribution": series.attribution,
+        "periods": periods,
     }
+    text = json.dumps(out, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return out | {"vintage": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _interval(piece: Piece) -> dict[str, Any]:
+def _interval(piece: Piece, vintages: Mapping[str, str]) -> dict[str, Any]:
     row = piece.row
     return {
         "attempt": row.attempt,
+        "podUid": row.pod_uid,
         "start": row.start.isoformat(),
         "end": row.end.isoformat(),
         "component": row.component,
@@ -148,5 +209,7 @@ def _interval(piece: Piece) -> dict[str, Any]:
         "zone": row.zone,
         "pue": row.pue,
         "intensityGramsPerKwh": piece.intensity_g_per_kwh,
+        "quality": None if piece.quality is None else str(piece.quality),
+        "vintage": vintages.get(row.zone),
         "emissionsGrams": piece.emissions_g,
     }

@@ -1,0 +1,1 @@
+"""Ledger rows in, documents out. Pure."""

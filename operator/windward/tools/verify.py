@@ -1,0 +1,298 @@
+"""Computes every joule, gram and saving of an export again. One file, standard library only, nothing of Windward's.
+
+    windward report --export receipts.json && python verify.py receipts.json
+
+Exit code 0: all figures agree to 1e-6; 1: some do not, each is named; 2: the file is no export.
+The definitions are those of docs/accounting.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+
+TOLERANCE = 1e-6
+KWH_J = 3.6e6
+METHODS = ["measured", "modelled", "estimated"]  # best first
+QUALITIES = ["measured", "recorded", "estimated", "forecast"]
+
+
+class Receipt:
+    """One receipt; `faults` yields what does not agree with a recomputation."""
+
+    def __init__(self, entry: dict) -> None:
+        self.entry, self.body = entry, entry["body"]
+        job = self.body["job"]
+        self.name = f"{job['namespace']}/{job['name']}"
+        self.zones = {source["zone"]: source for source in self.body["intensity"]}
+        self.own = {one["region"]: one for one in self.body.get("onSite", ())}
+        self.rows = self.body["intervals"]
+        self.runs = {run["attempt"]: run for run in self.body["runs"]}
+
+    def faults(self) -> Iterator[str]:
+        yield from self._hashes()
+        yield from self._intervals()
+        yield from self._totals()
+        yield from self._baseline()
+
+    # -- intensities -------------------------------------------------------------------------------------------------
+
+    def mean(self, zone: str, region: str, start: float, end: float) -> tuple[float, str] | None:
+        """(g/kWh over [start, end], weakest quality), with what the region generates itself; None where unknown."""
+        own = self.own.get(region)
+        spans = own["hoursUtc"] if own is not None and own["zone"] == zone else []
+        area, at, weakest = 0.0, start, 0
+        for a, b, grid, quality in self.zones.get(zone, {}).get("periods", ()):
+            if b <= start or a >= end:
+                continue
+            if a > at:
+                return None
+            stop = min(b, end)
+            area += _mixed(grid, own, spans, at, stop)
+            weakest, at = max(weakest, QUALITIES.index(quality)), stop
+        if at < end or end <= start:
+            return None
+        return area / (end - start), QUALITIES[weakest]
+
+    # -- checks ------------------------------------------------------------------------------------------------------
+
+    def _hashes(self) -> Iterator[str]:
+        if _sha256(self.body) != self.entry["sha256"]:
+            yield "the body is not the one that its hash names"
+        for zone, source in self.zones.items():
+            if _sha256({k: v for k, v in source.items() if k != "vintage"}) != source["vintage"]:
+                yield f"intensity of {zone}: not the one that its vintage names"
+
+    def _intervals(self) -> Iterator[str]:
+        for i, row in enumerate(self.rows):
+            at = f"interval {i}"
+            found = self.mean(row["zone"], row["region"], _s(row["start"]), _s(row["end"]))
+            if found is None:
+                yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], None)
+                continue
+            mean, quality = found
+            yield from _same(f"{at}: intensityGramsPerKwh", row["intensityGramsPerKwh"], mean)
+            yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], row["joules"] / KWH_J * mean * row["pue"])
+            if row["quality"] != quality:
+                yield f"{at}: quality is {quality}, told is {row['quality']}"
+            if row["vintage"] != self.zones[row["zone"]]["vintage"]:
+                yield f"{at}: its vintage is not in this receipt"
+
+    def _totals(self) -> Iterator[str]:
+        body, rows = self.body, self.rows
+        grams = [row["emissionsGrams"] for row in rows]
+        spans: dict[tuple, tuple[float, float]] = {}
+        for row in rows:
+            key, (a, b) = (row["attempt"], row["podUid"]), (_s(row["start"]), _s(row["end"]))
+            spans[key] = (min(a, spans.get(key, (a, b))[0]), max(b, spans.get(key, (a, b))[1]))
+        ran_s, joules = sum(b - a for a, b in spans.values()), sum(row["joules"] for row in rows)
+        yield from _same("energyJoules", body["energyJoules"], joules)
+        yield from _same("emissionsGrams", body["emissionsGrams"], None if None in grams else sum(grams))
+        yield from _same("runTimeSeconds", body["runTimeSeconds"], ran_s)
+        yield from _same("meanPowerWatts", body["meanPowerWatts"], joules / ran_s if ran_s else 0.0)
+        if rows and body["method"] != max((row["method"] for row in rows), key=METHODS.index):
+            yield f"method: the weakest is not {body['method']}"
+        late_s = max(0.0, _s(body["finishedAt"]) - _s(body["finishBy"]))
+        yield from _same("lateSeconds", body["lateSeconds"], late_s)
+        if body["failedRuns"] != sum(run["phase"] == "Failed" for run in self.runs.values()):
+            yield "failedRuns: not as many as there are"
+
+    def _baseline(self) -> Iterator[str]:
+        body, base = self.body, self.body["baseline"]
+        if base is None:
+            yield from _same("runNowGrams", body["runNowGrams"], None)
+            yield from _same("savedGrams", body["savedGrams"], None)
+            return
+        if body["outcome"] == "Failed":
+            yield "baseline: work that failed for good has none"
+        kept = self.kept()
+        for told, own in zip(base["kept"], kept):
+            for key in ("attempt", "start", "end", "share", "speed", "draw"):
+                value = _s(told[key]) if key in ("start", "end") else told.get(key, 1.0)
+                yield from _same(f"baseline: kept of run {own['attempt']}: {key}", value, own[key])
+        useful_s = sum((k["end"] - k["start"]) * k["share"] * k["speed"] for k in kept)
+        start = _s(body["submittedAt"])
+        parts = [(row, *part) for row in self.rows if (part := _part(row, kept)) is not None]
+        joules = sum(j * k["speed"] * k["draw"] for _, k, _, _, j in parts)
+        found = self.mean(base["zone"], base["region"], start, start + useful_s)
+        yield from _same("baseline: usefulSeconds", base["usefulSeconds"], useful_s)
+        yield from _same("baseline: energyJoules", base["energyJoules"], joules)
+        yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], joules / useful_s if useful_s else 0.0)
+        if found is None:
+            yield "baseline: its hours are not in this receipt"
+            return
+        grams = joules / KWH_J * found[0] * base["pue"]
+        yield from _same("baseline: intensityGramsPerKwh", base["intensityGramsPerKwh"], found[0])
+        yield from _same("baseline: emissionsGrams", base["emissionsGrams"], grams)
+        yield from _same("runNowGrams", body["runNowGrams"], grams)
+        if body["emissionsGrams"] is not None:
+            yield from _same("savedGrams", body["savedGrams"], grams - body["emissionsGrams"])
+            yield from self._levers(grams, parts)
+
+    def kept(self) -> list[dict]:
+        """What was kept of each run, from what the runs told (docs/accounting.md, "Useful work")."""
+        declared, done = self.body["declared"], 0.0
+        out: list[dict] = []
+        for attempt in sorted({row["attempt"] for row in self.rows}):
+            mine, run = [row for row in self.rows if row["attempt"] == attempt], self.runs.get(attempt)
+            start, end = min(_s(r["start"]) for r in mine), max(_s(r["end"]) for r in mine)
+            resumed = any(k["end"] > k["start"] for k in out)
+            begin = min(start + declared["overheadSeconds"], end) if resumed else start
+            level = next((v for v in declared["levels"] if run and v["name"] == run.get("powerLevel")), None)
+            speed = declared["durationSeconds"] / level["durationSeconds"] if level else 1.0
+            told = run.get("progress") if run is not None else None
+            stop = max(begin, _kept_until(run, told, done, begin, end, declared["durationSeconds"] / speed))
+            if told is not None and stop > begin:
+                done = max(done, told)
+            draw = self._draw(level, mine, start, end)
+            one = {"attempt": attempt, "start": begin, "end": stop, "share": 1.0, "speed": speed, "draw": draw}
+            out.append(one | {"told": told is not None})
+        return _bounded(out, declared["durationSeconds"])
+
+    def _draw(self, level: dict | None, mine: list[dict], start: float, end: float) -> float:
+        if level is None or end <= start:
+            return 1.0
+        declared_w = self.body["declared"]["powerWatts"]
+        draw, seen_w = declared_w / level["watts"], sum(r["joules"] for r in mine) / (end - start)
+        return float(max(1.0, min(draw, declared_w / seen_w)) if draw > 1.0 and seen_w > 0 else draw)
+
+    def _levers(self, baseline_g: float, parts: list[tuple]) -> Iterator[str]:
+        base, told = self.body["baseline"], self.body["levers"]
+        later = there = useful = 0.0
+        for row, k, start, end, joules in parts:
+            home = self.mean(base["zone"], base["region"], start, end)
+            here = self.mean(row["zone"], row["region"], start, end)
+            if home is None or here is None:
+                yield from _same("levers", told, None)
+                return
+            as_declared = joules / KWH_J * k["speed"] * k["draw"]
+            later += as_declared * home[0] * base["pue"]
+            there += as_declared * here[0] * row["pue"]
+            useful += joules / KWH_J * here[0] * row["pue"]
+        if told is None:
+            yield "levers: are missing"
+            return
+        yield from _same("levers: hoursGrams", told["hoursGrams"], baseline_g - later)
+        yield from _same("levers: placeGrams", told["placeGrams"], later - there)
+        yield from _same("levers: powerGrams", told["powerGrams"], there - useful)
+        yield from _same("levers: overheadGrams", told["overheadGrams"], useful - self.body["emissionsGrams"])
+        yield from _same("levers: their sum", sum(told.values()), self.body["savedGrams"])
+
+
+def _mixed(grid: float, own: dict | None, spans: list[dict], start: float, end: float) -> float:
+    """Integral over [start, end] of share x own + (1 - share) x grid, in g/kWh x s."""
+    if own is None or not spans:
+        return grid * (end - start)
+    area, at = 0.0, start
+    while at < end:
+        hour = (at % 86400) / 3600
+        edges = [e for s in spans for e in (s["from"], s["to"]) if e > hour + 1e-9]
+        stop = min(end, at - at % 86400 + 3600 * min([*edges, 24]))
+        share = next((s["share"] for s in spans if s["from"] <= hour + 1e-9 and hour + 1e-9 < s["to"]), 0.0)
+        area += (share * own["intensityGramsPerKwh"] + (1 - share) * grid) * (stop - at)
+        at = stop
+    return area
+
+
+def _part(row: dict, kept: list[dict]) -> tuple | None:
+    """(run, start, end, joules) of a row's useful part."""
+    k = next(k for k in kept if k["attempt"] == row["attempt"])
+    a, b = _s(row["start"]), _s(row["end"])
+    start, end = max(a, k["start"]), min(b, k["end"])
+    return None if start >= end else (k, start, end, row["joules"] * (end - start) / (b - a) * k["share"])
+
+
+def _kept_until(run: dict | None, told: float | None, done: float, begin: float, end: float, whole_s: float) -> float:
+    if run is None or run["phase"] in ("Starting", "Running", "Stopping", "Succeeded"):
+        return end
+    if told is not None:
+        if told <= done:
+            return begin
+        return end if run["phase"] == "Paused" else min(end, begin + (told - done) * whole_s)
+    return end if run["phase"] == "Paused" and run["exitCode"] == 75 else begin
+
+
+def _bounded(kept: list[dict], declared_s: float) -> list[dict]:
+    def useful(told: bool) -> float:
+        return float(sum((k["end"] - k["start"]) * k["speed"] for k in kept if k["told"] is told))
+
+    most_s, untold_s = max(0.0, declared_s - useful(True)), useful(False)
+    if len(kept) > 1 and untold_s > most_s:
+        for k in kept:
+            k["share"] = 1.0 if k["told"] else most_s / untold_s
+    return kept
+
+
+def _s(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc).timestamp()
+
+
+def _sha256(body: dict) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _same(what: str, told: float | None, own: float | None) -> Iterator[str]:
+    if (told is None) != (own is None):
+        yield f"{what}: is {own}, told is {told}"
+    elif told is not None and own is not None and not math.isclose(told, own, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        yield f"{what}: is {own:.9g}, told is {told:.9g}"
+
+
+def totals(receipts: list[dict]) -> list[dict]:
+    """Sums of receipts that count the same thing: kind of data, real or not, outcome."""
+    groups: dict[tuple, dict] = {}
+    for entry in receipts:
+        body = entry["body"]
+        kinds = ", ".join(sorted({source["kind"] for source in body["intensity"]}))
+        mark = "demonstration" if "demo" in body else "warped clock" if "timeScale" in body else ""
+        key = (kinds, mark, body["outcome"])
+        one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)) | {"jobs": 0})
+        one["jobs"] += 1
+        for name in ("energyJoules", "emissionsGrams", "runNowGrams", "savedGrams"):
+            one[name] = one.get(name, 0.0) + (body[name] or 0.0)
+    return [groups[key] for key in sorted(groups)]
+
+
+def verify(export: dict) -> list[str]:
+    """What does not agree, one sentence each; empty where everything does."""
+    found = []
+    for entry in export["receipts"]:
+        receipt = Receipt(entry)
+        found += [f"{receipt.name}: {fault}" for fault in receipt.faults()]
+    own, told = totals(export["receipts"]), export["totals"]
+    if len(own) != len(told):
+        return [*found, f"totals: there are {len(own)} groups, told are {len(told)}"]
+    for a, b in zip(own, told):
+        for name, value in a.items():
+            where = f"totals of {a['kind']} {a['mark']} {a['outcome']}: {name}"
+            found += _same(where, b[name], value) if isinstance(value, float) else [where] * (b[name] != value)
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    paths = sys.argv[1:] if argv is None else argv
+    try:
+        (path,) = paths
+        with open(path, encoding="utf-8") as file:
+            export = json.load(file)
+        found = verify(export)
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        sys.stderr.write(f"error: no export to verify: {type(error).__name__}: {error}\n")
+        sys.stderr.write("fix: windward report --export FILE writes one; then verify.py FILE\n")
+        return 2
+    for fault in found:
+        print(fault)
+    n = len(export["receipts"])
+    print(
+        f"{n} receipts: every figure agrees to {TOLERANCE:g}" if not found else f"{len(found)} faults in {n} receipts"
+    )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
