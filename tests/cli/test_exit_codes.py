@@ -60,7 +60,13 @@ TABLE = [
     ("no cluster", "", ["list", "--cluster"], 5, "error: no cluster can be reached"),
     ("no cluster to apply to", "", ["apply", *TRAIN, "--cluster"], 5, "error: no cluster can be reached"),
     ("no forecast", "", ["forecast", "ATLANTIS", *AT], 5, "error: zone ATLANTIS: not held by trace:2022"),
-    ("no such book", "", ["report", "--database", "sqlite:////nowhere/book.db"], 5, "error: the book cannot be opened"),
+    (
+        "no such book",
+        "",
+        ["report", "--database", "sqlite:////nowhere/book.db"],
+        5,
+        "error: the book /nowhere/book.db cannot be opened",
+    ),
 ]
 
 

@@ -14,6 +14,7 @@ from windward.cli import text
 from windward.cli.errors import CliError, Exit
 from windward.cli.forecast import series_body
 from windward.cli.manifest_files import Objects, read_objects
+from windward.cli.schedules import next_of
 from windward.cli.sources import Source, forecasts_for, moment
 from windward.domain.fleet import Fleet, Work
 from windward.domain.forecast import Forecast
@@ -21,7 +22,6 @@ from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
 from windward.lifecycle.cron import job_body
 from windward.lifecycle.work import work_of
-from windward.service.crons import next_tick
 from windward.service.planned import lengthened, plan_body
 from windward.service.regions import regions_of
 from windward_api.greenjob import GreenJob
@@ -52,15 +52,7 @@ def _with_next_windows(objects: Objects, now: datetime) -> tuple[dict[str, tuple
     ticks: dict[str, tuple[str, datetime]] = {}
     jobs = list(objects.jobs)
     for cron in objects.crons:
-        name = cron.metadata.name
-        try:
-            tick = next_tick(cron.spec.schedule, cron.spec.time_zone, now)
-        except Exception as e:  # the calculator of schedules raises what it likes
-            fix = "five fields, as in 0 19 * * 1-5, and an IANA zone, as in Europe/Berlin"
-            raise CliError(f"GreenCronJob {name}", cause=str(e), fix=fix, code=Exit.USAGE) from e
-        if tick is None:
-            fix = "correct spec.schedule"
-            raise CliError(f"GreenCronJob {name} has no next tick", fix=fix, code=Exit.USAGE)
+        name, tick = cron.metadata.name, next_of(cron, now)
         body = job_body(cron, tick)
         body["metadata"]["creationTimestamp"] = format_time(tick)
         job = GreenJob.model_validate(body)

@@ -7,10 +7,11 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from windward.cli import text
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, on_path
 from windward.cli.receipt import card
 from windward.cli.shown import csv_cell
 from windward.ledger.port import Ledger, LedgerError, Receipt, open_ledger
@@ -41,6 +42,8 @@ def _open(database: str, name: str) -> Ledger:
     if not database and not there and name:
         fix = "windward run -- CMD makes one"
         raise CliError("there is no book on this machine yet", fix=fix, code=Exit.NOT_FOUND)
+    if database.startswith("sqlite:///"):
+        _check_file(Path(database.removeprefix("sqlite:///")))
     try:
         return open_ledger(database or (f"sqlite:///{book}" if there else "sqlite://"))  # an empty one where none is
     except (LedgerError, ValueError, ImportError) as e:
@@ -48,6 +51,21 @@ def _open(database: str, name: str) -> Ledger:
         raise CliError(
             "the book cannot be opened", cause=_without_password(str(e)), fix=fix, code=Exit.UNREACHABLE
         ) from e
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no book: a report reads one, and makes none."""
+    try:
+        with path.open("rb") as file:
+            good = file.read(16) == b"SQLite format 3\0"
+    except OSError as e:
+        said = f"the book {path} cannot be opened"
+        raise on_path(
+            said, e, fix="check the path, as in --database sqlite:////path/book.db", code=Exit.UNREACHABLE
+        ) from e
+    if not good:
+        fix = "name the book.db of a state folder, as in --database sqlite:////path/book.db"
+        raise CliError(f"the book {path} cannot be opened", cause="it is no book", fix=fix, code=Exit.UNREACHABLE)
 
 
 def _without_password(words: str) -> str:

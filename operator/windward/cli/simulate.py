@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from windward import planning
 from windward.cli import text
 from windward.cli.errors import CliError, Exit, on_path
+from windward.cli.schedules import ticks_of
 from windward.cli.sources import Source, moment, nearest, span
 from windward.grid.port import ProviderError
 from windward.service.clock import SystemClock
-from windward.service.crons import ticks_between
 from windward.simulation import POLICIES, Arrival, Faults, Foresight, Outcome, Result, from_trace, repeated, simulate
 from windward.simulation.arrivals import drawn, regions_for, ticked
 from windward.simulation.result import share_of_bound
@@ -138,8 +138,7 @@ def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: in
     try:
         arrivals = list(repeated(jobs, begin, end, step)) if jobs else []
         for cron in crons:
-            ticks = ticks_between(cron.spec.schedule, cron.spec.time_zone, begin, max(begin, end))
-            arrivals += ticked(cron, ticks)
+            arrivals += ticked(cron, ticks_of(cron, begin, max(begin, end)))
     except ValueError as e:
         raise CliError(str(e), fix="correct the field", code=Exit.USAGE) from e
     if not arrivals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from windward.domain.series import Kind, Series
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import ZONE_PATTERN, Provider, ProviderError
+from windward.grid.trace import TraceProvider
 from windward.service.clock import SystemClock
 from windward.service.providers import provider_of
 from windward_api.scalars import parse_duration
@@ -138,6 +140,7 @@ def check_zones(zones: Iterable[str], provider: Provider) -> list[str]:
         CliError: it holds none of them, or one is no zone of any source that we know.
     """
     held, wanted = provider.zones(), list(dict.fromkeys(zones))
+    readable(provider, wanted)
     for zone in wanted:
         if not ZONE_PATTERN.fullmatch(zone):
             fix = "2 to 64 letters, digits, - or _, as in DE or US-CAL-CISO; windward zones search finds one"
@@ -211,5 +214,23 @@ def forecasts_for(zones: Iterable[str], now: datetime, source: Source) -> tuple[
         if not ZONE_PATTERN.fullmatch(zone):
             fix = "2 to 64 letters, digits, - or _, as in DE or US-CAL-CISO; windward zones search finds one"
             raise CliError(f"zone {zone[:80]!r}: no name of a grid zone", fix=fix, code=Exit.USAGE)
+    readable(provider, wanted)
     grid.refresh(wanted, now)
     return grid.forecasts(wanted, now), grid
+
+
+def readable(provider: Provider, zones: Iterable[str]) -> None:
+    """Read a user's recording of these zones once, so that its faults are told in its own words.
+
+    Raises:
+        CliError: it cannot be read.
+    """
+    if not isinstance(provider, TraceProvider):
+        return
+    for zone in zones:
+        if zone in provider.zones():
+            try:
+                provider.span(zone)
+            except (ValueError, OSError, EOFError, ProviderError, zlib.error) as e:
+                fix = "correct the file: columns timestamp_utc and carbon_intensity_gco2_kwh, equal steps, UTF-8"
+                raise CliError("--trace cannot be read", cause=str(e), fix=fix, code=Exit.USAGE) from e

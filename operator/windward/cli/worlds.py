@@ -169,8 +169,9 @@ class RemoteJobs:
             raise CliError("no cluster can be reached", cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e
         except Exception as e:  # a kubeconfig is foreign text, and its reader raises what it likes
             fix = "correct the kubeconfig; kubectl config view shows it"
-            cause = f"{type(e).__name__}: {e}"
-            raise CliError("the kubeconfig cannot be used", cause=cause, fix=fix, code=Exit.UNREACHABLE) from e
+            raise CliError(
+                "the kubeconfig cannot be used", cause=f"its reader says: {e}", fix=fix, code=Exit.UNREACHABLE
+            ) from e
 
     def namespace(self) -> str:
         """The namespace of the context; else `default`."""
@@ -242,8 +243,9 @@ class RemoteJobs:
             said = "the cluster refused or did not answer"
             raise CliError(said, cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e
         except Exception as e:  # certificates, names, answers that are no JSON: all of it is the cluster's
-            said = f"{type(e).__name__}: {e}"
-            raise CliError("the cluster cannot be used", cause=said, fix=fix, code=Exit.UNREACHABLE) from e
+            raise CliError(
+                "the cluster cannot be used", cause=str(e) or type(e).__name__, fix=fix, code=Exit.UNREACHABLE
+            ) from e
 
 
 def _at(event: Mapping[str, Any]) -> str:
