@@ -161,9 +161,9 @@ def _strip_lines(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast
     hour = now.replace(minute=0, second=0, microsecond=0)
     hours = min(72, max(1, round((work.finish_by - hour) / timedelta(hours=1) + 0.5)))
     named = [(n, known.get(fleet.regions[n].zone)) for n in work.regions if n in fleet.regions]
-    label = min(24, max((text.cells(n) for n, _ in named), default=0))
     room = text.width()
-    step = text.step_hours(hours, None if room is None else max(8, room - 10 - label))
+    label = min(24 if room is None else room // 4, max((text.cells(n) for n, _ in named), default=0))
+    step = text.step_hours(hours, None if room is None else max(3, room - 10 - label))
     rows = {n: text.hourly(f.series, hour, hours, step) for n, f in named if f is not None and f.series is not None}
     everything = [v for vs in rows.values() for v in vs]
     if not everything:

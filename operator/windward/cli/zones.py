@@ -37,7 +37,7 @@ def zones_search(words: str, output: str) -> None:
             for r in found
         ]  # fmt: skip
         print(text.table(rows, right=(5, 6)))
-        print(f"source: {SOURCE}; a mapping is a claim: check it. As manifests: -o yaml")
+        print(text.lines([f"source: {SOURCE}; a mapping is a claim: check it. As manifests: -o yaml"]))
 
 
 def manifest(region: CloudRegion) -> dict[str, Any]:
