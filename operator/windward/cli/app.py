@@ -32,10 +32,10 @@ from windward.cli.options import (
     Start,
     Step,
     Trace,
-    YamlOutput,
     Yes,
     finite,
 )
+from windward.cli.subcommands import providers_app, zones_app
 
 app = typer.Typer(
     name="windward",
@@ -331,46 +331,8 @@ def backtest(
     run(Study(policy, foresight, trace, step, 0, page, output), file, zone or [], year, every)
 
 
-providers_app = typer.Typer(help="Sources of carbon data.", no_args_is_help=True)
 app.add_typer(providers_app, name="providers")
-
-
-@providers_app.command("list")
-def providers_list(output: Json = Output.TABLE) -> None:
-    """Show all sources and what each needs."""
-    from windward.cli.providers import providers_list as run
-
-    run(output)
-
-
-@providers_app.command("test")
-def providers_test(
-    name: Annotated[str, typer.Argument(help="Source, or several joined by commas; see providers list.")],
-    zone: Annotated[str, typer.Option(help="Grid zone to ask for; default: the source's first.")] = "",
-    trace: Trace = None,
-    output: Json = Output.TABLE,
-) -> None:
-    """Ask a source for a forecast and the last day, as the operator would."""
-    from windward.cli.providers import providers_test as run
-
-    run(name, zone, trace, output)
-
-
-zones_app = typer.Typer(help="Grid zones of cloud regions.", no_args_is_help=True)
 app.add_typer(zones_app, name="zones")
-
-
-@zones_app.command("search")
-def zones_search(
-    words: Annotated[Optional[list[str]], typer.Argument(help="Part of a region, place or zone.")] = None,  # noqa: UP045
-    output: Annotated[
-        YamlOutput, typer.Option("--output", "-o", help="table, json, or yaml (GreenRegions).")
-    ] = YamlOutput.TABLE,
-) -> None:
-    """Find the grid zone and the PUE of a cloud region."""
-    from windward.cli.zones import zones_search as run
-
-    run(" ".join(words or []), output)
 
 
 @app.command()

@@ -65,7 +65,7 @@ def _usage(error: Any) -> CliError:
     option, command = getattr(error, "option_name", None), getattr(context, "command", None)
     if option is not None and path.endswith(" run"):
         fix = f"put -- before the command and its own options, as in: windward run --zone GB -- python3 {option} ..."
-    elif hasattr(command, "commands"):
+    elif command is not None and hasattr(command, "commands"):
         words = [a for a in sys.argv[1:] if not a.startswith("-")]
         near = get_close_matches(words[-1] if words else "", list(command.commands), n=1)
         fix = f"{path} {near[0]} --help" if near else fix

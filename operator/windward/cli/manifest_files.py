@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from windward.cli import text
 from windward.cli.errors import CliError, Exit, on_path
+from windward.cli.shown import shown
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
@@ -81,7 +81,7 @@ def read_objects(files: Sequence[Path]) -> Objects:
         fix = "correct the fields named above" if len(faults) > 1 else "correct the field"
         raise CliError("invalid manifest", cause="\n       ".join(faults), fix=fix, code=Exit.USAGE)
     if skipped:
-        sys.stderr.write(text.shown(f"note: skipped {', '.join(skipped)}: not Windward's, kubectl applies it") + "\n")
+        sys.stderr.write(shown(f"note: skipped {', '.join(skipped)}: not Windward's, kubectl applies it") + "\n")
     if not bodies:
         fix = "give a file with a GreenJob; examples/train.yaml is one"
         raise CliError("nothing to do: no objects in the files", fix=fix, code=Exit.USAGE)

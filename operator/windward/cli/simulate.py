@@ -145,7 +145,7 @@ def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: in
         raise CliError(f"no submission fits into {year}", fix="shorten completeWithin or --every", code=Exit.USAGE)
     arrivals.sort(key=lambda a: a.at)
     how = f"every {every}" if jobs else "at each tick"
-    what = ", ".join(o.metadata.name for o in (*jobs, *crons))
+    what = ", ".join([*(j.metadata.name for j in jobs), *(c.metadata.name for c in crons)])
     title = f"{what}: {len(arrivals)} submissions in {year}, {how}{' and at each tick' if jobs and crons else ''}"
     _study(study, title, arrivals, regions, actuals, Faults())
 

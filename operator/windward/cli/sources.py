@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,7 +163,10 @@ def unknown_zone(zone: str, source: str, held: Sequence[str], code: Exit = Exit.
         fix = f"choose a source that holds {zone}: {fix}"
     else:
         near = nearest(zone, [*held, *_elsewhere()])
-        fix = f"did you mean {', '.join(near)}?" if near else "windward zones search PLACE finds the zone of a place"
+        fix = f"did you mean {', '.join(near)}? " if near else ""
+        fix += "windward zones search PLACE finds the zone of a place"
+        if re.fullmatch(r"[A-Z]{2}(-[A-Z0-9]{1,8}){0,2}", zone):  # as Electricity Maps names them
+            fix += "; of some 350 zones: --provider electricitymaps"
     shown = ", ".join(held[:12]) + (", ..." if len(held) > 12 else "")
     return CliError(f"zone {zone}: not held by {source}", cause=f"it holds {shown}", fix=fix, code=code)
 
@@ -173,8 +177,9 @@ def nearest(zone: str, known: Iterable[str]) -> list[str]:
     upper = {n.upper(): n for n in names}
     word = zone.upper().replace("_", "-")
     also = [_ALSO_KNOWN[word]] if word in _ALSO_KNOWN else []
-    close = [upper[n] for n in get_close_matches(word, upper, n=3, cutoff=0.6)]
-    parts = [n for n in names if n.upper().startswith(word.partition("-")[0])][:3] if len(word) > 1 else []
+    close = [upper[n] for n in get_close_matches(word, upper, n=3, cutoff=0.7)]
+    country = word.partition("-")[0]
+    parts = [n for n in names if n.upper().partition("-")[0] == country][:3]
     return list(dict.fromkeys([*also, *close, *parts]))[:3]
 
 

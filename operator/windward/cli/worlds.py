@@ -179,7 +179,7 @@ class RemoteJobs:
 
         try:
             path = str(self._target.kubeconfig) if self._target.kubeconfig is not None else None
-            contexts, active = config.list_kube_config_contexts(path)
+            contexts, active = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]
         except (config.ConfigException, OSError):
             return "default"
         wanted = self._target.context

@@ -22,7 +22,7 @@ def zones_search(words: str, output: str) -> None:
 
         names = [r.region for r in cloud_regions()] + [r.zone for r in cloud_regions() if r.zone]
         near = ", ".join(dict.fromkeys(get_close_matches(words, names, 3, 0.5)))
-        fix = f"did you mean {near}?" if near else "windward zones search without words lists all"
+        fix = f"did you mean {near}?" if near else "all of them: windward zones search"
         raise CliError(f"no cloud region matches {words!r}", fix=fix, code=Exit.NOT_FOUND)
     if output == "json":
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "CloudRegionList", "source": SOURCE,

@@ -146,9 +146,9 @@ class LocalWorld:
             found = [self._admission(job, submission) for job in submission.jobs]
             return [self._enter(old, job, submission) for old, job in found]
 
-    def _admission(self, job: Mapping[str, Any], of: Submission) -> tuple[Body | None, Body]:
-        """The object that stands in the way of `job` or is it, and `job` under its final name. Writes nothing."""
-        job = json.loads(json.dumps(job))
+    def _admission(self, submitted: Mapping[str, Any], of: Submission) -> tuple[Body | None, Body]:
+        """The object that stands in the way of the job or is it, and the job under its final name. Writes nothing."""
+        job: Body = json.loads(json.dumps(submitted))
         meta = job["metadata"]
         there = {
             b["metadata"]["name"]: b
