@@ -152,7 +152,7 @@ def planned(name: str) -> list[tuple[str, list[str], int]]:
     return [row for row in out if (row[0] not in FINE)]
 
 
-VERBS = {"plan": AT, "run": ("--yes", *REHEARSE), "backtest": ("--every", "60d", "--policy", "run-now")}
+VERBS = {"plan": AT, "run": ("--yes", *REHEARSE), "backtest": ("--policy", "run-now")}
 # What one command refuses and another has a good answer for.
 FINE = {
     "backtest date.yaml", "plan no-command.yaml", "backtest no-command.yaml", "plan uk.yaml", "plan no-region.yaml",

@@ -116,6 +116,29 @@ def test_backtest_of_a_schedule_submits_at_its_ticks(windward, tmp_path):
     assert moved.code == 0 and "11 submissions" in moved.out
 
 
+def test_a_schedule_is_not_submitted_every_so_often(windward, tmp_path):
+    file = tmp_path / "cron.yaml"
+    file.write_text(CRON)
+    told = windward("backtest", "-f", str(file), "--every", "60d")
+    assert told.code == 2 and "error: --every is for GreenJobs" in told.err
+
+
+def test_why_there_is_no_forecast_is_said(windward, tmp_path):
+    """A recording that is over: the work starts at once, and the reason is not swallowed."""
+    trace = tmp_path / "trace"
+    trace.mkdir()
+    rows = "".join(f"GB,2022-01-01T{h:02}:00:00Z,200\n" for h in range(24))
+    (trace / "own.csv").write_text("zone,timestamp_utc,carbon_intensity_gco2_kwh\n" + rows)
+    (trace / "trace.json").write_text('{"signal": "Average", "scope": "LifeCycle", "basis": "Consumption"}')
+    told = windward("run", *GB, "--trace", str(trace / "own.csv"), "--", "true")
+    assert told.code == 0 and "FallbackNoForecast" in told.err and "ends at 2022-01-02T00:00Z" in told.err
+
+
+def test_a_zone_without_a_duration_says_that_it_does_not_wait(windward):
+    told = windward("run", "--zone", "GB", "--", "true")
+    assert "no --duration given: starts at once" in told.err
+
+
 def test_why_not_names_each_place_and_day_once(windward):
     for example in ("train", "levels"):
         out = windward("plan", "-f", f"examples/{example}.yaml", *AT).out

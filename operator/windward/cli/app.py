@@ -316,7 +316,7 @@ def backtest(
     file: Files,
     zone: Annotated[Optional[list[str]], typer.Option(help="Run it in these grid zones, home first.")] = None,  # noqa: UP045
     year: Annotated[int, typer.Option(help="Year of the recording.", min=1971, max=8999)] = 2022,
-    every: Annotated[str, typer.Option(help="Submit it this often; 25h meets every hour of the day.")] = "25h",
+    every: Annotated[str, typer.Option(help="Submit it this often; default: 25h, which meets all hours.")] = "",
     policy: Policies = "all",
     foresight: Knows = "own",
     trace: Recorded = None,

@@ -213,7 +213,7 @@ def _data(work: Work, fleet: Fleet, known: dict[str, Forecast]) -> list[str]:
     for zone in sorted({fleet.regions[r].zone for r in work.regions if r in fleet.regions}):
         f = known.get(zone)
         if f is None or f.series is None:
-            out.append(f"{zone}: no forecast")
+            out.append(f"{zone}: no forecast" + (f": {f.detail}" if f is not None and f.detail else ""))
             continue
         mark = "  DEMO TRACE, not for reporting" if f.series.demo else ""
         out.append(

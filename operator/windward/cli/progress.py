@@ -12,7 +12,7 @@ from typing import Any
 from windward.cli import text
 from windward.cli.shown import shown
 from windward.domain.observed import CreateRun, Finish, Observed, PauseRun
-from windward.domain.plan import JobPlan
+from windward.domain.plan import JobPlan, Reason
 from windward.domain.run import run_name
 from windward.manifests import TRUSTED
 from windward.service.conductor import Cycle
@@ -119,7 +119,7 @@ class Board:
         out = []
         if plan is not None and not o.runs and self._said.get(o.key) != _outline(plan):
             self._said[o.key] = _outline(plan)
-            out.append(f"{plan.reason}: {plan.explanation}{_mark(plan.demo)}")
+            out.append(f"{plan.reason}: {plan.explanation}{_why_unknown(o, plan, cycle)}{_mark(plan.demo)}")
         if o.job.spec.suspend and not o.live and self._said.get(f"{o.key} held") is None:
             self._said[f"{o.key} held"] = "held"
             where = f" -n {o.job.metadata.namespace}" if o.job.metadata.namespace != "default" else ""
@@ -172,6 +172,15 @@ class Board:
 def _next(plan: JobPlan | None, cycle: Cycle) -> str:
     start = plan.next_start(cycle.at) if plan is not None else None
     return f"waits, starts {text.until(start, cycle.at)}" if start is not None else ""
+
+
+def _why_unknown(o: Observed, plan: JobPlan, cycle: Cycle) -> str:
+    """Where no forecast could be used: why not, zone by zone."""
+    if plan.reason not in (Reason.FALLBACK_NO_FORECAST, Reason.AWAITING_FORECAST):
+        return ""
+    zones = {r.spec.grid_zone for r in cycle.snapshot.regions if r.metadata.name in o.job.spec.placement.regions}
+    known = [cycle.forecasts[z] for z in sorted(zones) if z in cycle.forecasts]
+    return "".join(f" {f.zone}: {f.detail}" for f in known if f.detail)
 
 
 def _mark(demo: bool) -> str:

@@ -201,6 +201,8 @@ def run_command(command: Sequence[str], asked: Asked, how: World, output: str, *
         _say_without_source(how, [asked.zone])
     else:
         sys.stderr.write("no --zone given: starts at once, and grams stay unknown\n")
+    if asked.zone and not asked.duration:
+        sys.stderr.write("no --duration given: starts at once; with --duration and --deadline it may wait\n")
     submission = Submission((job,), (region,), _typed(), str(Path.cwd()), any_name=not asked.name)
     cycle, world, uids = drive(submission, how, output=output)
     finish(cycle, world, uids, output)
@@ -298,6 +300,9 @@ def drive(
         raise
     finally:
         board.close()
+    if bad := [b for b in cycle.snapshot.bad if b.kind == "GreenJob"]:
+        fix = f"windward cancel {bad[0].name}, and submit it again"
+        raise CliError(f"{bad[0].key} cannot be read any more", cause=bad[0].message, fix=fix)
     if not cycle.snapshot.jobs:
         raise CliError("the job is gone: somebody cancelled it", fix=submission.command or "run it again")
     return cycle, world, uids

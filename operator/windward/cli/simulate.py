@@ -18,7 +18,7 @@ from windward import planning
 from windward.cli import text
 from windward.cli.errors import CliError, Exit, on_path
 from windward.cli.schedules import ticks_of
-from windward.cli.sources import Source, moment, nearest, span
+from windward.cli.sources import Source, moment, nearest, span, unreadable
 from windward.grid.port import ProviderError
 from windward.service.clock import SystemClock
 from windward.simulation import POLICIES, Arrival, Faults, Foresight, Outcome, Result, from_trace, repeated, simulate
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=GreenJobSpec)
 _MANY = 500  # runs: from here on, loading the compiled loops is worth its second
+EVERY = "25h"  # meets every hour of the day
 WARM_UP = timedelta(days=28)  # what a forecaster may learn from before the first job arrives
 
 
@@ -117,8 +118,11 @@ def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: in
     from windward.cli.manifest_files import read_objects
 
     study.check()
-    step = span(every, "--every")
+    step = span(every or EVERY, "--every")
     objects = read_objects(files)
+    if every and not objects.jobs and objects.crons:
+        fix = "leave --every out: a GreenCronJob is submitted at its ticks"
+        raise CliError("--every is for GreenJobs", fix=fix, code=Exit.USAGE)
     if not objects.jobs and not objects.crons:
         fix = "add one, or see examples/"
         raise CliError("no GreenJob or GreenCronJob in the files", fix=fix, code=Exit.USAGE)
@@ -144,7 +148,7 @@ def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: in
     if not arrivals:
         raise CliError(f"no submission fits into {year}", fix="shorten completeWithin or --every", code=Exit.USAGE)
     arrivals.sort(key=lambda a: a.at)
-    how = f"every {every}" if jobs else "at each tick"
+    how = f"every {every or EVERY}" if jobs else "at each tick"
     what = ", ".join([*(j.metadata.name for j in jobs), *(c.metadata.name for c in crons)])
     title = f"{what}: {len(arrivals)} submissions in {year}, {how}{' and at each tick' if jobs and crons else ''}"
     _study(study, title, arrivals, regions, actuals, Faults())
@@ -275,8 +279,7 @@ def _bounds(actuals: TraceProvider, zones: Sequence[str], year: int | None = Non
     try:
         spans = [actuals.span(z) for z in zones]
     except (ProviderError, ValueError, OSError) as e:
-        fix = "correct the recording: timestamp_utc, carbon_intensity_gco2_kwh, equal steps without holes"
-        raise CliError("--trace cannot be read", cause=str(e), fix=fix, code=Exit.USAGE) from e
+        raise unreadable(e) from e
     a, b = max(s[0] for s in spans), min(s[1] for s in spans)
     year = year or a.year
     first, last = max(a, datetime(year, 1, 1, tzinfo=UTC)), min(b, datetime(year + 1, 1, 1, tzinfo=UTC))

@@ -237,5 +237,11 @@ def readable(provider: Provider, zones: Iterable[str]) -> None:
             try:
                 provider.span(zone)
             except (ValueError, OSError, EOFError, ProviderError, zlib.error) as e:
-                fix = "correct the file: columns timestamp_utc and carbon_intensity_gco2_kwh, equal steps, UTF-8"
-                raise CliError("--trace cannot be read", cause=str(e), fix=fix, code=Exit.USAGE) from e
+                raise unreadable(e) from e
+
+
+def unreadable(e: Exception) -> CliError:
+    """The error for a recording of the user's, in the words of whoever read it."""
+    cause, fix = (e.cause, e.fix) if isinstance(e, ProviderError) else (str(e), "")
+    fix = fix or "correct the file: columns timestamp_utc and carbon_intensity_gco2_kwh, equal steps, UTF-8"
+    return CliError("--trace cannot be read", cause=cause, fix=fix, code=Exit.USAGE)
