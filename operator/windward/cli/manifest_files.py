@@ -30,7 +30,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What the files hold: bodies as written (names and namespaces filled in), and as models."""
+    """What the files hold: bodies as written, and models, whose namespace is `default` where a body names none."""
 
     bodies: tuple[Body, ...]
     jobs: tuple[GreenJob, ...]
@@ -95,7 +95,7 @@ def read_objects(files: Sequence[Path]) -> Objects:
 
 
 def checked(body: Body) -> GreenJob | GreenCronJob | GreenRegion:
-    """The object as a model; fills in its namespace.
+    """The object as a model; its body stays as it is.
 
     Raises:
         ValueError: it is invalid, as an API server would say, too.
@@ -103,10 +103,9 @@ def checked(body: Body) -> GreenJob | GreenCronJob | GreenRegion:
     kind = body.get("kind")
     if kind not in KINDS:
         raise ValueError(f"kind: {kind!r} is not one of {', '.join(KINDS)}")
-    metadata = body.setdefault("metadata", {})
-    if kind != "GreenRegion":
-        metadata.setdefault("namespace", "default")
-    model: Any = KINDS[kind].model_validate(body)
+    metadata = body.get("metadata") or {}
+    filled = metadata if kind == "GreenRegion" else {"namespace": "default", **metadata}
+    model: Any = KINDS[kind].model_validate({**body, "metadata": filled})
     check_name("metadata.name", model.metadata.name, subdomain=True)
     if kind != "GreenRegion":
         check_name("metadata.namespace", model.metadata.namespace)

@@ -40,16 +40,16 @@ def apply_files(files: Sequence[Path], target: Target, output: str) -> None:
 
 
 def _namespace(meta: dict[str, Any], target: Target, default: str) -> str:
-    """The object's namespace, written into it. Reading filled in `default` where the file names none.
+    """The object's namespace, written into it where the file names none.
 
     Raises:
         CliError: the file names another than `-n`.
     """
-    named = meta.get("namespace", "default")
-    if target.namespace and named not in ("default", target.namespace):
+    named = meta.get("namespace")
+    if named and target.namespace and named != target.namespace:
         said = f"{meta['name']} names namespace {named}, not {target.namespace}"
         raise CliError(said, fix=f"leave -n out, or use -n {named}", code=Exit.USAGE)
-    meta["namespace"] = default if named == "default" else named
+    meta["namespace"] = named or default
     return str(meta["namespace"])
 
 

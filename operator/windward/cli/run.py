@@ -126,12 +126,15 @@ def run_files(files: Sequence[Path], how: World, output: str, *, yes: bool = Fal
 def _from_file(body: Body, namespace: str) -> Body:
     """A job of a file: its trust is ours to give, and its namespace the user's to name."""
     meta = body["metadata"]
-    if namespace and meta.get("namespace", namespace) not in (namespace, "default"):
+    if namespace and meta.get("namespace", namespace) != namespace:
         fix = f"leave -n out, or use -n {meta['namespace']}"
         said = f"{meta['name']} names namespace {meta['namespace']}, not {namespace}"
         raise CliError(said, fix=fix, code=Exit.USAGE)
     notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != TRUSTED}
-    return {**body, "metadata": {**meta, "namespace": namespace or meta["namespace"], "annotations": notes}}
+    return {
+        **body,
+        "metadata": {**meta, "namespace": namespace or meta.get("namespace", "default"), "annotations": notes},
+    }
 
 
 def _check_regions(objects: Objects, how: World) -> None:
