@@ -24,7 +24,7 @@ def documents():
 
 
 def test_there_are_six():
-    assert [f.stem for f in FILES] == ["container", "infer", "levels", "nightly", "regions", "train"]
+    assert [f.stem for f in FILES] == ["container", "first", "infer", "levels", "nightly", "regions", "train"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -64,11 +64,11 @@ def test_a_level_is_chosen_said_and_kept(windward, tmp_path):
     assert "level cap-200)" in told.out and "at cap-175" in told.out
     file = tmp_path / "levels.yaml"
     file.write_text((EXAMPLES / "levels.yaml").read_text().replace('"GOAL", 600', '"GOAL", 1'))
-    told = windward("run", "-f", str(file), "--start", "2022-05-11T15:00:00Z", "--speed", "7200", "-o", "json")
+    told = windward("run", "--yes", "-f", str(file), "--start", "2022-05-11T15:00:00Z", "--speed", "7200", "-o", "json")
     assert told.code == 0, told.err
     (receipt,) = json.loads(told.out)["items"]
     assert receipt["runs"][0]["powerLevel"] == "cap-200" and receipt["meanPowerWatts"] <= 239
-    (level,) = receipt["baseline"]["levels"]
+    (level,) = receipt["baseline"]["kept"]
     assert (level["speed"], level["draw"]) == pytest.approx((249 / 266, 304 / 239))
     assert receipt["baseline"]["meanPowerWatts"] == pytest.approx(receipt["meanPowerWatts"] * 304 / 239)
     assert "level: cap-200, to stay below 260 W" in next((tmp_path / "home" / "runs").rglob("log")).read_text()
@@ -123,7 +123,7 @@ def test_the_container_runs_as_a_local_job(windward, tmp_path):
     text = (EXAMPLES / "container.yaml").read_text()
     file = tmp_path / "container.yaml"
     file.write_text(text.replace("5_000_000", "20_000"))
-    told = windward("run", "-f", str(file), "--start", "2022-05-11T15:00:00Z", "--speed", "3600", "-o", "json")
+    told = windward("run", "--yes", "-f", str(file), "--start", "2022-05-11T15:00:00Z", "--speed", "3600", "-o", "json")
     assert told.code == 0, told.err
     (receipt,) = json.loads(told.out)["items"]
     assert receipt["runs"][-1]["phase"] == "Succeeded"

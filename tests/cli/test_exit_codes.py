@@ -46,7 +46,7 @@ TABLE = [
     ("no YAML", "a: [", ["plan", "-f", "job.yaml"], 2, "error: job.yaml is no YAML"),
     ("no object", "- 1", ["plan", "-f", "job.yaml"], 2, "error: job.yaml holds something that is no object"),
     ("empty", "", ["plan", "-f", "job.yaml"], 2, "error: nothing to do: no objects in the files"),
-    ("no job", JOB.split("---")[1], ["plan", "-f", "job.yaml"], 2, "error: no GreenJob in the files"),
+    ("no job", JOB.split("---")[1], ["plan", "-f", "job.yaml"], 2, "error: no GreenJob or GreenCronJob in the files"),
     ("a cron here", JOB + "---" + CRON, ["run", "-f", "job.yaml"], 2, "error: GreenCronJob nightly: this command ends"),
     ("no time", "", ["forecast", "GB", "--at", "noon"], 2, "error: --at noon: not a time"),
     ("no zone of time", "", ["forecast", "GB", "--at", "2022-05-11T15:00:00"], 2, "no time zone"),
@@ -59,8 +59,14 @@ TABLE = [
     ("no such receipt", "", ["report", "--name", "nobody"], 4, "error: there is no book on this machine yet"),
     ("no cluster", "", ["list", "--cluster"], 5, "error: no cluster can be reached"),
     ("no cluster to apply to", "", ["apply", *TRAIN, "--cluster"], 5, "error: no cluster can be reached"),
-    ("no forecast", "", ["forecast", "ATLANTIS", *AT], 5, "error: no forecast could be had"),
-    ("no such book", "", ["report", "--database", "sqlite:////nowhere/book.db"], 5, "error: the book cannot be opened"),
+    ("no forecast", "", ["forecast", "ATLANTIS", *AT], 5, "error: zone ATLANTIS: not held by trace:2022"),
+    (
+        "no such book",
+        "",
+        ["report", "--database", "sqlite:////nowhere/book.db"],
+        5,
+        "error: the book /nowhere/book.db cannot be opened",
+    ),
 ]
 
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from windward.service.local import LocalWorld
+from windward.cluster.store import Locks
+from windward.service.local import LocalWorld, Submission
 
 START = datetime(2022, 5, 11, 20, tzinfo=UTC)
 WARPED = ("--start", "2022-05-11T15:00:00Z", "--speed", "3600")
@@ -31,19 +32,23 @@ LATER = {
 
 @pytest.fixture
 def later(home):
-    """A job that waits for a cleaner hour; calling it turns the conductor, once or to the end."""
+    """A job that waits for a cleaner hour, driven by another command; calling it turns the conductor, once or to the
+    end."""
+    driver = Locks(home / "locks")
 
     def turn(*, to_the_end: bool = False) -> None:
+        driver.release()
         world = LocalWorld.open(home, start=START, speed=3600.0)
         try:
-            world.renew(LATER)
-            (uid,) = [j["metadata"]["uid"] for j in world.store.all("GreenJob")] or world.apply([REGION, LATER])
-            world.drive([uid], stop=lambda: not to_the_end)
+            uids = world.admit(Submission((LATER,), (REGION,), "windward run -f later.yaml", "/work"))
+            world.drive(uids, stop=lambda: not to_the_end)
         finally:
             world.close()
+        assert all(driver.take(uid) for uid in uids)
 
     turn()
-    return turn
+    yield turn
+    driver.release()
 
 
 def state(windward, name="later"):
@@ -74,7 +79,7 @@ def test_a_waiting_job_says_why_since_when_and_how_to_skip(windward, later):
 
 def test_hold_and_release(windward, later):
     told = windward("hold", "later")
-    assert (told.code, told.out, told.err) == (0, "", "default/later is held; windward release undoes it\n")
+    assert (told.code, told.out, told.err) == (0, "", "default/later is held; to undo: windward release later\n")
     later()
     assert state(windward) == ("Held", "PausedByUser")
     assert windward("release", "later").err == "default/later goes on as planned\n"

@@ -357,3 +357,40 @@ def test_builders_side_by_side_leave_one_whole_library(tmp_path, monkeypatch):
 
 def test_unavailable_is_an_error_that_callers_can_tell():
     assert issubclass(Unavailable, RuntimeError)
+
+
+FOREIGN = [("the library", "", 0o775), ("its folder", "..", 0o777)]
+
+
+@pytest.mark.parametrize(("which", "mode"), [f[1:] for f in FOREIGN], ids=[f[0] for f in FOREIGN])
+def test_a_library_that_others_could_have_written_is_refused(tmp_path, which, mode):
+    """Loading it would run their code with our rights."""
+    folder = tmp_path / "kernels"
+    folder.mkdir(mode=0o700)
+    made = folder / "windward.so"
+    made.write_bytes(b"")
+    made.chmod(0o755)
+    build.refuse_foreign(made)
+    (folder if which else made).chmod(mode)
+    with pytest.raises(Unavailable, match="may be written by others: run chmod go-w"):
+        build.refuse_foreign(made)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_library_of_another_user_is_refused(tmp_path):
+    made = tmp_path / "windward.so"
+    made.write_bytes(b"")
+    made.chmod(0o755)
+    os.chown(made, 12345, 12345)
+    with pytest.raises(Unavailable, match="belongs to another user"):
+        build.refuse_foreign(made)
+
+
+@needs
+def test_what_is_built_is_ours_alone_whatever_the_umask(tmp_path):
+    old = os.umask(0o002)
+    try:
+        made = build.build(tmp_path / "kernels" / "windward.so", build._defines(every=False))
+    finally:
+        os.umask(old)
+    build.refuse_foreign(made)

@@ -117,8 +117,29 @@ def build(into: Path, defines: Sequence[str]) -> Path:
             list(workers.map(_compile, commands))
         made = Path(folder) / into.name
         _compile([tool, "-shared", "-pthread", *objects, "-o", str(made)])
+        made.chmod(0o755)  # whatever the umask: what others could write is never loaded
         made.replace(into)
     return into
+
+
+def refuse_foreign(path: Path) -> None:
+    """Refuse to load what somebody else could have written: code of ours runs with the rights of the user.
+
+    Raises:
+        Unavailable: the library or its folder belongs to another user (root may), or others may write to it.
+    """
+    real = path.resolve()
+    for at in (real, real.parent):
+        found = at.stat()
+        if found.st_uid not in (os.getuid(), 0):
+            raise Unavailable(f"{at} belongs to another user: remove it, or name a folder of yours in ${ENV_FOLDER}")
+        if found.st_mode & 0o022:
+            raise Unavailable(f"{at} may be written by others: run chmod go-w {at}, or remove it")
+
+
+def _safe(path: Path) -> Path:
+    refuse_foreign(path)
+    return path
 
 
 @functools.cache
@@ -126,12 +147,12 @@ def library_path() -> Path:
     """The built library, built now where it is missing. Raises Unavailable."""
     ahead = os.environ.get(ENV_FOLDER)
     if ahead and (Path(ahead) / library_name()).is_file():
-        return Path(ahead) / library_name()
+        return _safe(Path(ahead) / library_name())
     tool = compiler()
     try:
         version = subprocess.run([tool, "-dumpfullversion"], capture_output=True, text=True, timeout=LIMIT_S).stdout
         defines = _defines(every=False)
         path = cache_folder() / f"windward-{_digest([tool, version.strip(), *defines])}.so"
-        return path if path.is_file() else build(path, defines)
+        return _safe(path if path.is_file() else build(path, defines))
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"the extension cannot be built: {error}; give ${ENV_FOLDER} or a writable cache") from error

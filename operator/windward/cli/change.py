@@ -1,38 +1,78 @@
-"""`windward run-now`, `hold`, `release`: a word to a job, by annotation or spec, never by status."""
+"""`windward run-now`, `hold`, `release`, `cancel`: a word to a job, by annotation or spec, never by status."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from windward.cli.errors import CliError
-from windward.cli.worlds import jobs_of, one
+from windward.cli.errors import CliError, Exit
+from windward.cli.shown import shown
+from windward.cli.worlds import Driver, Jobs, Target, jobs_of, one
 from windward.cluster.port import BadObject
 from windward.domain.observed import Observed
 
+GONE = "it was deleted meanwhile"
 
-def change(
-    name: str,
-    local: bool,
-    namespace: str,
-    *,
-    said: str,
-    annotations: dict[str, str] | None = None,
-    spec: dict[str, Any] | None = None,
-) -> None:
+
+def run_now(name: str, target: Target, output: str) -> None:
+    """Start as soon as there is room."""
+    _change(name, target, output, {"metadata": {"annotations": {"windward.dev/run-now": "true"}}}, _starts)
+
+
+def hold(name: str, target: Target, output: str) -> None:
+    """Pause it, or keep it from starting."""
+    _change(name, target, output, {"spec": {"suspend": True}}, lambda _, undo: f"is held; to undo: {undo}")
+
+
+def release(name: str, target: Target, output: str) -> None:
+    """Let it go on."""
+    _change(name, target, output, {"spec": {"suspend": False}}, lambda d, _: f"goes on as planned{_nobody(d)}")
+
+
+def cancel(name: str, target: Target, output: str) -> None:
+    """Delete it."""
+    jobs = jobs_of(target)
+    namespace, name, _ = _found(jobs, target, name, ended=True)
+    if not jobs.delete(namespace, name):
+        raise CliError(f"there is no GreenJob {namespace}/{name}", cause=GONE, code=Exit.NOT_FOUND, fix="windward list")
+    _tell(namespace, name, "is cancelled; its accounts stay in the book", output)
+
+
+def _starts(driver: Driver, _: str) -> str:
+    return "starts at the next look" if driver.driven else f"starts at once{_nobody(driver)}"
+
+
+def _nobody(driver: Driver) -> str:
+    if driver.driven:
+        return ""
+    return f", when somebody drives it again: {driver.command or 'the command that submitted it'}"
+
+
+def _change(name: str, target: Target, output: str, patch: Mapping[str, Any], say: Any) -> None:
     """Change one job and say what follows."""
-    jobs = jobs_of(local)
-    job = one(jobs, namespace, name)
+    jobs = jobs_of(target)
+    namespace, name, driver = _found(jobs, target, name, ended=False)
+    if not jobs.change(namespace, name, patch):
+        raise CliError(f"there is no GreenJob {namespace}/{name}", cause=GONE, code=Exit.NOT_FOUND, fix="windward list")
+    _tell(namespace, name, say(driver, target.command("release", namespace, name)), output)
+
+
+def _found(jobs: Jobs, target: Target, name: str, *, ended: bool) -> tuple[str, str, Driver]:
+    """Namespace and name of the job, and who drives it; one that has ended only where that is no matter."""
+    job = one(jobs, target, name)
     if isinstance(job, BadObject):
-        namespace, name = job.namespace, job.name
-    else:
-        namespace, name = job.metadata.namespace, job.metadata.name
-        if Observed(job).ended:
-            raise CliError(f"{namespace}/{name} has ended", fix=f"windward why {name} says how")
-    patch: dict[str, Any] = {}
-    if annotations is not None:
-        patch["metadata"] = {"annotations": annotations}
-    if spec is not None:
-        patch["spec"] = spec
-    jobs.change(namespace, name, patch)
-    sys.stderr.write(f"{namespace}/{name} {said}\n")
+        return job.namespace, job.name, Driver()
+    meta = job.metadata
+    if not ended and Observed(job).ended:
+        fix = f"{target.command('why', meta.namespace, meta.name)} says how"
+        raise CliError(f"{meta.namespace}/{meta.name} has ended", fix=fix)
+    return meta.namespace, meta.name, jobs.driver(job)
+
+
+def _tell(namespace: str, name: str, said: str, output: str) -> None:
+    sys.stderr.write(shown(f"{namespace}/{name} {said}") + "\n")
+    if output == "json":
+        body = {"apiVersion": "cli.windward.dev/v1", "kind": "Change", "namespace": namespace, "name": name}
+        print(json.dumps({**body, "message": said}, indent=2))

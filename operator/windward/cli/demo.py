@@ -21,19 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from windward.cli import text
-from windward.cli.errors import CliError
+from windward.cli.errors import CliError, on_path
 from windward.cli.forecast import forecast
 from windward.cli.manifest_files import Objects
 from windward.cli.plan import card, make
 from windward.cli.progress import Board
 from windward.cli.receipt import card as receipt_card
 from windward.cli.run import World, drive
+from windward.cli.shown import shown
+from windward.cli.sources import Source
 from windward.domain.run import Phase
 from windward.service.conductor import Cycle
+from windward.service.local import Submission
 from windward.service.planned import plan_body
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
-from windward_api.scalars import format_time
 
 # Two days of April: the plan trains under California's noon sun, pauses, and goes on in the winds of Texas.
 START = "2022-04-07T18:00:00Z"
@@ -66,12 +68,12 @@ def demo(speed: float, keep: Path | None, *, plain: bool, output: str) -> None:
         _tell(f"{work.said}; clock {clock:.0f} x, leaping while nothing runs\n", output)
         jobs = {"demo-train": _job("demo-train", work.train), "demo-infer": _job("demo-infer", work.infer)}
         first = _first_plan(jobs["demo-train"], output)
-        receipts, cycles, at = [], [], START
+        receipts, cycles, at = [], [], datetime.fromisoformat(START)
         for name, job in jobs.items():
-            cycle, receipt = _run(job, World(speed=clock, start=at, home=home), name)
+            cycle, receipt = _run(job, World(speed=clock, start=at, home=home), name, output)
             receipts.append(receipt)
             cycles.append(cycle)
-            at = format_time(cycle.at)
+            at = cycle.at.replace(microsecond=0)
         if output == "json":
             print(json.dumps(_document(receipts, cycles, first), indent=2))
         else:
@@ -81,8 +83,11 @@ def demo(speed: float, keep: Path | None, *, plain: bool, output: str) -> None:
 @contextmanager
 def _home(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep
+        try:
+            keep.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise on_path(f"--keep {keep} cannot be made", e) from e
+        yield keep.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="windward-demo-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -128,16 +133,18 @@ def _first_plan(job: Body, output: str) -> Body:
     """Show the coming hours and the plan, before anything runs; returns the plan as data."""
     now = datetime.fromisoformat(START)
     models = Objects((), (GreenJob.model_validate(job),), (), tuple(GreenRegion.model_validate(r) for r in REGIONS))
-    fleet, known, made = make(models, now, "trace", None)
+    fleet, known, made = make(models, now, Source())
     if output != "json":
-        forecast(ZONES, "48h", "4h", "shared", START, "trace", None, "table")
+        forecast(ZONES, "48h", "4h", "shared", START, Source(), "table")
         print("\n" + card(fleet.work[0], made.jobs[fleet.work[0].key], fleet, known, now) + "\n", flush=True)
     return plan_body(made.jobs[fleet.work[0].key])
 
 
-def _run(job: Body, how: World, name: str) -> tuple[Cycle, Body]:
+def _run(job: Body, how: World, name: str, output: str) -> tuple[Cycle, Body]:
     """Drive one job to its end; its receipt with the hash."""
-    cycle, world, uids = drive([*REGIONS, job], how, Board())
+    assert how.home is not None
+    board = Board(how.home, streams=False)  # what it wrote is shown at the end
+    cycle, world, uids = drive(Submission((job,), REGIONS), how, board, output)
     history = world.ledger.receipt_history(uids[0])
     world.close()
     last = cycle.snapshot.jobs[0].runs[-1] if cycle.snapshot.jobs[0].runs else None
@@ -212,16 +219,18 @@ def _close(receipts: list[Body], home: Path, torch: bool) -> None:
         print("WRITTEN   by the model just trained:")
         for line in written.read_text().splitlines()[:3]:
             answer = json.loads(line)
-            print(f"          {(answer['prompt'] + answer['text']).splitlines()[0][:100]!r}")
+            written_line = (answer["prompt"] + answer["text"]).splitlines() or [""]
+            print(f"          {shown(written_line[0][:100])!r}")
     used = sum(r["energyJoules"] for r in receipts) / 3.6e6
     grams = [r["emissionsGrams"] for r in receipts]
     base = [r["runNowGrams"] for r in receipts]
     if None not in grams and None not in base and sum(base):
-        share = text.percent(sum(grams) / sum(base) - 1)
+        saved = text.saved(sum(base) - sum(grams), sum(base), "~")
         print(
             f"TOTAL     {used:.4g} kWh  ~{sum(grams):.0f} g  run at once ~{sum(base):.0f} g"
-            f"  saved ~{sum(base) - sum(grams):.0f} g ({share})  DEMO TRACE 2022"
+            f"  saved {saved}  DEMO TRACE 2022"
         )
     if not torch:
         print("NOTE      plain commands ran; pip install 'windward[worker]' adds training and inference by our runtime")
-    print("NEXT      windward plan -f examples/train.yaml   windward run --zone GB --duration 2h --deadline 12h -- CMD")
+    print("NEXT      windward plan -f examples/train.yaml")
+    print("          windward run --zone GB --provider neso --duration 2h --deadline 12h -- CMD")

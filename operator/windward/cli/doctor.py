@@ -23,17 +23,26 @@ class Finding:
     fix: str = ""
 
 
-def doctor(output: str) -> int:
+def doctor(output: str, context: str = "", kubeconfig: Path | None = None) -> int:
     """Print all findings; 1 if one is bad."""
-    findings = [check() for check in CHECKS]
+    findings = [_safely(check) for check in (*CHECKS, lambda: _cluster(context, kubeconfig))]
     if output == "json":
         items = [{"check": f.what, "ok": f.ok, "message": f.said, "fix": f.fix} for f in findings]
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "Doctor", "items": items}, indent=2))
     else:
         words = {True: "ok", False: "FAULT", None: "-"}
         rows = [[words[f.ok], f.what, f.said + (f"  fix: {f.fix}" if f.fix else "")] for f in findings]
-        print(text.table(rows))
+        print(text.table([["STATE", "CHECK", "FOUND"], *rows]))
     return 1 if any(f.ok is False for f in findings) else 0
+
+
+def _safely(check: Callable[[], Finding]) -> Finding:
+    """A check that breaks is a finding too."""
+    try:
+        return check()
+    except Exception as e:
+        name = getattr(check, "__name__", "check").strip("_<>").replace("lambda", "cluster")
+        return Finding(name, False, f"{type(e).__name__}: {e}", "correct what is named, or report it")
 
 
 def _python() -> Finding:
@@ -44,12 +53,20 @@ def _python() -> Finding:
 
 
 def _state() -> Finding:
+    from windward.cluster.store import Store
     from windward.service.local import state_home
 
     home = state_home()
+    fix = "make it a folder that you may write, or set WINDWARD_HOME"
     parent = next(p for p in (home, *home.parents) if p.exists())
-    ok = os.access(parent, os.W_OK)
-    return Finding("state", ok, str(home), "" if ok else "make it writable, or set WINDWARD_HOME")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        return Finding("state", False, f"{home} cannot be written", fix)
+    if (home / "local.db").exists():
+        try:
+            Store(home / "local.db").close()
+        except Exception as e:
+            return Finding("state", False, str(e), "move the file away, or set WINDWARD_HOME")
+    return Finding("state", True, str(home))
 
 
 def _extra(name: str, module: str, adds: str) -> Callable[[], Finding]:
@@ -100,8 +117,9 @@ def _neso() -> Finding:
     return Finding("carbon neso", True, f"GB live, to {series.end:%m-%d %H:%MZ}")
 
 
-def _cluster() -> Finding:
-    if not os.environ.get("KUBECONFIG") and not (Path.home() / ".kube" / "config").exists():
+def _cluster(context: str, kubeconfig: Path | None) -> Finding:
+    asked = bool(context) or kubeconfig is not None
+    if not asked and not os.environ.get("KUBECONFIG") and not (Path.home() / ".kube" / "config").exists():
         return Finding("cluster", None, "no kubeconfig: this machine only")
     if importlib.util.find_spec("kubernetes") is None:
         return Finding("cluster", None, "a kubeconfig, but no client", "pip install 'windward[operator]'")
@@ -109,7 +127,8 @@ def _cluster() -> Finding:
     from windward.cluster.port import ClusterError
 
     try:
-        regions = Api(connect()).items("/apis/windward.dev/v1alpha1/greenregions")
+        path = str(kubeconfig) if kubeconfig is not None else None
+        regions = Api(connect(path, context or None)).items("/apis/windward.dev/v1alpha1/greenregions")
     except ClusterError as e:
         return Finding("cluster", False, str(e)[:120], "install the chart: helm install windward charts/windward")
     return Finding("cluster", True, f"{len(regions)} GreenRegions")
@@ -124,5 +143,4 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _nvml,
     _trace,
     _neso,
-    _cluster,
 )

@@ -15,6 +15,7 @@ class Exit(IntEnum):
     INFEASIBLE = 3
     NOT_FOUND = 4
     UNREACHABLE = 5  # provider or cluster
+    NOT_STARTED = 125  # `run -- CMD`: the command was never started
     INTERRUPTED = 130
 
 
@@ -26,9 +27,15 @@ class CliError(Exception):
         self.what, self.cause, self.fix, self.code = what, cause, fix, code
 
     def tell(self) -> None:
-        """Write it to stderr."""
-        sys.stderr.write(f"error: {self.what}\n")
-        if self.cause:
-            sys.stderr.write(f"cause: {self.cause}\n")
-        if self.fix:
-            sys.stderr.write(f"fix:   {self.fix}\n")
+        """Write it to stderr: what was quoted from outside cannot command the terminal."""
+        from windward.cli.shown import shown
+
+        for label, said in (("error: ", self.what), ("cause: ", self.cause), ("fix:   ", self.fix)):
+            if said:
+                lines = [shown(line) for line in said.split("\n")]
+                sys.stderr.write(label + "\n".join(lines) + "\n")
+
+
+def on_path(what: str, error: OSError, *, fix: str = "", code: Exit = Exit.USAGE) -> CliError:
+    """An error about a file or folder that the user named."""
+    return CliError(what, cause=error.strerror or str(error), fix=fix or "check the path and its rights", code=code)

@@ -4,49 +4,80 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from windward.cli import text
 from windward.cli.errors import CliError, Exit
-from windward.cli.sources import forecasts_for, moment, span
+from windward.cli.sources import Source, forecasts_for, moment, span, unknown_zone
 from windward.domain.forecast import Forecast, band_at
 from windward.domain.series import Series
+from windward.grid.port import UnknownZone
 from windward_api.scalars import format_duration, format_time
+
+_BESIDE = 58  # cells of a table's other columns, about
 
 
 def forecast(
-    zones: Sequence[str],
-    horizon: str,
-    duration: str,
-    scale: str,
-    at: str,
-    provider: str,
-    trace: Path | None,
-    output: str,
+    zones: Sequence[str], horizon: str, duration: str, scale: str, at: str, source: Source, output: str
 ) -> None:
     """Print strips, or the series themselves."""
     now, ahead, length = moment(at), span(horizon, "--horizon"), span(duration, "--duration")
-    known, grid = forecasts_for(zones, now, provider, trace)
-    if output == "json":
-        print(json.dumps(document(known, now), indent=2))
-    else:
-        print(strips(known, now, ahead, length, shared=scale == "shared"))
+    if output == "json" and scale != "shared":
+        raise CliError("--scale is of the strips, and JSON has none", fix="leave --scale out", code=Exit.USAGE)
+    known, grid = forecasts_for(zones, now, source)
     errors = grid.errors()
     if errors and len(errors) == len(known):
         first = next(iter(errors.values()))
-        raise CliError("no forecast could be had", cause=str(first), fix="windward doctor", code=Exit.UNREACHABLE)
+        held = grid.provider.zones()
+        if isinstance(first, UnknownZone) and held:
+            raise unknown_zone(first.zone, grid.provider.name, held, Exit.UNREACHABLE)
+        fix = first.fix or "windward doctor"
+        raise CliError("no forecast could be had", cause=str(first), fix=fix, code=Exit.UNREACHABLE)
+    if output == "json":
+        print(json.dumps(document(known, now, ahead, length), indent=2))
+    else:
+        print(strips(known, now, ahead, length, shared=scale == "shared"))
 
 
-def document(known: dict[str, Forecast], now: datetime) -> dict[str, Any]:
-    """The forecasts as data."""
+def document(
+    known: dict[str, Forecast], now: datetime, ahead: timedelta | None = None, length: timedelta | None = None
+) -> dict[str, Any]:
+    """The forecasts as data, as far `ahead` as is asked for, each with its best window of `length`."""
+    cut = known
+    if ahead is not None:
+        cut = {z: replace(f, series=_until(f.series, now + ahead)) for z, f in known.items()}
     return {
         "apiVersion": "cli.windward.dev/v1",
         "kind": "ForecastList",
         "now": format_time(now),
-        "items": [series_body(f) | quality_body(f, now) for f in known.values()],
+        "items": [
+            series_body(f) | quality_body(f, now) | (_best_body(f, now, ahead, length) if ahead and length else {})
+            for f in cut.values()
+        ],
     }
+
+
+def _until(series: Series | None, end: datetime) -> Series | None:
+    """The periods that begin before `end`; at least the first."""
+    if series is None:
+        return None
+    return series.part(0, max(1, int(np.searchsorted(series.edges[:-1], end.timestamp()))))
+
+
+def _best_body(f: Forecast, now: datetime, ahead: timedelta, length: timedelta) -> dict[str, Any]:
+    best = text.best_start(f.series, now, now + ahead, length) if f.series is not None else None
+    if best is None:
+        return {"bestWindow": None}
+    start, mean = best
+    return {
+        "bestWindow": {
+            "start": format_time(start), "end": format_time(start + length), "intensityGramsPerKwh": mean
+        }
+    }  # fmt: skip
 
 
 def series_body(f: Forecast) -> dict[str, Any]:
@@ -96,12 +127,14 @@ def strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: 
     """
     hour = now.replace(minute=0, second=0, microsecond=0)
     hours = max(1, int(ahead / timedelta(hours=1)))
-    values = {z: text.hourly(f.series, hour, hours) for z, f in known.items() if f.series is not None}
+    room = text.width()
+    step = text.step_hours(hours, None if room is None else max(12, room - _BESIDE - max(len(z) for z in known)))
+    values = {z: text.hourly(f.series, hour, hours, step) for z, f in known.items() if f.series is not None}
     everything = [v for vs in values.values() for v in vs]
     if not everything:
         return "no zone has a forecast"
     header = [
-        "ZONE", "NOW", f"{hours} h, one cell = 1 h, {'shared scale' if shared else 'own scale'}", "MIN",
+        "ZONE", "NOW", f"{hours} h, one cell = {step} h, {'shared scale' if shared else 'own scale'}", "MIN",
         f"BEST {format_duration(length)} (UTC)", "AVG", "VS NOW", "",
     ]  # fmt: skip
     quality = any(f.band is not None or f.error_g_per_kwh is not None for f in known.values())
@@ -116,10 +149,11 @@ def strips(known: dict[str, Forecast], now: datetime, ahead: timedelta, length: 
         row = _row(zone, f.series, values[zone], min(scale), max(scale), now, now + ahead, length)
         rows.append(row + _quality(f, hour) * quality)
     series = next(f.series for f in known.values() if f.series is not None)
-    note = "ERROR: mean absolute error of the forecasts made a day ahead, over the last week\n" * quality
-    notes = [f.detail if f.series is None else f.holes for f in known.values()]
-    holes = "".join(f"{note}\n" for note in notes if note)
-    return f"{_head(series, now)}\n{text.table(rows, right=(1, 3, 5, 6))}\n{note}{holes}{series.attribution}".rstrip()
+    note = "ERROR: mean absolute error of the forecasts made a day ahead, over the last week" * quality
+    holes = [f.detail if f.series is None else f.holes for f in known.values()]
+    credit = text.lines([line for line in (note, *holes, series.attribution) if line])
+    table = text.table(rows, right=(1, 3, 5, 6))
+    return f"{text.lines([_head(series, now)])}\n{table}\n{credit}".rstrip()
 
 
 def _quality(f: Forecast, hour: datetime) -> list[str]:
@@ -149,6 +183,8 @@ def _row(
     direct = series.mean(now, now + length) if series.covers(now, now + length) else None
     edge = "edge" if finish >= min(series.end, end) - timedelta(minutes=1) else ""
     window = f"{start:%a %H:%M}-{finish:%H:%M}"
+    if finish - start >= timedelta(days=1):
+        window = f"{start:%a %d %H:%M}-{finish:%a %d %H:%M}"
     return [*row, window, f"{mean:.0f}", text.percent(mean / direct - 1 if direct else None), edge]
 
 

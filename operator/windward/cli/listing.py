@@ -4,81 +4,144 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 
 from windward.cli import text
-from windward.cli.worlds import Told, jobs_of, one
+from windward.cli.worlds import Driver, Jobs, Target, Told, jobs_of, one
 from windward.cluster.port import BadObject
+from windward.domain.observed import Observed
+from windward.service.clock import SystemClock
 from windward_api.greenjob import GreenJob
 from windward_api.scalars import format_time
 
 HEADER = ["NAMESPACE", "NAME", "STATUS", "WHY", "ZONE", "START", "FINISH BY", "ENERGY", "CO2e", "SAVED", "DONE"]
+STOPPED, NOBODY = "Stopped", "NobodyDrives"
 
 
-def list_jobs(local: bool, namespace: str, output: str) -> None:
+def list_jobs(target: Target, output: str) -> None:
     """All GreenJobs; an empty list is a success and says what to do next."""
-    jobs = jobs_of(local).all(namespace)
+    known = jobs_of(target)
+    jobs = known.all(target.namespace)
     if output == "json":
-        items = [_body(j) for j in jobs if isinstance(j, GreenJob)]
+        items = [_body(j, _driver(known, j)) if isinstance(j, GreenJob) else _bad_body(j) for j in jobs]
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "JobList", "items": items}, indent=2))
         return
     if not jobs:
-        where = "on this machine" if local else "in the cluster"
+        where = "on this machine" if target.local else "in the cluster"
+        where = f"in namespace {target.namespace} {where}" if target.namespace else where
         sys.stderr.write(f"no GreenJobs {where} yet; begin with: windward plan -f examples/train.yaml\n")
         return
-    print(text.table([HEADER, *(_row(j) for j in jobs)]))
+    now = SystemClock().now()
+    print(text.table([HEADER, *(_row(j, known, now) for j in jobs)]))
+    stopped = [j for j in jobs if isinstance(j, GreenJob) and not _driver(known, j).driven]
+    for j in stopped:
+        going = _driver(known, j).command or "windward run with what submitted it"
+        sys.stderr.write(
+            text.lines([f"nobody drives {j.metadata.namespace}/{j.metadata.name}; to go on: {going}"]) + "\n"
+        )
 
 
-def _row(job: GreenJob | BadObject) -> list[str]:
+def _driver(jobs: Jobs, job: GreenJob) -> Driver:
+    return Driver() if Observed(job).ended else jobs.driver(job)
+
+
+def _row(job: GreenJob | BadObject, jobs: Jobs, now: datetime) -> list[str]:
     if isinstance(job, BadObject):
         return [job.namespace, job.name, "Refused", "InvalidSpec", *[""] * 7]
-    s = job.status.summary
+    s, driver = job.status.summary, _driver(jobs, job)
+    state, reason = state_of(job, driver)
     done = f"{job.status.progress_percent} %" if job.status.progress_percent is not None else ""
-    where = [job.metadata.namespace, job.metadata.name, s.state, s.reason, s.zone]
-    return [*where, s.start, s.finish_by, s.energy, s.emissions, s.saved, done]
+    where = [job.metadata.namespace, job.metadata.name, state, reason, s.zone]
+    grams = s.emissions + ("  DEMO" if is_demo(job) else "")
+    finish_by = s.finish_by if job.finish_by().year == now.year else f"{job.finish_by():%Y-%m-%d %H:%MZ}"
+    return [*where, s.start, finish_by, s.energy, grams.strip(), no_minus_zero(s.saved), done]
 
 
-def _body(job: GreenJob) -> dict[str, object]:
+def state_of(job: GreenJob, driver: Driver) -> tuple[str, str]:
+    """State and reason, where nobody drives the job said so."""
+    s = job.status.summary
+    if driver.driven:
+        return s.state, s.reason
+    return ("Running" if driver.live else STOPPED), NOBODY
+
+
+def is_demo(job: GreenJob) -> bool:
+    """Whether its figures rest on demonstration data."""
+    return job.status.plan.demo or job.status.accounting.demo
+
+
+def no_minus_zero(words: str) -> str:
+    """A figure of a status without a minus before a zero."""
+    return words.replace("-0 ", "0 ") if words.lstrip("~").startswith("-0 ") else words
+
+
+def _bad_body(job: BadObject) -> dict[str, object]:
+    return {"namespace": job.namespace, "name": job.name, "refused": job.message}
+
+
+def _body(job: GreenJob, driver: Driver) -> dict[str, object]:
+    status = job.status.model_dump(by_alias=True, mode="json", exclude_none=True)
+    if not driver.driven:
+        state, reason = state_of(job, driver)
+        status["summary"] = {**status.get("summary", {}), "state": state, "reason": reason}
     return {
         "namespace": job.metadata.namespace,
         "name": job.metadata.name,
         "uid": job.metadata.uid,
         "finishBy": format_time(job.finish_by()),
-        "status": job.status.model_dump(by_alias=True, mode="json", exclude_none=True),
+        "driven": driver.driven,
+        "demo": is_demo(job),
+        "status": status,
     }
 
 
-def why(name: str, local: bool, namespace: str, output: str) -> None:
+def why(name: str, target: Target, output: str) -> None:
     """All that is known of why a job is where it is."""
-    jobs = jobs_of(local)
-    job = one(jobs, namespace, name)
+    jobs = jobs_of(target)
+    job = one(jobs, target, name)
     if isinstance(job, BadObject):
-        print(f"{job.key} is refused: {job.message}")
+        if output == "json":
+            print(json.dumps(_bad_body(job), indent=2))
+        else:
+            print(text.lines([f"{job.key} is refused: {job.message}"]))
         return
-    events = jobs.events(job)
+    events, driver = jobs.events(job), _driver(jobs, job)
     if output == "json":
         told = [{"at": e.at, "reason": e.reason, "message": e.message, "warning": e.warning} for e in events]
-        print(json.dumps({**_body(job), "events": told}, indent=2))
+        print(json.dumps({**_body(job, driver), "events": told}, indent=2))
         return
-    print("\n".join(_story(job, events, local)))
+    print("\n".join(_story(job, events, driver, target)))
 
 
-def _story(job: GreenJob, events: list[Told], local: bool) -> list[str]:
-    s, p = job.status.summary, job.status.plan
-    out = [f"{job.metadata.namespace}/{job.metadata.name}  {s.state} ({s.reason})  finish by {s.finish_by}"]
+def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target) -> list[str]:
+    p, meta = job.status.plan, job.metadata
+    now = SystemClock().now()
+    state, reason = state_of(job, driver)
+    mark = "  DEMO TRACE, not for reporting" if is_demo(job) else ""
+    out = [f"{meta.namespace}/{meta.name}  {state} ({reason})  finish by {text.day_time(job.finish_by(), now)}{mark}"]
+    if not driver.driven:
+        goes = "its run goes on, but nobody would pause it or count it" if driver.live else "nobody drives this job"
+        out.append(f"stopped   {goes}; to go on: {driver.command or 'windward run with what submitted it'}")
     if p.explanation:
         out.append(f"because   {p.explanation}")
     for i, w in enumerate(p.windows):
         grams = f"  {w.emissions_grams} g" if w.emissions_grams else ""
-        out.append(f"{'plan' if i == 0 else '    '}      {text.day_time(w.start)} to {w.end:%H:%MZ}  {w.region}{grams}")
+        when = f"{text.day_time(w.start, now)} to {w.end:%H:%MZ}"
+        out.append(f"{'plan' if i == 0 else '    '}      {when}  {w.region}{grams}")
     if p.latest_start is not None and not job.status.finished_at:
-        out.append(f"latest    {text.day_time(p.latest_start)}: then it runs whatever the carbon")
-    if s.state in ("Waiting", "Paused"):
-        where = "" if local else " --cluster"
-        out.append(f"skip      windward run-now {job.metadata.name}{where}")
-    rows = [[c.type, c.status, c.reason, c.message] for c in job.status.conditions]
+        out.append(f"latest    {text.day_time(p.latest_start, now)}: then it runs whatever the carbon")
+    skip = target.command("run-now", meta.namespace, meta.name)
+    if state in ("Waiting", "Paused"):
+        out.append(f"skip      {skip}")
+    shown = [text.lines(out, indent=10)]
+    # Whoever wrote the condition does not know from where it is read.
+    rows = [
+        [c.type, c.status, c.reason, c.message.replace(f"windward run-now {meta.name}", skip)]
+        for c in job.status.conditions
+    ]
     if rows:
-        out += ["", text.table([["CONDITION", "IS", "REASON", "MESSAGE"], *rows])]
+        shown += ["", text.table([["CONDITION", "IS", "REASON", "MESSAGE"], *rows])]
     if events:
-        lines = [[e.at, "!" if e.warning else " ", e.reason, e.message] for e in events]
-        out += ["", text.table([["AT", " ", "EVENT", "MESSAGE"], *lines])]
-    return out
+        told = [[e.at, "!" if e.warning else " ", e.reason, e.message] for e in events]
+        shown += ["", text.table([["AT", " ", "EVENT", "MESSAGE"], *told])]
+    return shown

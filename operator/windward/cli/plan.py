@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,46 +14,80 @@ from windward.cli import text
 from windward.cli.errors import CliError, Exit
 from windward.cli.forecast import series_body
 from windward.cli.manifest_files import Objects, read_objects
-from windward.cli.sources import forecasts_for, moment
+from windward.cli.schedules import next_of
+from windward.cli.sources import Source, forecasts_for, moment
 from windward.domain.fleet import Fleet, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
+from windward.lifecycle.cron import job_body
 from windward.lifecycle.work import work_of
 from windward.service.planned import lengthened, needed_until, plan_body
 from windward.service.regions import regions_of
+from windward_api.greenjob import GreenJob
 from windward_api.scalars import format_duration, format_time
 
 
-def plan(files: Sequence[Path], *, check: bool, at: str, provider: str, trace: Path | None, output: str) -> None:
-    """Plan the jobs of the files as if they were created now."""
+def plan(files: Sequence[Path], *, check: bool, at: str, source: Source, output: str) -> None:
+    """Plan the jobs of the files as if they were created now; of a GreenCronJob, the job of its next tick."""
     objects, now = read_objects(files), moment(at)
+    ticks, objects = _with_next_windows(objects, now)
     if not objects.jobs:
-        raise CliError("no GreenJob in the files", fix="add one, or see examples/", code=Exit.USAGE)
-    fleet, known, made = make(objects, now, provider, trace)
+        fix = "add one, or see examples/"
+        raise CliError("no GreenJob or GreenCronJob in the files", fix=fix, code=Exit.USAGE)
+    fleet, known, made = make(objects, now, source)
     if output == "json":
-        print(json.dumps(_document(fleet, known, made), indent=2))
+        print(json.dumps(_document(fleet, known, made, ticks), indent=2))
     else:
-        print("\n\n".join([*(card(w, made.jobs[w.key], fleet, known, now) for w in fleet.work), *_proof(made)]))
+        cards = [
+            "\n".join([*_tick_line(w, ticks, now), card(w, made.jobs[w.key], fleet, known, now)]) for w in fleet.work
+        ]
+        print("\n\n".join([*cards, *_proof(made)]))
     if check and not all(p.feasible for p in made.jobs.values()):
         raise SystemExit(Exit.INFEASIBLE)
 
 
-def make(objects: Objects, now: datetime, provider: str, trace: Path | None) -> tuple[Fleet, dict[str, Forecast], Plan]:
+def _with_next_windows(objects: Objects, now: datetime) -> tuple[dict[str, tuple[str, datetime]], Objects]:
+    """The objects with the job of each cron's next tick among the jobs; job key -> its cron and tick."""
+    ticks: dict[str, tuple[str, datetime]] = {}
+    jobs = list(objects.jobs)
+    for cron in objects.crons:
+        name, tick = cron.metadata.name, next_of(cron, now)
+        body = job_body(cron, tick)
+        body["metadata"]["creationTimestamp"] = format_time(tick)
+        job = GreenJob.model_validate(body)
+        ticks[f"{job.metadata.namespace}/{job.metadata.name}"] = (name, tick)
+        jobs.append(job)
+    return ticks, replace(objects, jobs=tuple(jobs))
+
+
+def _tick_line(work: Work, ticks: Mapping[str, tuple[str, datetime]], now: datetime) -> list[str]:
+    if work.key not in ticks:
+        return []
+    cron, tick = ticks[work.key]
+    return text.lines([f"NEXT    GreenCronJob {cron}: its next window opens {_when(tick, now)}"], indent=8).split("\n")
+
+
+def make(objects: Objects, now: datetime, source: Source) -> tuple[Fleet, dict[str, Forecast], Plan]:
     """The plan of objects that exist nowhere yet."""
     jobs = [
-        j.model_copy(update={"metadata": j.metadata.model_copy(update={"creation_timestamp": now})})
+        j
+        if j.metadata.creation_timestamp is not None and j.metadata.creation_timestamp > now
+        else j.model_copy(update={"metadata": j.metadata.model_copy(update={"creation_timestamp": now})})
         for j in objects.jobs
     ]
     work = tuple(work_of(Observed(j), now) for j in jobs)
     fleet = Fleet(work, regions_of(objects.regions))
-    known, _ = forecasts_for(sorted({r.zone for r in fleet.regions.values()}), now, provider, trace)
+    zones = sorted({r.zone for r in fleet.regions.values()})
+    known = forecasts_for(zones, now, source)[0] if zones else {}
     until = needed_until(((w.duration, w.finish_by) for w in work), now)
     known = {z: lengthened(f, until, now) for z, f in known.items()}
     return fleet, known, planning.plan(fleet, known, now)
 
 
-def _document(fleet: Fleet, known: dict[str, Forecast], made: Plan) -> dict[str, Any]:
+def _document(
+    fleet: Fleet, known: dict[str, Forecast], made: Plan, ticks: Mapping[str, tuple[str, datetime]]
+) -> dict[str, Any]:
     return {
         "apiVersion": "cli.windward.dev/v1",
         "kind": "PlanList",
@@ -64,17 +99,12 @@ def _document(fleet: Fleet, known: dict[str, Forecast], made: Plan) -> dict[str,
                 "durationSeconds": w.duration.total_seconds(),
                 "powerWatts": w.power_w,
                 "home": w.home,
+                **({"cronJob": ticks[w.key][0], "tick": format_time(ticks[w.key][1])} if w.key in ticks else {}),
                 **plan_body(made.jobs[w.key]),
             }
             for w in fleet.work
         ],
-        "certificate": None
-        if made.certificate is None
-        else {
-            "planGrams": made.certificate.plan_g,
-            "boundGrams": made.certificate.bound_g,
-            "gap": made.certificate.gap,
-        },
+        "certificate": _certificate(made),
         "regions": [{"name": r.name, "zone": r.zone, "pue": r.pue} for r in fleet.regions.values()],
         "forecasts": [series_body(f) for f in known.values()],
     }
@@ -91,24 +121,24 @@ def _proof(made: Plan) -> list[str]:
     if proof is None or made.prices is None or len(made.jobs) < 2:
         return []
     least = f"no plan of these jobs has less than {text.grams(proof.bound_g)} (gap {100 * max(0.0, proof.gap):.2f} %)"
-    return [f"PROOF   {len(made.jobs)} jobs share the room: {text.grams(proof.plan_g)} planned, {least}"]
+    said = f"PROOF   {len(made.jobs)} jobs share the room: {text.grams(proof.plan_g)} planned, {least}"
+    return [text.lines([said], indent=8)]
 
 
 def card(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast], now: datetime) -> str:
     """One job on a few lines."""
-    lines = [f"GreenJob {work.key}  {format_duration(work.duration)}  finish by {_when(work.finish_by, now)}"]
-    lines += _plan_lines(work, p, now)
-    lines += _strip_lines(work, p, fleet, known, now)
-    lines += _why_not(p, now)
-    lines += _data(work, fleet, known)
-    return "\n".join(lines)
+    head = [f"GreenJob {work.key}  {format_duration(work.duration)}  finish by {_when(work.finish_by, now)}"]
+    head += _plan_lines(work, p, now)
+    strips = _strip_lines(work, p, fleet, known, now)  # made to measure
+    tail = [*_why_not(p, now), *_data(work, fleet, known)]
+    return "\n".join([text.lines(head, indent=8), *strips, *([text.lines(tail, indent=8)] if tail else [])])
 
 
 def _plan_lines(work: Work, p: JobPlan, now: datetime) -> list[str]:
     out = []
     for i, w in enumerate(p.windows):
         label = "PLAN  " if i == 0 else "      "
-        span = f"{text.day_time(w.start)} ({text.until(w.start, now)}) to {w.end:%H:%MZ}"
+        span = f"{text.day_time(w.start, now)} ({text.until(w.start, now)}) to {w.end:%H:%MZ}"
         out.append(f"{label}  {span}  {w.region}  {format_duration(w.length)}  {text.grams(w.emissions_g)}")
     if p.windows:
         slack = work.finish_by - p.windows[-1].end
@@ -116,11 +146,11 @@ def _plan_lines(work: Work, p: JobPlan, now: datetime) -> list[str]:
         power_w = work.power_w if p.level is None else work.levels[p.level].power_w
         kwh = sum(w.length.total_seconds() for w in p.windows) * power_w / 3.6e6
         at_level = f", level {p.level_name}" if p.level_name else ""
-        saved = text.percent(-p.saved_share) if p.saved_share is not None else "unknown"
-        out.append(f"        {spare}  latest start {text.day_time(p.latest_start)}{'  edge' if p.edge else ''}")
+        saved = text.saved(p.saved_g, p.run_now_g)
+        out.append(f"        {spare}  latest start {text.day_time(p.latest_start, now)}{'  edge' if p.edge else ''}")
         out.append(
             f"EXPECT  {kwh:.3g} kWh ({power_w:.0f} W declared{at_level})  {text.grams(p.emissions_g)}"
-            f"  run now at {work.home} {text.grams(p.run_now_g)}  saves {text.grams(p.saved_g)} ({saved})"
+            f"  run now at {work.home} {text.grams(p.run_now_g)}  saves {saved}"
         )
     out.append(f"WHY     {p.reason}: {p.explanation}")
     return out
@@ -130,46 +160,51 @@ def _strip_lines(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast
     """A strip for each region, and under it where the work runs."""
     hour = now.replace(minute=0, second=0, microsecond=0)
     hours = min(72, max(1, round((work.finish_by - hour) / timedelta(hours=1) + 0.5)))
-    rows = {}
-    for name in work.regions:
-        region = fleet.regions.get(name)
-        f = known.get(region.zone) if region is not None else None
-        if f is not None and f.series is not None:
-            rows[name] = text.hourly(f.series, hour, hours)
+    named = [(n, known.get(fleet.regions[n].zone)) for n in work.regions if n in fleet.regions]
+    room = text.width()
+    label = min(24 if room is None else room // 4, max((text.cells(n) for n, _ in named), default=0))
+    step = text.step_hours(hours, None if room is None else max(3, room - 10 - label))
+    rows = {n: text.hourly(f.series, hour, hours, step) for n, f in named if f is not None and f.series is not None}
     everything = [v for vs in rows.values() for v in vs]
     if not everything:
         return []
-    width = max(len(n) for n in rows)
-    out = [
-        f"HOURS   {'':{width}}  from {hour:%H:%MZ}, one cell = 1 h, {min(everything):.0f}-{max(everything):.0f} g/kWh"
-    ]
+    low, high = min(everything), max(everything)
+    out = text.lines([f"HOURS   from {hour:%H:%MZ}, one cell = {step} h, {low:.0f}-{high:.0f} g/kWh"], indent=8).split(
+        "\n"
+    )
     for name, values in rows.items():
-        out.append(f"        {name:{width}}  {text.strip(values, min(everything), max(everything))}")
-        out.append(f"        {'':{width}}  {gantt(p, name, hour, hours)}".rstrip())
+        out.append(f"        {name[:label]:{label}}  {text.strip(values, low, high)}")
+        out.append(f"        {'':{label}}  {gantt(p, name, hour, hours, step)}".rstrip())
     return [line for line in out if line.strip()]
 
 
-def gantt(p: JobPlan, region: str, hour: datetime, hours: int) -> str:
-    """Where the plan runs in `region`, one cell an hour."""
+def gantt(p: JobPlan, region: str, hour: datetime, hours: int, step: int = 1) -> str:
+    """Where the plan runs in `region`, one cell for each `step` hours."""
     mark = "━" if text.unicode_wanted() else "="
     cells = []
-    for h in range(hours):
-        a, b = hour + timedelta(hours=h), hour + timedelta(hours=h + 1)
+    for h in range(0, hours, step):
+        a, b = hour + timedelta(hours=h), hour + timedelta(hours=h + step)
         runs = any(w.region == region and w.start < b and w.end > a for w in p.windows)
         cells.append(mark if runs else " ")
     return "".join(cells)
 
 
 def _why_not(p: JobPlan, now: datetime) -> list[str]:
+    """What else was weighed: the best of each place and day; minutes apart is no alternative."""
     out = []
+    seen = {(w.region, p.level_name, f"{w.start:%Y-%m-%d}") for w in p.windows[:1]}
     for a in p.alternatives:
         if a.excluded_by:
             out.append(f"{a.region}: {a.excluded_by}")
         elif a.emissions_g is not None and p.emissions_g is not None and a.windows:
+            day = (a.region, a.level_name, f"{a.windows[0].start:%Y-%m-%d}")
+            if day in seen:
+                continue
+            seen.add(day)
             room = a.capacity_g - p.capacity_g
-            said = f", and {room:+.0f} g that its room is worth to others" if abs(room) >= 0.5 else ""
-            more = a.emissions_g - p.emissions_g
-            out.append(f"{a.place} {text.day_time(a.windows[0].start)}: {more:+.0f} g{said}")
+            said = f", and {text.signed_grams(room)} that its room is worth to others" if abs(room) >= 0.5 else ""
+            more = text.signed_grams(a.emissions_g - p.emissions_g)
+            out.append(f"{a.place} {text.day_time(a.windows[0].start, now)}: {more}{said}")
     return [f"{'WHY NOT' if i == 0 else '       '} {line}" for i, line in enumerate(out[:6])]
 
 
@@ -178,7 +213,7 @@ def _data(work: Work, fleet: Fleet, known: dict[str, Forecast]) -> list[str]:
     for zone in sorted({fleet.regions[r].zone for r in work.regions if r in fleet.regions}):
         f = known.get(zone)
         if f is None or f.series is None:
-            out.append(f"{zone}: no forecast" + (f": {f.detail}" if f is not None else ""))
+            out.append(f"{zone}: no forecast" + (f": {f.detail}" if f is not None and f.detail else ""))
             continue
         mark = "  DEMO TRACE, not for reporting" if f.series.demo else ""
         out.append(
@@ -189,4 +224,4 @@ def _data(work: Work, fleet: Fleet, known: dict[str, Forecast]) -> list[str]:
 
 
 def _when(moment: datetime, now: datetime) -> str:
-    return f"{text.day_time(moment)} ({text.until(moment, now)})"
+    return f"{text.day_time(moment, now)} ({text.until(moment, now)})"

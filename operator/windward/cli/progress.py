@@ -1,20 +1,45 @@
-"""What goes on while jobs wait and run: on stderr; one line that moves on a terminal, plain lines elsewhere."""
+"""What goes on while jobs wait and run, and what they print: on stderr; one line that moves on a terminal, plain lines
+elsewhere."""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from windward.cli import text
+from windward.cli.shown import shown
 from windward.domain.observed import CreateRun, Finish, Observed, PauseRun
-from windward.domain.plan import JobPlan
+from windward.domain.plan import JobPlan, Reason
+from windward.domain.run import run_name
+from windward.manifests import TRUSTED
 from windward.service.conductor import Cycle
+
+MOST_BYTES = 1 << 20  # of a run's output that is passed on at one look; the log has all of it
+
+
+@dataclass
+class _Log:
+    """Where a run writes, and how far it was passed on."""
+
+    path: Path
+    at: int = 0
+    rest: bytes = b""
 
 
 class Board:
-    """Tells each transition once, and shows how far each job is."""
+    """Tells each transition once, passes on what runs print, and shows how far each job is.
 
-    def __init__(self) -> None:
+    Args:
+        home: the state folder, where the logs are.
+        streams: whether output of runs is passed on.
+    """
+
+    def __init__(self, home: Path, *, streams: bool = True) -> None:
+        self._runs, self._streams = home / "runs", streams
+        self._logs: dict[str, _Log] = {}
         self._said: dict[str, str] = {}
         self._progress: Any = None
         self._tasks: dict[str, Any] = {}
@@ -35,22 +60,70 @@ class Board:
         """Take in one turn of the conductor."""
         for o in cycle.snapshot.jobs:
             plan = cycle.plan.jobs.get(o.key)
+            self._pass_on(o, several=len(cycle.snapshot.jobs) > 1)
             for line in self._news(o, plan, cycle):
-                self._say(f"{cycle.at:%a %H:%MZ}  {o.job.metadata.name}: {line}")
+                self._say(shown(f"{cycle.at:%a %H:%MZ}  {o.job.metadata.name}: {line}"))
+            for action in cycle.actions.get(o.key, ()):
+                if isinstance(action, CreateRun):
+                    self._log_of(run_name(o.job.metadata.name, o.uid, action.attempt), new=True)
             self._bar(o, plan, cycle)
         for key, message in cycle.errors.items():
-            self._once(f"{key} error", f"{cycle.at:%a %H:%MZ}  {key}: {message}")
+            self._once(f"{key} error", shown(f"{cycle.at:%a %H:%MZ}  {key}: {message}"))
 
     def close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
+    def _log_of(self, run: str, *, new: bool) -> _Log:
+        """The log of a run, told once; of one that another command started, only what is new is passed on."""
+        if run not in self._logs:
+            path = self._runs / run / "log"
+            begun = path.stat().st_size if not new and path.exists() else 0
+            self._logs[run] = _Log(path, begun)
+            self._say(f"log:    {shlex.quote(str(path))}")
+        return self._logs[run]
+
+    def _pass_on(self, o: Observed, *, several: bool) -> None:
+        """What the job's newest run printed since the last look, line by line."""
+        if not o.runs:
+            return
+        run = o.runs[-1]
+        log = self._log_of(run.name, new=False)
+        if not self._streams or not log.path.exists():
+            return
+        with log.path.open("rb") as file:
+            file.seek(log.at)
+            read = file.read(MOST_BYTES)
+        log.at += len(read)
+        *whole, log.rest = (log.rest + read).split(b"\n")
+        if not run.phase.live and log.rest:
+            whole, log.rest = [*whole, log.rest], b""
+        own = o.job.metadata.annotations.get(TRUSTED) == "true"
+        for line in whole:
+            words = line.decode(errors="backslashreplace").rstrip("\r").rpartition("\r")[2]
+            self._print(f"{o.job.metadata.name}: {words}" if several else words, own=own)
+
+    def _print(self, line: str, *, own: bool) -> None:
+        """A line of a run: as it is where the command is the user's own, else harmless."""
+        line = line if own else shown(line)
+        if self._progress is None:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        else:
+            from rich.text import Text
+
+            self._progress.console.print(Text.from_ansi(line), soft_wrap=True)
+
     def _news(self, o: Observed, plan: JobPlan | None, cycle: Cycle) -> list[str]:
         out = []
         if plan is not None and not o.runs and self._said.get(o.key) != _outline(plan):
             self._said[o.key] = _outline(plan)
-            out.append(f"{plan.reason}: {plan.explanation}")
+            out.append(f"{plan.reason}: {plan.explanation}{_why_unknown(o, plan, cycle)}{_mark(plan.demo)}")
+        if o.job.spec.suspend and not o.live and self._said.get(f"{o.key} held") is None:
+            self._said[f"{o.key} held"] = "held"
+            where = f" -n {o.job.metadata.namespace}" if o.job.metadata.namespace != "default" else ""
+            out.append(f"is held; to go on: windward release {o.job.metadata.name}{where}")
         for action in cycle.actions.get(o.key, ()):
             match action:
                 case CreateRun():
@@ -70,13 +143,14 @@ class Board:
         zone = next((r.spec.grid_zone for r in cycle.snapshot.regions if r.metadata.name == region), "")
         forecast = cycle.forecasts.get(zone)
         value = forecast.series.at(cycle.at) if forecast is not None and forecast.series is not None else None
-        return f" at {value:.0f} g/kWh" if value is not None else ""
+        mark = _mark(forecast is not None and forecast.series is not None and forecast.series.demo)
+        return f" at {value:.0f} g/kWh{mark}" if value is not None else ""
 
     def _bar(self, o: Observed, plan: JobPlan | None, cycle: Cycle) -> None:
         if self._progress is None:
             return
         if o.key not in self._tasks:
-            self._tasks[o.key] = self._progress.add_task(o.job.metadata.name, total=100, state="", when="")
+            self._tasks[o.key] = self._progress.add_task(shown(o.job.metadata.name), total=100, state="", when="")
         done = max([r.progress or 0.0 for r in o.runs] or [0.0])
         state = o.live[-1].phase.lower() if o.live else _next(plan, cycle)
         when = f"{cycle.at:%a %d %b %H:%MZ}"
@@ -98,6 +172,19 @@ class Board:
 def _next(plan: JobPlan | None, cycle: Cycle) -> str:
     start = plan.next_start(cycle.at) if plan is not None else None
     return f"waits, starts {text.until(start, cycle.at)}" if start is not None else ""
+
+
+def _why_unknown(o: Observed, plan: JobPlan, cycle: Cycle) -> str:
+    """Where no forecast could be used: why not, zone by zone."""
+    if plan.reason not in (Reason.FALLBACK_NO_FORECAST, Reason.AWAITING_FORECAST):
+        return ""
+    zones = {r.spec.grid_zone for r in cycle.snapshot.regions if r.metadata.name in o.job.spec.placement.regions}
+    known = [cycle.forecasts[z] for z in sorted(zones) if z in cycle.forecasts]
+    return "".join(f" {f.zone}: {f.detail}" for f in known if f.detail)
+
+
+def _mark(demo: bool) -> str:
+    return "  DEMO TRACE, not for reporting" if demo else ""
 
 
 def _outline(plan: JobPlan) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from windward.cli import text
 from windward.cli.errors import CliError, Exit
+from windward.cli.sources import Source
 from windward.domain.series import Series
 from windward.grid.ahead import lacking
 from windward.grid.port import Provider, ProviderError
 from windward.service.clock import SystemClock
-from windward.service.providers import NAMES, VARIABLES, provider_of
+from windward.service.providers import NAMES, VARIABLES
 
 _ABOUT = {
     "trace": "recorded values: the bundled demonstration year, or your own CSV or Parquet",
@@ -65,10 +66,7 @@ def providers_list(output: str) -> None:
 def providers_test(name: str, zone: str, trace: Path | None, output: str) -> None:
     """Ask for a forecast and for the last day, as the operator would; exit 5 if it cannot be used."""
     clock = SystemClock()
-    try:
-        provider = provider_of(name, clock, trace)
-    except (ProviderError, ValueError) as e:
-        raise CliError(f"provider {name}: {e}", code=Exit.USAGE) from e
+    provider = Source.chosen(name, trace).open(clock)
     zone = zone or next(iter(provider.zones() or ()), "")
     if not zone:
         fix = "give --zone, such as --zone US-CAL-CISO"
@@ -84,12 +82,13 @@ def providers_test(name: str, zone: str, trace: Path | None, output: str) -> Non
         }
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "ProviderTest", **body}, indent=2))
     else:
-        print(f"{provider.name}: {provider.kind}, zone {zone}")
-        print(
-            text.table([["ok" if c.ok else "FAULT", c.what, f"{c.seconds:.2f} s", c.said] for c in checks], right=(2,))
-        )
-    if not all(c.ok for c in checks):
-        raise SystemExit(Exit.UNREACHABLE)
+        rows = [["ok" if c.ok else "FAULT", c.what, f"{c.seconds:.2f} s", c.said] for c in checks]
+        print(text.lines([f"{provider.name}: {provider.kind}, zone {zone}"]))
+        print(text.table([["STATE", "CHECK", "TIME", "FOUND"], *rows], right=(2,)))
+    if bad := [c for c in checks if not c.ok]:
+        fix = "correct what is said above, or choose another of: windward providers list"
+        said = f"provider {provider.name} cannot be used for {zone}"
+        raise CliError(said, cause=bad[0].said, fix=fix, code=Exit.UNREACHABLE)
 
 
 def _forecast(provider: Provider, zone: str, now: datetime) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -19,11 +20,11 @@ def card(body: Body, sha256: str) -> str:
     if body.get("note"):
         lines.append(f"clock     {body['note']}")
     lines += [f"data      {source}" for source in _sources(body)]
-    again = f"windward report --name {body['job']['name']}"
+    again = shlex.join(["windward", "report", "--name", f"{body['job']['namespace']}/{body['job']['name']}"])
     lines.append(f"record    sha256:{sha256[:16]}  {len(body['intervals'])} intervals; all of them: {again}")
     if body.get("demo"):
         lines.append(f"          {body['demo']}")
-    return "\n".join(lines)
+    return text.lines(lines, indent=10)
 
 
 def _head(body: Body) -> str:
@@ -60,11 +61,10 @@ def _carbon(body: Body) -> str:
     out = f"carbon    {text.grams(body['emissionsGrams'], mark)} (hourly, location-based, {zones})"
     if body["savedGrams"] is None or not body["runNowGrams"]:
         return f"{out}  run at once: unknown"
-    share = -body["savedGrams"] / body["runNowGrams"]
     home = body["baseline"]["region"]
     return (
         f"{out}  run at once at {home} {text.grams(body['runNowGrams'], mark)}"
-        f"  saved {text.grams(body['savedGrams'], mark)} ({text.percent(share)})"
+        f"  saved {text.saved(body['savedGrams'], body['runNowGrams'], mark)}"
     )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from windward.cli import text
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, on_path
 from windward.cli.receipt import card
+from windward.cli.shown import csv_cell
 from windward.ledger.port import Ledger, LedgerError, Receipt, open_ledger
 from windward.service.local import state_home
 
@@ -37,11 +40,37 @@ def _open(database: str, name: str) -> Ledger:
     book = state_home() / "book.db"
     there = book.exists()
     if not database and not there and name:
-        raise CliError("there is no book on this machine yet", fix="windward run ... makes one", code=Exit.NOT_FOUND)
+        fix = "windward run -- CMD makes one"
+        raise CliError("there is no book on this machine yet", fix=fix, code=Exit.NOT_FOUND)
+    if database.startswith("sqlite:///"):
+        _check_file(Path(database.removeprefix("sqlite:///")))
     try:
         return open_ledger(database or (f"sqlite:///{book}" if there else "sqlite://"))  # an empty one where none is
-    except (LedgerError, ValueError) as e:
-        raise CliError("the book cannot be opened", cause=str(e), code=Exit.UNREACHABLE) from e
+    except (LedgerError, ValueError, ImportError) as e:
+        fix = "check the address, as in --database sqlite:////path/book.db"
+        raise CliError(
+            "the book cannot be opened", cause=_without_password(str(e)), fix=fix, code=Exit.UNREACHABLE
+        ) from e
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no book: a report reads one, and makes none."""
+    try:
+        with path.open("rb") as file:
+            good = file.read(16) == b"SQLite format 3\0"
+    except OSError as e:
+        said = f"the book {path} cannot be opened"
+        raise on_path(
+            said, e, fix="check the path, as in --database sqlite:////path/book.db", code=Exit.UNREACHABLE
+        ) from e
+    if not good:
+        fix = "name the book.db of a state folder, as in --database sqlite:////path/book.db"
+        raise CliError(f"the book {path} cannot be opened", cause="it is no book", fix=fix, code=Exit.UNREACHABLE)
+
+
+def _without_password(words: str) -> str:
+    """What a driver said, without the password of an address in it."""
+    return re.sub(r"(//[^:/@\s]*:)[^@\s]*@", r"\1***@", words)
 
 
 def _one(receipts: Sequence[Receipt], name: str, output: str) -> None:
@@ -65,7 +94,7 @@ def _one(receipts: Sequence[Receipt], name: str, output: str) -> None:
         for i in rows
     ]  # fmt: skip
     head = ["RUN", "START", "END", "PART", "JOULES", "METHOD", "ZONE", "PUE", "G/KWH", "GRAMS"]
-    print(f"\n{newest.body['formula']}\n{text.table([head, *lines], right=(4, 7, 8, 9))}")
+    print(f"\n{text.lines([newest.body['formula']])}\n{text.table([head, *lines], right=(4, 7, 8, 9))}")
 
 
 def _plain(value: float | None) -> str:
@@ -104,7 +133,7 @@ def _flat(r: Receipt) -> dict[str, Any]:
 def _csv(fields: list[str], rows: Sequence[Any]) -> None:
     writer = csv.DictWriter(sys.stdout, fields)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
 
 
 def _totals(receipts: Sequence[Receipt]) -> dict[str, float | int]:
@@ -127,12 +156,12 @@ def _table(receipts: Sequence[Receipt]) -> str:
     rows = [head]
     for r in receipts:
         b = r.body
-        share = -b["savedGrams"] / b["runNowGrams"] if b["savedGrams"] is not None and b["runNowGrams"] else None
+        mark = "" if b["method"] == "measured" else "~"
         rows.append(
             [
                 f"{r.namespace}/{r.name}", b["finishedAt"][:16] + "Z", f"{b['energyJoules'] / 3.6e6:.3g} kWh",
-                text.grams(b["emissionsGrams"]), text.grams(b["runNowGrams"]),
-                f"{text.grams(b['savedGrams'])} ({text.percent(share)})" if share is not None else "unknown",
+                text.grams(b["emissionsGrams"], mark), text.grams(b["runNowGrams"], mark),
+                text.saved(b["savedGrams"], b["runNowGrams"], mark),
                 b["method"] + (" DEMO" if r.demo else ""), "settled" if r.settled else "provisional", r.sha256[:12],
             ]
         )  # fmt: skip

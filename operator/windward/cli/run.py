@@ -6,34 +6,65 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from windward.cli.errors import CliError, Exit
-from windward.cli.manifest_files import read_objects
+from windward.cli.manifest_files import Objects, check_name, checked, faults_of, read_objects
 from windward.cli.progress import Board
 from windward.cli.receipt import card
-from windward.cli.sources import moment
+from windward.cli.shown import shown
+from windward.cli.sources import Source, check_zones, live_for, moment, span
 from windward.domain.observed import Observed
-from windward.grid.port import ProviderError
 from windward.ledger.port import LedgerError
+from windward.manifests import TRUSTED, NotLocal, local_command
+from windward.service.clock import SystemClock
 from windward.service.conductor import Cycle
-from windward.service.local import LocalWorld, state_home
+from windward.service.local import LocalWorld, NameInUse, Submission, go_on, state_home
+from windward_api.greenjob import InterruptionPolicy
 
-Bodies = list[dict[str, Any]]
+Body = dict[str, Any]
+API = {"apiVersion": "windward.dev/v1alpha1"}
+UNKNOWN_ZONE = "unknown"  # of a machine whose zone nobody named: no source holds it
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """How the local world is opened: source of carbon data, and its clock."""
+    """How the local world is opened: source of carbon data, and its clock.
 
-    provider: str = "trace"
-    trace: Path | None = None
+    Attributes:
+        start: where a simulated clock begins; None: the real time.
+    """
+
+    source: Source = field(default_factory=Source)
     speed: float = 1.0
-    start: str = ""
+    start: datetime | None = None
     home: Path | None = None
+
+    @classmethod
+    def chosen(cls, provider: str, trace: Path | None, speed: float, start: str) -> World:
+        """What the options ask for.
+
+        Raises:
+            CliError: they contradict each other.
+        """
+        if speed != 1.0 and not start:
+            fix = "add --start 2022-05-11T15:00:00Z, or leave --speed out"
+            raise CliError("--speed without --start: only a rehearsal has another clock", fix=fix, code=Exit.USAGE)
+        source = Source.chosen(provider, trace)
+        if start and provider and source.name != "trace":
+            fix = "leave --provider out, or name your own recording: --trace PATH"
+            raise CliError(f"--start rehearses on a recording, and {source.name} is none", fix=fix, code=Exit.USAGE)
+        source = Source("trace", trace) if start else source
+        return cls(source, speed, moment(start, "--start") if start else None)
+
+    @property
+    def real_on_demo(self) -> bool:
+        """Whether real work would have nothing but demonstration data to go by."""
+        return self.start is None and self.source.demo
 
     def open(self) -> LocalWorld:
         """Open it.
@@ -41,16 +72,41 @@ class World:
         Raises:
             CliError: the state, the book or the trace cannot be opened.
         """
+        made = self.source.open(SystemClock())
+        home = self.home or state_home()
         try:
-            start = moment(self.start, "--start") if self.start else None
-            home = self.home or state_home()
-            return LocalWorld.open(home, provider=self.provider, trace=self.trace, start=start, speed=self.speed)
-        except (ProviderError, LedgerError, ValueError, OSError) as e:
-            raise CliError("the local state cannot be opened", cause=str(e), fix="windward doctor") from e
+            return LocalWorld.open(home, made=made, start=self.start, speed=self.speed, rehearses=not self.real_on_demo)
+        except (LedgerError, ValueError, OSError) as e:
+            fix = "set WINDWARD_HOME to a folder that you may write; windward doctor checks it"
+            raise CliError("the local state cannot be opened", cause=str(e), fix=fix) from e
 
 
-def run_files(files: Sequence[Path], how: World, output: str) -> int:
-    """Run the GreenJobs of the files here."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a command on the command line."""
+
+    duration: str = ""
+    deadline: str = ""
+    zone: str = ""
+    watts: int | None = None
+    name: str = ""
+    pausable: bool = False
+
+    def refuse_with_files(self, command: Sequence[str]) -> None:
+        """Refuse what a manifest says for itself.
+
+        Raises:
+            CliError: something of it was given.
+        """
+        given = ["a command"] if command else []
+        given += [f"--{f.name}" for f in fields(self) if getattr(self, f.name)]
+        if given:
+            fix = f"write it into the manifest, and leave {given[0]} out"
+            raise CliError(f"{given[0]} and --file contradict each other", fix=fix, code=Exit.USAGE)
+
+
+def run_files(files: Sequence[Path], how: World, output: str, *, yes: bool = False, namespace: str = "") -> int:
+    """Run the GreenJobs of the files here; a command of a file's own is shown and asked for first."""
     objects = read_objects(files)
     if objects.crons:
         names = ", ".join(c.metadata.name for c in objects.crons)
@@ -58,101 +114,236 @@ def run_files(files: Sequence[Path], how: World, output: str) -> int:
         raise CliError(f"GreenCronJob {names}: this command ends with its jobs", fix=fix, code=Exit.USAGE)
     if not objects.jobs:
         raise CliError("no GreenJob in the files", fix="add one, or see examples/", code=Exit.USAGE)
-    cycle, world, uids = drive(list(objects.bodies), how)
-    return finish(cycle, world, uids, output)
+    jobs = [_from_file(b, namespace) for b in objects.bodies if b["kind"] == "GreenJob"]
+    regions = [b for b in objects.bodies if b["kind"] == "GreenRegion"]
+    _check_regions(objects, how)
+    _consent(objects, yes)
+    _say_without_source(how, [r.spec.grid_zone for r in objects.regions])
+    done = drive(Submission(tuple(jobs), tuple(regions), _typed(), str(Path.cwd())), how, output=output)
+    return finish(*done, output)
 
 
-def run_command(
-    command: Sequence[str],
-    duration: str,
-    deadline: str,
-    zone: str,
-    watts: int,
-    name: str,
-    how: World,
-    output: str,
-    *,
-    pausable: bool,
-) -> int:
+def _from_file(body: Body, namespace: str) -> Body:
+    """A job of a file: its trust is ours to give, and its namespace the user's to name."""
+    meta = body["metadata"]
+    if namespace and meta.get("namespace", namespace) != namespace:
+        fix = f"leave -n out, or use -n {meta['namespace']}"
+        said = f"{meta['name']} names namespace {meta['namespace']}, not {namespace}"
+        raise CliError(said, fix=fix, code=Exit.USAGE)
+    notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != TRUSTED}
+    return {
+        **body,
+        "metadata": {**meta, "namespace": namespace or meta.get("namespace", "default"), "annotations": notes},
+    }
+
+
+def _check_regions(objects: Objects, how: World) -> None:
+    """Every job has a region that the source knows; those that it does not are named."""
+    zones = {r.metadata.name: r.spec.grid_zone for r in objects.regions}
+    for job in objects.jobs:
+        used = job.spec.placement.regions
+        missing = [r for r in used if r not in zones]
+        if missing:
+            fix = f"add the GreenRegion {missing[0]} to the file, or change spec.placement.regions"
+            raise CliError(f"there is no GreenRegion {missing[0]}", fix=fix, code=Exit.USAGE)
+        provider = how.source.open(SystemClock())
+        for zone in check_zones([zones[r] for r in used], provider):
+            where = ", ".join(r for r in used if zones[r] == zone)
+            sys.stderr.write(shown(f"note: {provider.name} does not hold {zone}: region {where} is left out") + "\n")
+
+
+def _consent(objects: Objects, yes: bool) -> None:
+    """Show the commands that files bring, and ask before they run as the user.
+
+    Raises:
+        CliError: a template cannot run here, nobody can be asked, or the answer is no.
+    """
+    asked = []
+    for job in objects.jobs:
+        if job.spec.template is None:
+            continue  # our own runtime: its spec is data
+        try:
+            command, own, cwd = local_command(job)
+        except NotLocal as e:
+            fix = "correct the field, or apply it to a cluster"
+            raise CliError(f"{job.metadata.name} cannot run here", cause=str(e), fix=fix, code=Exit.USAGE) from e
+        if left := [str(c.get("name")) for c in job.spec.template["spec"]["containers"][1:]]:
+            said = f"note: {job.metadata.name}: only its first container runs here, without {', '.join(left)}"
+            sys.stderr.write(shown(said) + "\n")
+        where = f"  (in {cwd})" if cwd else ""
+        env = "".join(f"{k}={shlex.quote(v)} " for k, v in own.items())
+        asked.append(shown(f"  {job.metadata.namespace}/{job.metadata.name}: {env}{shlex.join(command)}{where}"))
+    if not asked or yes:
+        return
+    told = "\n".join(asked)
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
+        cause = f"it would run as you, without a container:\n{told}"
+        fix = f"read the command, then add --yes: {_typed()} --yes"
+        raise CliError("a manifest's command needs your word", cause=cause, fix=fix, code=Exit.USAGE)
+    sys.stderr.write(f"These commands would run as you on this machine, without a container:\n{told}\nRun them? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CliError("not run", fix="--yes answers for you", code=Exit.USAGE)
+
+
+def run_command(command: Sequence[str], asked: Asked, how: World, output: str, *, yes: bool = False) -> int:
     """Run one command here; its exit code is ours."""
     if not command:
         raise CliError("nothing to run", fix="windward run --duration 2h --deadline 12h -- CMD", code=Exit.USAGE)
-    if deadline and not duration:
+    if yes:
+        fix = "leave --yes out: a command of your own is not asked about"
+        raise CliError("--yes is for manifests", fix=fix, code=Exit.USAGE)
+    if asked.deadline and not asked.duration:
         fix = "add --duration: without it nobody knows how long the start can wait"
         raise CliError("--deadline without --duration", fix=fix, code=Exit.USAGE)
-    if not zone:
+    job, region = _job(command, asked), _region(asked.zone)
+    for body in (job, region):
+        _valid(body)
+    if asked.zone:
+        check_zones([asked.zone], how.source.open(SystemClock()))
+        _say_without_source(how, [asked.zone])
+    else:
         sys.stderr.write("no --zone given: starts at once, and grams stay unknown\n")
-    bodies = [_region(zone), _job(command, duration, deadline, watts, name, pausable=pausable)]
-    cycle, world, uids = drive(bodies, how)
+    if asked.zone and not asked.duration:
+        sys.stderr.write("no --duration given: starts at once; with --duration and --deadline it may wait\n")
+    submission = Submission((job,), (region,), _typed(), str(Path.cwd()), any_name=not asked.name)
+    cycle, world, uids = drive(submission, how, output=output)
     finish(cycle, world, uids, output)
     codes = [r.exit_code for o in cycle.snapshot.jobs for r in o.runs]
     last = codes[-1] if codes else None
-    return last if last is not None else 125
+    return last if last is not None else Exit.NOT_STARTED
 
 
-def _region(zone: str) -> dict[str, Any]:
+def _say_without_source(how: World, zones: Iterable[str]) -> None:
+    """Real work starts at once where there is only a demonstration to wait for."""
+    if not how.real_on_demo:
+        return
+    better = " or ".join(dict.fromkeys(f"--provider {live_for(z)}" for z in zones))
+    sys.stderr.write(
+        "no live source of carbon data, only the DEMO TRACE 2022, which real work does not wait on: starts at once,"
+        f" and grams stay unknown\nfix:   {better}; to rehearse on the recording: --start 2022-05-11T15:00:00Z\n"
+    )
+
+
+def _valid(body: Body) -> None:
+    """What the options make is checked as a manifest is, before anything is written."""
+    try:
+        checked(json.loads(json.dumps(body)))
+    except ValueError as e:
+        words = {"metadata.name": "--name", "spec.duration": "--duration", "spec.completeWithin": "--deadline"}
+        words |= {"spec.deadline": "--deadline", "spec.power.watts": "--watts", "spec.gridZone": "--zone"}
+        said = faults_of(e)[0]
+        for field, option in words.items():
+            said = said.replace(field, option)
+        raise CliError(said, fix="windward run --help shows the options", code=Exit.USAGE) from e
+
+
+def _region(zone: str) -> Body:
     """This machine as a region; without a zone nothing is known of it, and the declared fallback starts at once."""
-    return {
-        "apiVersion": "windward.dev/v1alpha1",
-        "kind": "GreenRegion",
-        "metadata": {"name": f"here-{zone.lower().replace('_', '-')}" if zone else "here"},
-        "spec": {"gridZone": zone or "unknown"},
-    }
+    name = f"here-{zone.lower().replace('_', '-')}".strip("-")[:63] if zone else "here"
+    return {**API, "kind": "GreenRegion", "metadata": {"name": name}, "spec": {"gridZone": zone or UNKNOWN_ZONE}}
 
 
-def _job(
-    command: Sequence[str], duration: str, deadline: str, watts: int, name: str, *, pausable: bool
-) -> dict[str, Any]:
-    plain = re.sub(r"[^a-z0-9]+", "-", Path(command[0]).name.lower()).strip("-")[:40]
-    spec: dict[str, Any] = {
-        "duration": duration or "1h",
-        "placement": {"regions": ["here"]},
-        "power": {"watts": watts},
+def _job(command: Sequence[str], asked: Asked) -> Body:
+    plain = re.sub(r"[^a-z0-9]+", "-", Path(command[0]).name.lower())[:40].strip("-")
+    name = asked.name or plain or "command"
+    try:
+        check_name("--name", name)
+    except ValueError as e:
+        raise CliError(str(e), fix="as in --name nightly-train", code=Exit.USAGE) from e
+    container = {"name": "command", "image": "local", "command": list(command), "workingDir": str(Path.cwd())}
+    spec: Body = {
+        "duration": asked.duration or "1h",
+        "placement": {"regions": [_region(asked.zone)["metadata"]["name"]]},
+        "power": {"watts": asked.watts or 100},
         "backoffLimit": 0,
-        "template": {"spec": {"containers": [{"name": "command", "image": "local", "command": list(command)}]}},
+        "template": {"spec": {"containers": [container]}},
     }
-    metadata: dict[str, Any] = {"name": name or plain or "command", "namespace": "default"}
-    if pausable:
+    if asked.duration:
+        span(asked.duration, "--duration")
+    if asked.pausable:
         spec["interruption"] = {"policy": "Checkpoint"}
-    if "T" in deadline:
-        spec["deadline"] = deadline
-    else:
-        spec["completeWithin"] = deadline or "1d"
-    if not duration:  # nothing to plan with: metered, not moved
-        metadata["annotations"] = {"windward.dev/run-now": "true"}
-    return {"apiVersion": "windward.dev/v1alpha1", "kind": "GreenJob", "metadata": metadata, "spec": spec}
+    spec |= _finish_by(asked.deadline)
+    notes = {TRUSTED: "true"}
+    if not asked.duration:  # nothing to plan with: metered, not moved
+        notes["windward.dev/run-now"] = "true"
+    return {**API, "kind": "GreenJob", "metadata": {"name": name, "namespace": "default", "annotations": notes},
+            "spec": spec}  # fmt: skip
 
 
-def drive(bodies: Bodies, how: World, board: Board | None = None) -> tuple[Cycle, LocalWorld, list[str]]:
-    """Create the objects and turn the conductor until their jobs have ended."""
+def _finish_by(deadline: str) -> Body:
+    if re.match(r"\d{4}-", deadline):
+        return {"deadline": moment(deadline, "--deadline").isoformat()}
+    if deadline:
+        span(deadline, "--deadline")
+    return {"completeWithin": deadline or "1d"}
+
+
+def _typed() -> str:
+    """The command that is running, as it is to be typed again."""
+    return shlex.join(["windward", *sys.argv[1:]])
+
+
+def drive(
+    submission: Submission, how: World, board: Board | None = None, output: str = "table"
+) -> tuple[Cycle, LocalWorld, list[str]]:
+    """Create the objects, or take up those that wait, and turn the conductor until their jobs have ended."""
     world = how.open()
-    regions = {b["metadata"]["name"] for b in bodies if b["kind"] == "GreenRegion"}
-    for body in bodies:
-        if body["kind"] == "GreenJob":
-            _here(body, regions)
-            world.renew(body)
-    uids = world.apply(bodies)
-    board = board or Board()
+    try:
+        uids = world.admit(submission)
+    except NameInUse as e:
+        world.close()
+        raise _in_use(e) from e
+    board = board or Board(world.home, streams=output != "json")
     try:
         cycle = world.drive(uids, on_cycle=board.show)
     except KeyboardInterrupt:
         board.close()
-        sys.stderr.write("\npausing: the same command goes on from here\n")
-        world.pause(uids)
+        _interrupted(world, uids, submission)
         raise
     finally:
         board.close()
+    if bad := [b for b in cycle.snapshot.bad if b.kind == "GreenJob"]:
+        fix = f"windward cancel {bad[0].name}, and submit it again"
+        raise CliError(f"{bad[0].key} cannot be read any more", cause=bad[0].message, fix=fix)
     if not cycle.snapshot.jobs:
-        fix = "wait for it, or use another --name"
-        raise CliError("another windward drives this job, or it cannot be read", fix=fix)
+        raise CliError("the job is gone: somebody cancelled it", fix=submission.command or "run it again")
     return cycle, world, uids
 
 
-def _here(body: dict[str, Any], regions: set[str]) -> None:
-    """`windward run -- CMD` names its region after its zone."""
-    placement = body["spec"]["placement"]
-    if placement["regions"] == ["here"] and "here" not in regions:
-        placement["regions"] = sorted(regions)
+def _in_use(e: NameInUse) -> CliError:
+    """Why a name cannot be had; nothing was changed."""
+    meta = e.body["metadata"]
+    notes = meta.get("annotations") or {}
+    command = go_on(notes, Path.cwd())
+    cause = "another windward drives it" if e.driven else "it has not ended, and its work or regions are others"
+    cause += f": {command}" if command else ""
+    name = meta["name"]
+    where = f" -n {meta['namespace']}" if meta["namespace"] != "default" else ""
+    fix = f"use another name, or give this one up: windward cancel {name}{where}"
+    if e.driven and e.same:
+        fix = f"wait for it: windward why {name}{where}; or use another name"
+    return CliError(f"the name {e} is in use; nothing was changed", cause=cause, fix=fix, code=Exit.USAGE)
+
+
+def _interrupted(world: LocalWorld, uids: Sequence[str], submission: Submission) -> None:
+    """Say what becomes of the jobs, and pause what runs."""
+    command = submission.command or "the same command"
+    for uid in uids:
+        body = next((b for b in world.store.all("GreenJob") if b["metadata"]["uid"] == uid), None)
+        if body is None:
+            continue
+        pauses = (body["spec"].get("interruption") or {}).get("policy") == InterruptionPolicy.CHECKPOINT
+        ran = bool(world.store.runs(uid))
+        if not ran:
+            said = f"not started; goes on waiting with: {command}"
+        elif pauses:
+            said = f"pausing: writes its checkpoint, and goes on from there with: {command}"
+        else:
+            said = f"stopping: it may not pause, and starts anew with: {command}"
+        sys.stderr.write(shown(f"{body['metadata']['name']}: {said}") + "\n")
+    world.pause(uids)
+    world.close()
 
 
 def finish(cycle: Cycle, world: LocalWorld, uids: Sequence[str], output: str) -> int:
@@ -163,15 +354,13 @@ def finish(cycle: Cycle, world: LocalWorld, uids: Sequence[str], output: str) ->
         items = [{**r.body, "sha256": r.sha256} for rs in receipts for r in rs]
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "ReceiptList", "items": items}, indent=2))
     else:
-        for rs in receipts:
-            for r in rs:
-                print(card(r.body, r.sha256))
+        for r in (r for rs in receipts for r in rs):
+            print(card(r.body, r.sha256))
     for o in cycle.snapshot.jobs:
         if not _complete(o):
             failed = next((c for c in o.job.status.conditions if c.type == "Failed"), None)
-            sys.stderr.write(f"failed: {o.key}: {failed.message if failed else o.job.status.summary.reason}\n")
-            if o.runs:
-                sys.stderr.write(f"log:    {shlex.quote(str(world.home / 'runs' / o.runs[-1].name / 'log'))}\n")
+            said = f"failed: {o.key}: {failed.message if failed else o.job.status.summary.reason}"
+            sys.stderr.write(shown(said) + "\n")
     world.close()
     return Exit.OK if ok else Exit.FAILED
 

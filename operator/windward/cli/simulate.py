@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import random
 import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from windward import planning
 from windward.cli import text
-from windward.cli.errors import CliError, Exit
-from windward.cli.sources import moment, span
+from windward.cli.errors import CliError, Exit, on_path
+from windward.cli.schedules import ticks_of
+from windward.cli.sources import Source, moment, nearest, span, unreadable
 from windward.grid.ahead import lacking
 from windward.grid.port import ProviderError
+from windward.service.clock import SystemClock
 from windward.simulation import POLICIES, Arrival, Faults, Foresight, Outcome, Result, from_trace, repeated, simulate
-from windward.simulation.arrivals import drawn, regions_for
+from windward.simulation.arrivals import drawn, regions_for, ticked
 from windward.simulation.result import share_of_bound
+from windward_api.greencronjob import GreenCronJob, GreenCronJobSpec
+from windward_api.greenjob import GreenJob, GreenJobSpec
 from windward_api.greenregion import GreenRegion
 
 if TYPE_CHECKING:
     from windward.grid.trace import TraceProvider
 
+S = TypeVar("S", bound=GreenJobSpec)
 _MANY = 500  # runs: from here on, loading the compiled loops is worth its second
+EVERY = "25h"  # meets every hour of the day
 WARM_UP = timedelta(days=28)  # what a forecaster may learn from before the first job arrives
 
 
@@ -42,6 +50,32 @@ class Study:
     page: Path | None
     output: str
 
+    def chosen(self) -> list[str]:
+        """The policies to compare."""
+        if self.policies == "all":
+            return list(POLICIES)
+        return list(dict.fromkeys(p.strip() for p in self.policies.split(",")))
+
+    def check(self) -> None:
+        """Refuse what cannot be, before minutes are spent on it.
+
+        Raises:
+            CliError: an option is none.
+        """
+        if unknown := [p for p in self.chosen() if p not in POLICIES]:
+            fix = f"all, or of {', '.join(POLICIES)}"
+            raise CliError(f"--policy {unknown[0]}: not known", fix=fix, code=Exit.USAGE)
+        if self.foresight not in list(Foresight):
+            fix = f"one of {', '.join(Foresight)}"
+            raise CliError(f"--foresight {self.foresight}: not known", fix=fix, code=Exit.USAGE)
+        span(self.step, "--step")
+        if self.page is not None:
+            parent = self.page.resolve().parent
+            if self.page.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
+                cause = "it is a folder" if self.page.is_dir() else f"{parent} is no folder that you may write"
+                fix = "name a file in a folder of yours, as in --page study.html"
+                raise CliError(f"--page {self.page} cannot be written", cause=cause, fix=fix, code=Exit.USAGE)
+
 
 def simulate_fleet(
     study: Study,
@@ -55,9 +89,16 @@ def simulate_fleet(
     faults: str,
 ) -> None:
     """A fleet from a jobs trace, in regions that are full at times."""
+    study.check()
+    drawn_faults = _faults(faults, study.seed)
     actuals = _actuals(study.trace)
     names = _zones(zones, actuals)
     begin = moment(start, "--start") if start else _bounds(actuals, names)[0] + WARM_UP
+    first, last = _bounds(actuals, names, begin.year)
+    if not first <= begin or begin + timedelta(days=days) > last:
+        said = f"{days} days from {begin:%Y-%m-%d} are not in {actuals.name}"
+        fix = f"choose --start and --days between {first:%Y-%m-%d} and {last:%Y-%m-%d}"
+        raise CliError(said, fix=fix, code=Exit.USAGE)
     dice = random.Random(study.seed)  # noqa: S311  (a fleet is drawn, nothing secret)
     open_ended = regions_for(names)
     try:
@@ -65,46 +106,74 @@ def simulate_fleet(
             arrivals = from_trace(fleet, open_ended, begin, timedelta(days=days), jobs, dice, pausable=pausable)
         else:
             arrivals = drawn(open_ended, begin, timedelta(days=days), jobs, dice, pausable=pausable)
-    except (OSError, ValueError) as e:
-        raise CliError(f"--fleet: {e}", code=Exit.USAGE) from e
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error) as e:
+        fix = "give a CSV with the columns submit_s, duration_s and gpus"
+        raise CliError(f"--fleet: {getattr(e, 'strerror', None) or e}", fix=fix, code=Exit.USAGE) from e
     source = fleet.name if fleet is not None else f"drawn fleet, seed {study.seed}"
     title = f"{jobs} jobs over {days} days in {', '.join(names)} ({source}, utilisation {util:g})"
-    _study(study, title, arrivals, regions_for(names, arrivals, util), actuals, _faults(faults, study.seed))
+    _study(study, title, arrivals, regions_for(names, arrivals, util), actuals, drawn_faults)
 
 
 def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: int, every: str) -> None:
     """The jobs of the files, submitted again and again over a past year."""
     from windward.cli.manifest_files import read_objects
 
+    study.check()
+    step = span(every or EVERY, "--every")
     objects = read_objects(files)
-    if not objects.jobs:
-        raise CliError("no GreenJob in the files", fix="add one, or see examples/", code=Exit.USAGE)
+    if every and not objects.jobs and objects.crons:
+        fix = "leave --every out: a GreenCronJob is submitted at its ticks"
+        raise CliError("--every is for GreenJobs", fix=fix, code=Exit.USAGE)
+    if not objects.jobs and not objects.crons:
+        fix = "add one, or see examples/"
+        raise CliError("no GreenJob or GreenCronJob in the files", fix=fix, code=Exit.USAGE)
     actuals = _actuals(study.trace)
-    jobs, regions = list(objects.jobs), [_without_bounds(r) for r in objects.regions]
+    jobs, crons, regions = list(objects.jobs), list(objects.crons), [_without_bounds(r) for r in objects.regions]
     if zones:
         regions = regions_for(_zones(",".join(zones), actuals))
-        places = {"regions": tuple(r.metadata.name for r in regions), "home": regions[0].metadata.name}
-        jobs = [
-            j.model_copy(
-                update={
-                    "spec": j.spec.model_copy(update={"placement": j.spec.placement.model_copy(update=places)}),
-                }
-            )
-            for j in jobs
-        ]
+        jobs = [j.model_copy(update={"spec": _placed(j.spec, regions)}) for j in jobs]
+        crons = [c.model_copy(update={"spec": _cron_placed(c.spec, regions)}) for c in crons]
     if not regions:
         raise CliError("no GreenRegion in the files", fix="add one, or give --zone DE", code=Exit.USAGE)
+    _check_places(jobs, crons, regions)
     names = _zones(",".join(dict.fromkeys(r.spec.grid_zone for r in regions)), actuals)
     first, last = _bounds(actuals, names, year)
-    longest = max(j.spec.complete_within or timedelta(0) for j in jobs) + timedelta(days=3)
+    longest = max([*(j.spec.complete_within or timedelta(0) for j in jobs), *(c.spec.window for c in crons)])
+    begin, end = first + WARM_UP, last - longest - timedelta(days=3)
     try:
-        arrivals = list(repeated(jobs, first + WARM_UP, last - longest, span(every, "--every")))
+        arrivals = list(repeated(jobs, begin, end, step)) if jobs else []
+        for cron in crons:
+            arrivals += ticked(cron, ticks_of(cron, begin, max(begin, end)))
     except ValueError as e:
-        raise CliError(str(e), code=Exit.USAGE) from e
+        raise CliError(str(e), fix="correct the field", code=Exit.USAGE) from e
     if not arrivals:
         raise CliError(f"no submission fits into {year}", fix="shorten completeWithin or --every", code=Exit.USAGE)
-    title = f"{', '.join(j.metadata.name for j in jobs)}: {len(arrivals)} submissions in {year}, every {every}"
+    arrivals.sort(key=lambda a: a.at)
+    how = f"every {every or EVERY}" if jobs else "at each tick"
+    what = ", ".join([*(j.metadata.name for j in jobs), *(c.metadata.name for c in crons)])
+    title = f"{what}: {len(arrivals)} submissions in {year}, {how}{' and at each tick' if jobs and crons else ''}"
     _study(study, title, arrivals, regions, actuals, Faults())
+
+
+def _placed(spec: S, regions: Sequence[GreenRegion]) -> S:
+    """The same work in these regions, the first of them home."""
+    places = {"regions": tuple(r.metadata.name for r in regions), "home": regions[0].metadata.name}
+    return spec.model_copy(update={"placement": spec.placement.model_copy(update=places)})
+
+
+def _cron_placed(spec: GreenCronJobSpec, regions: Sequence[GreenRegion]) -> GreenCronJobSpec:
+    template = spec.job_template
+    moved = template.model_copy(update={"spec": _placed(template.spec, regions)})
+    return spec.model_copy(update={"job_template": moved})
+
+
+def _check_places(jobs: Sequence[GreenJob], crons: Sequence[GreenCronJob], regions: Sequence[GreenRegion]) -> None:
+    there = {r.metadata.name for r in regions}
+    for spec in (*(j.spec for j in jobs), *(c.spec.job_template.spec for c in crons)):
+        missing = [r for r in spec.placement.regions if r not in there]
+        if missing:
+            fix = "add it to the file, or give --zone DE"
+            raise CliError(f"there is no GreenRegion {missing[0]} in the files", fix=fix, code=Exit.USAGE)
 
 
 def _study(
@@ -115,15 +184,7 @@ def _study(
     actuals: TraceProvider,
     faults: Faults,
 ) -> None:
-    chosen = list(POLICIES) if study.policies == "all" else [p.strip() for p in study.policies.split(",")]
-    unknown = [p for p in chosen if p not in POLICIES]
-    if unknown:
-        raise CliError(f"--policy {unknown[0]}: not known", fix=f"all, or of {', '.join(POLICIES)}", code=Exit.USAGE)
-    try:
-        foresight = Foresight(study.foresight)
-    except ValueError as e:
-        fix = f"one of {', '.join(Foresight)}"
-        raise CliError(f"--foresight {study.foresight}: not known", fix=fix, code=Exit.USAGE) from e
+    chosen, foresight = study.chosen(), Foresight(study.foresight)
     if len(arrivals) * len(chosen) > _MANY:
         planning.prefer_compiled()
         gc.freeze()
@@ -149,7 +210,10 @@ def _study(
     if study.page is not None:
         from windward.cli.study_page import page
 
-        study.page.write_text(page(result), encoding="utf-8")
+        try:
+            study.page.write_text(page(result), encoding="utf-8")
+        except OSError as e:
+            raise on_path(f"--page {study.page} cannot be written", e) from e
         sys.stderr.write(f"page: {study.page}\n")
     print(json.dumps(result.document(), indent=2) if study.output == "json" else table(result))
 
@@ -168,7 +232,7 @@ def table(result: Result) -> str:
         f"foresight {result.foresight}; {result.source}; {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}"
         + (f"; faults {', '.join(f'{k}={v:g}' for k, v in result.faults.items())}" if result.faults else ""),
         "",
-        text.table(rows, right=range(1, 10)),
+        "\0",
         "",
         f"run now: {text.grams(first.run_now_g)} (each job at once, at home, capacity ignored);"
         f" no plan can save more than {possible:.1f} % (coming hours known, capacity ignored)",
@@ -178,7 +242,8 @@ def table(result: Result) -> str:
         lines.append(f"jobs were lost under {', '.join(lost)}: this is a fault of Windward")
     if result.demo:
         lines.append("DEMO TRACE 2022, not for reporting")
-    return "\n".join(lines)
+    cut = lines.index("\0")
+    return "\n".join([text.lines(lines[:cut]), text.table(rows, right=range(1, 10)), text.lines(lines[cut + 1 :])])
 
 
 def _row(o: Outcome, bound_g: float) -> list[str]:
@@ -200,10 +265,11 @@ def _row(o: Outcome, bound_g: float) -> list[str]:
 def _actuals(trace: Path | None) -> TraceProvider:
     from windward.grid.trace import TraceProvider
 
-    try:
-        return TraceProvider.open(trace) if trace is not None else TraceProvider.bundled()
-    except ValueError as e:
-        raise CliError(f"--trace: {e}", code=Exit.USAGE) from e
+    if trace is None:
+        return TraceProvider.bundled()
+    opened = Source.chosen("", trace).open(SystemClock())
+    assert isinstance(opened, TraceProvider)
+    return opened
 
 
 def _zones(text_: str, actuals: TraceProvider) -> list[str]:
@@ -211,7 +277,10 @@ def _zones(text_: str, actuals: TraceProvider) -> list[str]:
     names = [z.strip() for z in text_.split(",") if z.strip()] or list(known)
     for z in names:
         if z not in known:
-            raise CliError(f"zone {z}: not in {actuals.name}", fix=f"it holds {', '.join(known)}", code=Exit.USAGE)
+            near = nearest(z, known)
+            fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(known[:12])}"
+            cause = f"it holds {', '.join(known[:12])}"
+            raise CliError(f"zone {z}: not in {actuals.name}", cause=cause, fix=fix, code=Exit.USAGE)
     return names
 
 
@@ -219,8 +288,8 @@ def _bounds(actuals: TraceProvider, zones: Sequence[str], year: int | None = Non
     """First and last moment that is recorded of all zones, within `year`."""
     try:
         spans = [actuals.span(z) for z in zones]
-    except ProviderError as e:
-        raise CliError(str(e), code=Exit.USAGE) from e
+    except (ProviderError, ValueError, OSError) as e:
+        raise unreadable(e) from e
     a, b = max(s[0] for s in spans), min(s[1] for s in spans)
     year = year or a.year
     first, last = max(a, datetime(year, 1, 1, tzinfo=UTC)), min(b, datetime(year + 1, 1, 1, tzinfo=UTC))
@@ -243,6 +312,10 @@ def _faults(words: str, seed: int) -> Faults:
             named[field] = float(value)
         except ValueError as e:
             raise CliError(f"--faults {word}: no number", fix=f"{name}=0.05", code=Exit.USAGE) from e
+        most = 1.0 if field in ("late_jobs", "outage_share", "wrong_durations") else 1000.0
+        if not 0.0 <= named[field] <= most:
+            said = f"--faults {word}: not between 0 and {most:g}"
+            raise CliError(said, fix=f"{name}=0.05", code=Exit.USAGE)
     return Faults(seed=seed, **named)
 
 

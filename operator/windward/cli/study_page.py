@@ -64,7 +64,7 @@ def _bars(result: Result) -> str:
         f'<line x1="{x(bound):.1f}" x2="{x(bound):.1f}" y1="0" y2="{height - 8}"  stroke="#1b1f24"'
         ' stroke-dasharray="4 3"/>'
     )
-    parts.append(f'<text x="{x(bound) + 4:.1f}" y="{height + 6}" text-anchor="end">possible: {bound:.1f} %</text>')
+    parts.append(f'<text x="{x(bound) + 4:.1f}" y="{height + 6}" text-anchor="end">possible: {_percent(bound)}</text>')
     return _svg(height + 12, parts)
 
 
@@ -81,9 +81,9 @@ def _months(result: Result) -> str:
 
     parts = [f'<line x1="50" x2="{_WIDTH - 110}" y1="{y(0):.1f}" y2="{y(0):.1f}" stroke="#bbb"/>']
     for v in (low, high):
-        parts.append(f'<text x="44" y="{y(v) + 4:.1f}" text-anchor="end">{v:.0f} %</text>')
+        parts.append(f'<text x="44" y="{y(v) + 4:.1f}" text-anchor="end">{round(v) + 0} %</text>')
     for i, month in enumerate(months):
-        parts.append(f'<text x="{50 + i * step:.1f}" y="{height - 8}" text-anchor="middle">{month[2:]}</text>')
+        parts.append(f'<text x="{50 + i * step:.1f}" y="{height - 8}" text-anchor="middle">{escape(month[2:])}</text>')
     taken: list[float] = []
     for i, (o, line) in enumerate(zip(result.outcomes, lines, strict=True)):
         points = [(50 + k * step, y(v)) for k, v in enumerate(line) if v is not None]
@@ -120,7 +120,7 @@ def _table(result: Result) -> str:
             f"{o.policy}: {o.what}",
             text.grams(o.emissions_g),
             _percent(100 * o.saved_share),
-            "" if share is None else f"{share:.1f} %",
+            "" if share is None else _percent(share),
             f"{o.wait_mean_h:.1f} h",
             f"{o.wait_p95_h:.1f} h",
             str(o.missed),

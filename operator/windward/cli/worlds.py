@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from windward.cli.errors import CliError, Exit
+from windward.cli.manifest_files import check_name
 from windward.cluster.parse import read_job
 from windward.cluster.port import BadObject, ClusterError
 from windward_api.greenjob import GreenJob
 
 PATH = "/apis/windward.dev/v1alpha1"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a command looks: this machine, or a cluster by its kubeconfig and context."""
+
+    local: bool = True
+    namespace: str = ""
+    context: str = ""
+    kubeconfig: Path | None = None
+
+    @classmethod
+    def chosen(cls, local: bool, namespace: str, context: str, kubeconfig: Path | None) -> Target:
+        """What the options ask for.
+
+        Raises:
+            CliError: they contradict each other, or the namespace is none.
+        """
+        if local and (context or kubeconfig is not None):
+            option = "--context" if context else "--kubeconfig"
+            raise CliError(f"{option} names a cluster", fix=f"add --cluster, or leave {option} out", code=Exit.USAGE)
+        if namespace:
+            _checked("--namespace", namespace)
+        return cls(local, namespace, context, kubeconfig)
+
+    def command(self, verb: str, namespace: str, name: str) -> str:
+        """A command about one job here, as it is to be typed."""
+        words = ["windward", verb, name]
+        if namespace != "default":
+            words += ["-n", namespace]
+        if not self.local:
+            words.append("--cluster")
+        if self.context:
+            words += ["--context", self.context]
+        if self.kubeconfig is not None:
+            words += ["--kubeconfig", str(self.kubeconfig)]
+        return shlex.join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +63,21 @@ class Told:
     reason: str
     message: str
     warning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """Whether anybody moves a job on, and how to if not.
+
+    Attributes:
+        driven: somebody does.
+        command: goes on with it; '' where nobody knows.
+        live: a run goes on by itself.
+    """
+
+    driven: bool = True
+    command: str = ""
+    live: bool = False
 
 
 class Jobs(Protocol):
@@ -35,15 +91,27 @@ class Jobs(Protocol):
 
     def change(self, namespace: str, name: str, patch: Mapping[str, Any]) -> bool: ...
 
+    def delete(self, namespace: str, name: str) -> bool: ...
+
+    def namespace(self) -> str: ...
+
+    def driver(self, job: GreenJob) -> Driver: ...
+
 
 class LocalJobs:
-    """Those of this machine."""
+    """Those of this machine; where nothing ran yet, nothing is written."""
 
     def __init__(self) -> None:
-        from windward.cluster.store import Store
+        from windward.cluster.store import Locks, Store
         from windward.service.local import state_home
 
-        self._store = Store(state_home() / "local.db")
+        self._home = state_home()
+        path = self._home / "local.db"
+        self._store = Store(path) if path.exists() else Store.empty()
+        self._locks = Locks(self._home / "locks")
+
+    def namespace(self) -> str:
+        return "default"
 
     def all(self, namespace: str) -> list[GreenJob | BadObject]:
         bodies = self._store.all("GreenJob")
@@ -62,77 +130,159 @@ class LocalJobs:
         done = self._store.update("GreenJob", namespace, name, annotations=annotations, spec=patch.get("spec"))
         return done is not None
 
+    def delete(self, namespace: str, name: str) -> bool:
+        from windward.cluster.local import LocalCluster
+        from windward.service.clock import SystemClock
+
+        if self._store.get("GreenJob", namespace, name) is None:
+            return False
+        clock = SystemClock()
+        LocalCluster(self._store, self._home, clock, clock).delete_job(namespace, name)
+        return True
+
+    def driver(self, job: GreenJob) -> Driver:
+        from windward.cluster.local import alive
+        from windward.service.local import go_on
+
+        uid = job.metadata.uid
+        if self._locks.driven(uid):
+            return Driver()
+        live = any(alive(row) for row in self._store.runs(uid))
+        return Driver(False, go_on(job.metadata.annotations, Path.cwd()), live)
+
 
 class RemoteJobs:
     """Those of the cluster that the kubeconfig names."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target) -> None:
         try:
             from windward.cluster.kube_api import Api, connect
         except ImportError as e:
             fix = "pip install 'windward[operator]', or use kubectl"
             raise CliError("the Kubernetes client is not installed", fix=fix) from e
+        self._target = target
+        kubeconfig = str(target.kubeconfig) if target.kubeconfig is not None else None
         try:
-            self.api = Api(connect())
+            self.api = Api(connect(kubeconfig, target.context or None))
         except ClusterError as e:
-            fix = "set KUBECONFIG, or use --local"
+            fix = "set KUBECONFIG, name --kubeconfig and --context, or use --local"
             raise CliError("no cluster can be reached", cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e
+        except Exception as e:  # a kubeconfig is foreign text, and its reader raises what it likes
+            fix = "correct the kubeconfig; kubectl config view shows it"
+            raise CliError(
+                "the kubeconfig cannot be used", cause=f"its reader says: {e}", fix=fix, code=Exit.UNREACHABLE
+            ) from e
+
+    def namespace(self) -> str:
+        """The namespace of the context; else `default`."""
+        from kubernetes import config
+
+        try:
+            path = str(self._target.kubeconfig) if self._target.kubeconfig is not None else None
+            contexts, active = config.list_kube_config_contexts(path)  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError):
+            return "default"
+        wanted = self._target.context
+        found = next((c for c in contexts if c["name"] == wanted), None) if wanted else active
+        return str(((found or {}).get("context") or {}).get("namespace") or "default")
 
     def all(self, namespace: str) -> list[GreenJob | BadObject]:
+        from windward.cluster.kube_api import NotFound
+
         place = f"/namespaces/{namespace}" if namespace else ""
-        return [read_job(b) for b in self._asked(lambda: self.api.items(f"{PATH}{place}/greenjobs"))]
+        try:
+            return [read_job(b) for b in self.asked(lambda: self.api.items(f"{PATH}{place}/greenjobs"))]
+        except NotFound as e:
+            fix = "install the chart: helm install windward charts/windward"
+            raise CliError("the cluster knows no GreenJobs", cause=str(e), fix=fix, code=Exit.NOT_FOUND) from e
 
     def get(self, namespace: str, name: str) -> GreenJob | BadObject | None:
         from windward.cluster.kube_api import NotFound
 
         try:
-            return read_job(self._asked(lambda: self.api.get(f"{PATH}/namespaces/{namespace}/greenjobs/{name}")))
+            return read_job(self.asked(lambda: self.api.get(f"{PATH}/namespaces/{namespace}/greenjobs/{name}")))
         except NotFound:
             return None
 
     def events(self, job: GreenJob) -> list[Told]:
         path = f"/api/v1/namespaces/{job.metadata.namespace}/events"
-        items = self._asked(lambda: self.api.items(path, fieldSelector=f"involvedObject.uid={job.metadata.uid}"))
-        items.sort(key=lambda e: str(e.get("firstTimestamp") or ""))
-        return [Told(str(e["firstTimestamp"]), e["reason"], e["message"], e["type"] == "Warning") for e in items]
+        items = self.asked(lambda: self.api.items(path, fieldSelector=f"involvedObject.uid={job.metadata.uid}"))
+        items.sort(key=lambda e: _at(e))
+        return [Told(_at(e), str(e.get("reason")), str(e.get("message")), e.get("type") == "Warning") for e in items]
 
     def change(self, namespace: str, name: str, patch: Mapping[str, Any]) -> bool:
+        return self._done(lambda: self.api.patch(f"{PATH}/namespaces/{namespace}/greenjobs/{name}", dict(patch)))
+
+    def delete(self, namespace: str, name: str) -> bool:
+        path = f"{PATH}/namespaces/{namespace}/greenjobs/{name}"
+        return self._done(lambda: self.api.delete(path, propagationPolicy="Background"))
+
+    def driver(self, job: GreenJob) -> Driver:
+        return Driver()
+
+    def _done(self, call: Callable[[], object]) -> bool:
         from windward.cluster.kube_api import NotFound
 
         try:
-            self._asked(lambda: self.api.patch(f"{PATH}/namespaces/{namespace}/greenjobs/{name}", dict(patch)))
+            self.asked(call)
         except NotFound:
             return False
         return True
 
     @staticmethod
-    def _asked(call: Any) -> Any:
+    def asked(call: Callable[[], T]) -> T:
         """A call whose trouble is told as an error for people; `NotFound` is the caller's."""
         from windward.cluster.kube_api import NotFound
 
+        fix = "check the cluster and your rights: kubectl get greenjobs, windward doctor"
         try:
             return call()
         except NotFound:
             raise
         except ClusterError as e:
-            raise CliError("the cluster refused or did not answer", cause=str(e), code=Exit.UNREACHABLE) from e
+            said = "the cluster refused or did not answer"
+            raise CliError(said, cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e
+        except Exception as e:  # certificates, names, answers that are no JSON: all of it is the cluster's
+            raise CliError(
+                "the cluster cannot be used", cause=str(e) or type(e).__name__, fix=fix, code=Exit.UNREACHABLE
+            ) from e
 
 
-def jobs_of(local: bool) -> Jobs:
+def _at(event: Mapping[str, Any]) -> str:
+    """When an event was; newer API versions leave `firstTimestamp` empty."""
+    return str(event.get("firstTimestamp") or event.get("eventTime") or "")
+
+
+def jobs_of(target: Target) -> Jobs:
     """Where the commands look."""
-    return LocalJobs() if local else RemoteJobs()
+    return LocalJobs() if target.local else RemoteJobs(target)
 
 
-def one(jobs: Jobs, namespace: str, name: str) -> GreenJob | BadObject:
+def one(jobs: Jobs, target: Target, name: str) -> GreenJob | BadObject:
     """The job called `name`; `namespace/name` is understood too.
 
     Raises:
         CliError: there is none.
     """
+    namespace = target.namespace or jobs.namespace()
     if "/" in name:
-        namespace, name = name.split("/", 1)
+        given, name = name.split("/", 1)
+        if target.namespace and given != target.namespace:
+            fix = f"leave out -n, or write {target.namespace}/{name}"
+            raise CliError(f"{given}/{name} is not in namespace {target.namespace}", fix=fix, code=Exit.USAGE)
+        namespace = given
+    _checked("namespace", namespace)
+    _checked("name", name, subdomain=True)
     found = jobs.get(namespace, name)
     if found is None:
-        fix = "windward list shows what there is; -n names another namespace"
+        elsewhere = replace(target, namespace="")
+        fix = f"windward list{'' if elsewhere.local else ' --cluster'} shows what there is; -n names another namespace"
         raise CliError(f"there is no GreenJob {namespace}/{name}", fix=fix, code=Exit.NOT_FOUND)
     return found
+
+
+def _checked(field: str, value: str, *, subdomain: bool = False) -> None:
+    try:
+        check_name(field, value, subdomain=subdomain)
+    except ValueError as e:
+        raise CliError(str(e), fix="windward list shows what there is", code=Exit.USAGE) from e

@@ -22,7 +22,7 @@ def zones_search(words: str, output: str) -> None:
 
         names = [r.region for r in cloud_regions()] + [r.zone for r in cloud_regions() if r.zone]
         near = ", ".join(dict.fromkeys(get_close_matches(words, names, 3, 0.5)))
-        fix = f"did you mean {near}?" if near else "windward zones search without words lists all"
+        fix = f"did you mean {near}?" if near else "all of them: windward zones search"
         raise CliError(f"no cloud region matches {words!r}", fix=fix, code=Exit.NOT_FOUND)
     if output == "json":
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "CloudRegionList", "source": SOURCE,
@@ -37,7 +37,7 @@ def zones_search(words: str, output: str) -> None:
             for r in found
         ]  # fmt: skip
         print(text.table(rows, right=(5, 6)))
-        print(f"source: {SOURCE}; a mapping is a claim: check it. As manifests: -o yaml")
+        print(text.lines([f"source: {SOURCE}; a mapping is a claim: check it. As manifests: -o yaml"]))
 
 
 def manifest(region: CloudRegion) -> dict[str, Any]:

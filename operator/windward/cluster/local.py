@@ -49,6 +49,7 @@ class LocalCluster:
         clock: the planned time; `real` is the machine's.
         time_scale: planned seconds per real second, noted on each run.
         drive: uids of the jobs that this process drives, or None for every job that nobody else drives.
+        locks: those of this process, where it holds some already.
     """
 
     store: Store
@@ -57,25 +58,28 @@ class LocalCluster:
     real: Clock
     time_scale: float = 1.0
     drive: frozenset[str] | None = None
+    locks: Locks | None = None
 
     def __post_init__(self) -> None:
-        self._locks = Locks(self.home / "locks")
+        self._locks = self.locks or Locks(self.home / "locks")
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._mutex = threading.Lock()
 
     def snapshot(self) -> Snapshot:
-        crons, regions, bad = read_objects(self.store.all("GreenCronJob"), self.store.all("GreenRegion"))
         jobs: list[Observed] = []
+        unreadable: list[BadObject] = []
         for body in self.store.all("GreenJob"):
             uid = body["metadata"]["uid"]
             if (self.drive is not None and uid not in self.drive) or not self._locks.take(uid):
                 continue
             job = read_job(body)
             if isinstance(job, BadObject):
-                bad.append(job)
+                unreadable.append(job)
             else:
                 jobs.append(Observed(job, tuple(self._look(row) for row in self.store.runs(uid))))
-        return Snapshot(tuple(jobs), tuple(crons), tuple(regions), tuple(bad))
+        regions = self.store.regions_of(o.uid for o in jobs)
+        crons, places, bad = read_objects(self.store.all("GreenCronJob"), regions)
+        return Snapshot(tuple(jobs), tuple(crons), tuple(places), (*bad, *unreadable))
 
     def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
         meta = observed.job.metadata
@@ -95,12 +99,13 @@ class LocalCluster:
 
     def create_run(self, facts: RunFacts) -> None:
         meta = facts.job.metadata
-        storage = self.home / "storage" / meta.namespace
+        storage = _below(self.home / "storage", meta.namespace)
         try:
             spec = render_process(facts, str(storage))
         except NotLocal as e:
             raise Refused(str(e)) from e
-        folder = self.home / "runs" / facts.name
+        folder = _below(self.home / "runs", facts.name)
+        _below(storage / "checkpoints", Path(spec.env[contract.ENV_CHECKPOINT_DIR]).name)
         folder.mkdir(parents=True, exist_ok=True)
         Path(spec.env[contract.ENV_CHECKPOINT_DIR]).mkdir(parents=True, exist_ok=True)
         row = RunRow(
@@ -114,7 +119,8 @@ class LocalCluster:
             contract.ENV_PROGRESS_FILE: str(folder / "progress.json"),
             contract.ENV_EXIT_FILE: str(folder / "exit.json"),
         }
-        self._start(row, spec.argv, {**os.environ, **spec.env, **files}, spec.cwd)
+        own = dict(os.environ) if spec.trusted else minimal_environment(os.environ)
+        self._start(row, spec.argv, {**own, **spec.env, **files}, spec.cwd)
 
     def _start(self, row: RunRow, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
         with (row.folder / "log").open("ab") as log:
@@ -167,12 +173,12 @@ class LocalCluster:
             if self._alive(row) and row.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(row.pid, signal.SIGKILL)  # the supervisor's child dies with it
-        self.store.delete("GreenJob", namespace, name)
-        self.store.delete_runs(uid)
+        self.store.delete_job(namespace, name, uid)
 
     def close(self) -> None:
         """Let go of the jobs; their runs go on."""
-        self._locks.release()
+        if self.locks is None:
+            self._locks.release()
 
     def _look(self, row: RunRow) -> Run:
         """What a run's folder and process say of it."""
@@ -235,6 +241,31 @@ class LocalCluster:
         if child is not None:
             return child.poll() is None
         return started != "" and _pid_started(pid) == started
+
+
+def alive(row: RunRow) -> bool:
+    """Whether the process of a run that another command started still is."""
+    return row.pid is not None and row.pid_started is not None and _pid_started(row.pid) == row.pid_started
+
+
+# What any program needs to run at all: no credentials. PYTHONPATH is the supervisor's own, which runs first.
+_PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "PYTHONPATH")
+
+
+def minimal_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The part of the user's environment that a stranger's command gets."""
+    return {k: environ[k] for k in _PLAIN if k in environ}
+
+
+def _below(root: Path, name: str) -> Path:
+    """The folder `name` in `root`.
+
+    Raises:
+        Refused: the name leads elsewhere.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise Refused(f"{name!r} is no name of a folder: rename the job or its namespace")
+    return root / name
 
 
 def _dump(status: Any) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,13 +61,36 @@ class RunRow:
     level: str = ""
 
 
+class StateError(Exception):
+    """The state file cannot be used; the sentence says why."""
+
+
 class Store:
-    """The file. One connection; every call is one transaction."""
+    """The file. One connection; every call is one transaction.
+
+    Raises:
+        StateError: it cannot be opened, or is no state of ours.
+    """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.row_factory = sqlite3.Row
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # commands may carry secrets
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            self._open()
+        except (OSError, sqlite3.Error) as e:
+            raise StateError(f"{path}: {getattr(e, 'strerror', None) or e}") from e
+
+    @classmethod
+    def empty(cls) -> Store:
+        """A store of nothing that is written nowhere."""
+        made = cls.__new__(cls)
+        made._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        made._db.row_factory = sqlite3.Row
+        made._open()
+        return made
+
+    def _open(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
         if "level" not in {r["name"] for r in self._db.execute("PRAGMA table_info(runs)")}:  # made by an older version
@@ -141,6 +165,25 @@ class Store:
                 body["metadata"]["generation"] += 1
             self._put(kind, namespace, name, version + 1, body)
         return self._versioned(body, version + 1)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def regions_of(self, uids: Iterable[str]) -> list[Body]:
+        """The GreenRegions of these jobs, and those of older files, which belong to none, under names of their own."""
+        scopes = set(uids)
+        rows = self.all("GreenRegion")
+        own = {b["metadata"]["name"]: b for b in rows if b["metadata"].get("namespace") in scopes}
+        shared = {b["metadata"]["name"]: b for b in rows if b["metadata"].get("namespace", "default") == "default"}
+        return list((shared | own).values())
+
+    def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        """Forget a job, with its runs and regions."""
+        with self._write() as db:
+            db.execute("DELETE FROM objects WHERE kind='GreenJob' AND namespace = ? AND name = ?", (namespace, name))
+            db.execute("DELETE FROM objects WHERE kind='GreenRegion' AND namespace = ?", (uid,))
+            for table in ("runs", "clocks"):
+                db.execute(f"DELETE FROM {table} WHERE uid = ?", (uid,))  # noqa: S608 (names of ours)
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         with self._write() as db:
@@ -226,22 +269,60 @@ class Locks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._held: dict[str, int] = {}
-        folder.mkdir(parents=True, exist_ok=True)
 
     def take(self, uid: str) -> bool:
         """Whether this process drives the job `uid`, now or already."""
         if uid in self._held:
             return True
-        fd = os.open(self._folder / f"{uid}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
+        fd = self._open(uid)
+        for last in (False, False, True):  # somebody who only looks (`driven`) holds it for a moment
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if last:
+                    os.close(fd)
+                    return False
+                time.sleep(0.02)
+            else:
+                break
         self._held[uid] = fd
         return True
 
-    def release(self) -> None:
-        for fd in self._held.values():
+    def driven(self, uid: str) -> bool:
+        """Whether any process drives the job `uid`."""
+        if uid in self._held:
+            return True
+        try:
+            fd = os.open(self._folder / f"{uid}.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
             os.close(fd)
-        self._held.clear()
+        return False
+
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """One process at a time decides which name goes to whom."""
+        fd = self._open("admission")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _open(self, name: str) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return os.open(self._folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    def drop(self, uid: str) -> None:
+        """Let go of one job."""
+        if (fd := self._held.pop(uid, None)) is not None:
+            os.close(fd)
+
+    def release(self) -> None:
+        for uid in list(self._held):
+            self.drop(uid)

@@ -2,6 +2,15 @@
 
 from windward.manifests.environment import RunFacts, storage_paths
 from windward.manifests.job import render_job
-from windward.manifests.process import ProcessSpec, render_process
+from windward.manifests.process import TRUSTED, NotLocal, ProcessSpec, local_command, render_process
 
-__all__ = ["ProcessSpec", "RunFacts", "render_job", "render_process", "storage_paths"]
+__all__ = [
+    "TRUSTED",
+    "NotLocal",
+    "ProcessSpec",
+    "RunFacts",
+    "local_command",
+    "render_job",
+    "render_process",
+    "storage_paths",
+]

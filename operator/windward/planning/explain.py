@@ -55,8 +55,8 @@ def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) ->
         case Reason.NO_SLACK:
             return f"The latest safe start ({latest}) is reached: {runs}, whatever the carbon."
         case Reason.SAVING_BELOW_THRESHOLD:
-            share = 100 * (best_share or 0.0)
-            return f"The best saving, {share:.0f} %, is below minSavingPercent {100 * work.min_saving:.0f}: runs now."
+            share = round(100 * (best_share or 0.0)) + 0  # no minus before a zero
+            return f"The best saving, {share} %, is below minSavingPercent {100 * work.min_saving:.0f}: runs now."
         case Reason.FALLBACK_NO_FORECAST:
             return f"No usable forecast: {runs}, as policy.fallback {work.fallback} says."
         case Reason.USER_FORCED:
@@ -98,7 +98,7 @@ def exclusion(region: str, fleet: Fleet, forecasts: Mapping[str, Forecast]) -> s
 
 def grams(value: float) -> str:
     """Three digits are all that a forecast is worth."""
-    return f"{value:.0f} g" if abs(value) >= 100 else f"{value:.3g} g"
+    return f"{value:.0f} g" if abs(value) >= 100 else f"{value + 0.0:.3g} g"  # no minus before a zero
 
 
 def clock(moment: datetime, now: datetime) -> str:

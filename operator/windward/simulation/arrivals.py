@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from windward.lifecycle.cron import job_body
+from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
 from windward_api.scalars import format_time
@@ -163,6 +165,21 @@ def repeated(jobs: Iterable[GreenJob], start: datetime, end: datetime, every: ti
             )
             yield Arrival(moment, job.model_copy(update={"metadata": meta, "spec": spec}))
         moment, n = moment + every, n + 1
+
+
+def ticked(cron: GreenCronJob, ticks: Iterable[datetime]) -> Iterator[Arrival]:
+    """The jobs of a schedule, each submitted at its tick."""
+    for n, tick in enumerate(ticks):
+        body = job_body(cron, tick)
+        name = f"{cron.metadata.name[:40]}-{n:05d}"
+        body["spec"] |= {"ttlSecondsAfterFinished": 7200, "suspend": False}
+        body["metadata"] |= {
+            "name": name,
+            "uid": _uid(n, name),
+            "generation": 1,
+            "creationTimestamp": format_time(tick),
+        }
+        yield Arrival(tick, GreenJob.model_validate(body))
 
 
 def regions_for(zones: Sequence[str], arrivals: Sequence[Arrival] = (), util: float | None = None) -> list[GreenRegion]:

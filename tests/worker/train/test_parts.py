@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from windward_api.workload import TrainData
-from windward_worker.control import PauseAsked
+from windward_worker.control import PauseAsked, Refused
 from windward_worker.model import token_bytes
 from windward_worker.train import Windows, learning_rate, open_corpus
 from windward_worker.train.optimiser import AdamW
@@ -105,3 +105,25 @@ def test_bytes_that_are_no_text_do_no_harm(world):
     (world.storage / "text" / "odd.bin").write_bytes(bytes(range(256)) * 4)
     corpus = open_corpus(TrainData(path="text"), 300, 16, world.env)
     assert math.isfinite(float(corpus.train.max()))
+
+
+LINKS = [("a file", "secret.txt"), ("a folder", "")]
+
+
+@pytest.mark.parametrize("target", [x[1] for x in LINKS], ids=[x[0] for x in LINKS])
+def test_a_link_out_of_the_data_set_is_refused(world, target):
+    """What lies outside would be learnt, and written into a model that others read."""
+    (world.root / "private").mkdir()
+    (world.root / "private" / "secret.txt").write_text("nobody is to learn this\n" * 200)
+    folder = world.storage / "text"
+    folder.mkdir(exist_ok=True)
+    (folder / "own.txt").write_text("a text of our own\n" * 200)
+    (folder / "inner.txt").symlink_to("own.txt")
+    open_corpus(TrainData(path="text"), 300, 16, world.env)  # a link inside is as good as a file
+    (folder / "zz").symlink_to(world.root / "private" / target)
+    if target:
+        with pytest.raises(Refused, match="is a link out of that folder; copy the file into it"):
+            open_corpus(TrainData(path="text"), 300, 16, world.env)
+    else:  # folders behind links are not walked at all
+        corpus = open_corpus(TrainData(path="text"), 300, 16, world.env)
+        assert "nobody" not in corpus.tokenizer.decode(corpus.train[:].tolist())

@@ -42,7 +42,22 @@ def _files(data: TrainData, env: RunEnv) -> list[Path]:
     else:
         root = Path(sysconfig.get_path("stdlib"))
         found = [p for p in root.rglob("*.py") if not SKIPPED.intersection(p.relative_to(root).parts)]
-    return sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
+    files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
+    if data.path is not None:
+        _refuse_links_out(files, root, data.path)
+    return files
+
+
+def _refuse_links_out(files: Sequence[Path], root: Path, name: str) -> None:
+    """A data set is what lies in its folder: a link must not bring in what its author may not read.
+
+    Raises:
+        Refused: a file leads outside the folder.
+    """
+    for path in files:
+        if not path.resolve().is_relative_to(root):
+            inside = path.relative_to(root).as_posix()
+            raise Refused(f"{inside!r} in {name!r} is a link out of that folder; copy the file into it")
 
 
 def _read(files: Sequence[Path]) -> list[str]:
