@@ -7,6 +7,7 @@ its own, so that whoever looks later, this process or the next, finds the same a
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -16,26 +17,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import ValidationError
-
-from windward.cluster.parse import read_job, read_objects
+from windward.cluster.parse import bad_object, read_job, read_objects
 from windward.cluster.port import AttemptConflict, BadObject, Refused, Snapshot
 from windward.cluster.store import Locks, RunRow, Store
 from windward.domain.clock import Clock
 from windward.domain.observed import Event, Observed
 from windward.domain.run import Phase, Run, phase_of_exit
+from windward.lifecycle.bounds import within_bounds
+from windward.lifecycle.work import most_power_w
 from windward.manifests import RunFacts, render_process
 from windward.manifests.process import NotLocal
 from windward_api import contract
-from windward_api.contract import EXIT_PAUSED, Progress, Report
+from windward_api.contract import EXIT_PAUSED, Heard, Progress, heard
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
+log = logging.getLogger(__name__)
 GRACE = timedelta(seconds=120)
-M = TypeVar("M", Report, Progress)
 _TOLD_ENDS = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
 
 
@@ -72,14 +73,24 @@ class LocalCluster:
             uid = body["metadata"]["uid"]
             if (self.drive is not None and uid not in self.drive) or not self._locks.take(uid):
                 continue
-            job = read_job(body)
-            if isinstance(job, BadObject):
-                unreadable.append(job)
-            else:
-                jobs.append(Observed(job, tuple(self._look(row) for row in self.store.runs(uid))))
+            found = self._observed(body)
+            unreadable.append(found) if isinstance(found, BadObject) else jobs.append(found)
         regions = self.store.regions_of(o.uid for o in jobs)
         crons, places, bad = read_objects(self.store.all("GreenCronJob"), regions)
         return Snapshot(tuple(jobs), tuple(crons), tuple(places), (*bad, *unreadable))
+
+    def _observed(self, body: Mapping[str, Any]) -> Observed | BadObject:
+        """A job with its runs; whatever their files hold harms this job only."""
+        job = read_job(body)
+        if isinstance(job, BadObject):
+            return job
+        most_w, now = most_power_w(job.spec), self.clock.now()
+        try:
+            rows = self.store.runs(job.metadata.uid)
+            return Observed(job, tuple(within_bounds(self._look(row), row.started_at, now, most_w) for row in rows))
+        except Exception as e:
+            log.exception("%s/%s: its runs cannot be read", job.metadata.namespace, job.metadata.name)
+            return bad_object(body, "GreenJob", f"its runs cannot be read: {type(e).__name__}: {e}")
 
     def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
         meta = observed.job.metadata
@@ -182,10 +193,12 @@ class LocalCluster:
 
     def _look(self, row: RunRow) -> Run:
         """What a run's folder and process say of it."""
-        report = _read(row.folder / "report.json", Report)
-        progress = _read(row.folder / "progress.json", Progress)
+        words = heard(_bytes(row.folder / "report.json", contract.REPORT_LIMIT_BYTES * 4))
+        report = words.report
+        progress = _progress(row.folder / "progress.json")
         ended = _exit(row.folder / "exit.json")
         phase, code, finished_real, message = self._phase(row, ended)
+        aside = [f"of its report was set aside: {', '.join(words.set_aside)}"] if words.set_aside else []
         finished_at = None
         if finished_real is not None:
             finished_at = row.started_at + max(timedelta(0), finished_real - row.started_real) * row.time_scale
@@ -200,7 +213,7 @@ class LocalCluster:
             exit_code=code,
             progress=progress.fraction if progress is not None else None,
             report=report if ended is not None else None,
-            message=message or (report.message if report is not None and ended is not None else ""),
+            message="; ".join(x for x in (message or _last_words(words, ended), *aside) if x)[:512],
             time_scale=row.time_scale,
             started_real=row.started_real,
             asked=row.told_real is not None,
@@ -273,11 +286,24 @@ def _dump(status: Any) -> dict[str, Any]:
     return out
 
 
-def _read(path: Path, model: type[M]) -> M | None:
-    """A message of a run; foreign data, so that a bad one counts as none."""
+def _last_words(words: Heard, ended: tuple[int, datetime] | None) -> str:
+    return words.report.message if words.report is not None and ended is not None else ""
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    """The beginning of a run's file; empty where there is none."""
     try:
-        return model.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError:
+        return b""
+
+
+def _progress(path: Path) -> Progress | None:
+    """A run's live word; foreign data, so that a bad one counts as none."""
+    try:
+        return Progress.model_validate_json(_bytes(path, 1 << 16))
+    except ValueError:
         return None
 
 
