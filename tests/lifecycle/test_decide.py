@@ -16,6 +16,8 @@ CHECKPOINT = {"interruption": {"policy": "Checkpoint"}}
 NOW = planned((0, 2))
 LATER = planned((3, 5), go_on_g=101.0)  # 100 g, and 101 if it went on
 ENDED = {"conditions": [DONE], "finishedAt": "2026-03-02T07:00:00Z"}
+OPEN = ENDED | {"accounting": {"energyJoules": "5", "settled": False}}
+FINAL = ENDED | {"accounting": {"energyJoules": "5", "settled": True}}
 P, F, L, S = Phase.PAUSED, Phase.FAILED, Phase.LOST, Phase.SUCCEEDED
 
 
@@ -120,6 +122,9 @@ TABLE = {
     "failed for good": (observed(run(1, F), status={"conditions": [BROKEN]}), NOW, 2, []),
     "ended, without its children": (observed(status=ENDED), NOW, 2, []),
     "time to live goes on": (observed(status=ENDED, ttlSecondsAfterFinished=3600), NOW, 1.99, []),
+    "time to live waits for the account": (observed(status=OPEN, ttlSecondsAfterFinished=3600), NOW, 100, []),
+    "but not for ever": (observed(status=OPEN, ttlSecondsAfterFinished=3600), NOW, 1 + 30 * 24, [(DeleteJob,)]),
+    "a final account": (observed(status=FINAL, ttlSecondsAfterFinished=3600), NOW, 2, [(DeleteJob,)]),
     "time to live is over": (observed(status=ENDED, ttlSecondsAfterFinished=3600), NOW, 2, [(DeleteJob,)]),
     "no time to live": (observed(status=ENDED), NOW, 1000, []),
     "deleted": (observed(metadata={"deletionTimestamp": "2026-03-02T06:00:00Z"}), NOW, 0, []),

@@ -18,6 +18,7 @@ from windward_api.greenjob import InterruptionPolicy
 FRUITLESS_IN_A_ROW = 3  # beyond backoffLimit
 RETRY_FIRST = timedelta(seconds=10)
 RETRY_MOST = timedelta(minutes=5)
+SETTLE_PATIENCE = timedelta(days=30)  # then an account stays provisional for ever
 PLACE_FOR = timedelta(minutes=2)  # a run that one region has no place for is tried in another after this long
 
 
@@ -141,9 +142,13 @@ def _stop(runs: tuple[Run, ...], reason: str, why: str) -> list[Action]:
 
 
 def expires_at(observed: Observed) -> datetime | None:
-    """When an ended job is deleted, if ever."""
-    ttl, ended_at = observed.job.spec.ttl_seconds_after_finished, observed.job.status.finished_at
-    return None if ttl is None or ended_at is None else ended_at + timedelta(seconds=ttl)
+    """When an ended job is deleted, if ever: after its time to live, and not before its account is final."""
+    ttl, status = observed.job.spec.ttl_seconds_after_finished, observed.job.status
+    if ttl is None or status.finished_at is None:
+        return None
+    over = status.finished_at + timedelta(seconds=ttl)
+    open_account = bool(status.accounting.energy_joules) and not status.accounting.settled
+    return max(over, status.finished_at + SETTLE_PATIENCE) if open_account else over
 
 
 def _expire(observed: Observed, now: datetime) -> list[Action]:
