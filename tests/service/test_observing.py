@@ -110,7 +110,8 @@ def test_a_run_whose_region_was_deleted_keeps_its_account(world):
     rows = world.ledger.energy(uid)
     assert sum(r.joules for r in rows) == pytest.approx(200 * 7200)
     assert {(r.region, r.zone, r.pue) for r in rows} == {("south", "DE", 1.25)}
-    assert float(world.status()["accounting"]["emissionsGrams"]) > 0
+    account = world.status()["accounting"]
+    assert float(account["emissionsGrams"]) > 0 and float(account["runNowGrams"]) > 0, "its home was deleted too"
 
 
 def test_a_receipt_is_not_final_while_a_run_is_not_booked(world, monkeypatch):

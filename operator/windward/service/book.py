@@ -21,6 +21,7 @@ from windward.ledger import codec
 from windward.ledger.port import Ledger
 from windward.lifecycle.accounting import Account, account, energy_of_run
 from windward.lifecycle.receipt import receipt_of
+from windward.lifecycle.work import home_of
 
 log = logging.getLogger(__name__)
 LAST_WORDS = timedelta(seconds=15)
@@ -59,7 +60,6 @@ class Book:
     clock: Clock
     _pages: dict[str, _Page] = field(default_factory=dict)
     _regions: dict[str, Region] = field(default_factory=dict)  # as the ledger knows them
-    _warned: set[str] = field(default_factory=set)  # runs of deleted regions
 
     def keep_regions(self, regions: Mapping[str, Region], now: datetime) -> None:
         """Notes zone and PUE of each region that is new or changed, so that runs can be booked that outlive it.
@@ -74,18 +74,22 @@ class Book:
             self.ledger.record_decision(_region_uid(name), "", name, now, REGION_FACTS, body)
             self._regions[name] = region
 
-    def _region_of(self, run: Run, regions: Mapping[str, Region]) -> Region | None:
-        """The region of a run; of one that was deleted, what the ledger last noted."""
-        found = regions.get(run.region) or self._regions.get(run.region)
-        if found is None:
-            noted = [d for d in self.ledger.decisions(_region_uid(run.region)) if d.kind == REGION_FACTS]
-            if noted:
-                body = noted[-1].body
-                found = self._regions[run.region] = Region(run.region, str(body["zone"]), float(body["pue"]))
-        if found is not None and run.region not in regions and run.name not in self._warned:
-            self._warned.add(run.name)
-            log.warning("GreenRegion %s was deleted: run %s counts by its zone and PUE of then", run.region, run.name)
-        return found
+    def _with_deleted(self, observed: Observed, regions: Mapping[str, Region]) -> Mapping[str, Region]:
+        """The regions with those of a job that were deleted, as the ledger last noted them."""
+        names = {r.region for r in observed.runs if r.started_at is not None} | {home_of(observed.job.spec)}
+        gone = {n: found for n in names - regions.keys() if (found := self._noted(n)) is not None}
+        return {**regions, **gone} if gone else regions
+
+    def _noted(self, name: str) -> Region | None:
+        """A region as the ledger last noted it; asked for once."""
+        if name not in self._regions:
+            noted = [d for d in self.ledger.decisions(_region_uid(name)) if d.kind == REGION_FACTS]
+            if not noted:
+                return None
+            body = noted[-1].body
+            self._regions[name] = Region(name, str(body["zone"]), float(body["pue"]))
+            log.warning("GreenRegion %s was deleted: its runs count by its zone and PUE of then", name)
+        return self._regions[name]
 
     def keep(self, jobs: Iterable[Observed]) -> None:
         """Forget all other jobs."""
@@ -101,7 +105,9 @@ class Book:
         """
         self.record(observed, regions, now)
         page = self._pages.get(observed.uid)
-        return None if page is None or _is_closed(observed) else self._weigh(observed, page, regions, forecasts)
+        if page is None or _is_closed(observed):
+            return None
+        return self._weigh(observed, page, self._with_deleted(observed, regions), forecasts)
 
     def record(self, observed: Observed, regions: Mapping[str, Region], now: datetime) -> None:
         """Put the energy of ended runs into the book, once.
@@ -118,10 +124,11 @@ class Book:
             page.rows = self.ledger.energy(observed.uid)
         # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
         booked = {r.attempt for r in page.rows}
+        regions = self._with_deleted(observed, regions)
         for run in observed.runs:
             if run.attempt in booked or run.started_at is None or not _final(run, now):
                 continue
-            region = self._region_of(run, regions)
+            region = regions.get(run.region)
             if region is None:
                 continue
             if energy := energy_of_run(observed, run, region, now):
@@ -162,6 +169,7 @@ class Book:
         submitted = observed.job.metadata.creation_timestamp
         if not rows or submitted is None:
             return None
+        regions = self._with_deleted(observed, regions)
         end = max(at, max(r.end for r in rows))
         zones = {r.zone for r in rows} | _home_zone(observed, regions)
         now = self.clock.now()
@@ -207,7 +215,7 @@ def _is_closed(observed: Observed) -> bool:
 
 
 def _home_zone(observed: Observed, regions: Mapping[str, Region]) -> set[str]:
-    home = observed.job.spec.placement.home or observed.job.spec.placement.regions[0]
+    home = home_of(observed.job.spec)
     return {regions[home].zone} if home in regions else set()
 
 
