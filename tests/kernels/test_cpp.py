@@ -19,7 +19,8 @@ from windward_kernels.cpp.library import library
 
 SHAPES = 200
 needs = pytest.mark.skipif(not cpp.available(), reason=f"no extension: {cpp.why_not()}")
-ISAS = ["", "plain"]  # the best of this processor, and the portable one
+ISAS = ["", "avx2", "plain"]  # the best of this processor, and lesser ones
+CHOSEN = "products or company or attention or pages_that or small_operations"
 
 
 def error(got, expected):
@@ -270,8 +271,20 @@ print(json.dumps(np.concatenate(made).tolist()))
 
 @needs
 def test_plain_kernels_agree_with_those_of_this_processor():
-    found = [np.array(json.loads(child(PLAIN_AND_BEST, WINDWARD_ISA=isa))) for isa in ISAS]
-    assert error(found[0], found[1]) < 1e-5
+    best, *lesser = [np.array(json.loads(child(PLAIN_AND_BEST, WINDWARD_ISA=isa))) for isa in ISAS]
+    assert all(error(one, best) < 1e-5 for one in lesser)
+
+
+@needs
+@pytest.mark.parametrize("isa", ISAS[1:])
+def test_lesser_processors_kernels(isa):
+    """The tests of this file as if on a processor without AVX-512, and on one without vectors."""
+    needed = build.NEEDS["WW_SKIP_AVX2"] if isa == "avx2" else set()
+    must_be_here(needed <= build._processor_flags(), f"this processor has no {isa}")
+    assert child(WINDWARD_ISA=isa).split() == ["True", isa, "False"]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", CHOSEN]
+    done = subprocess.run(command, env={**os.environ, "WINDWARD_ISA": isa}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
 
 
 def must_be_here(present, reason):
@@ -292,8 +305,7 @@ def test_avx512_kernels_on_an_emulator(tmp_path):
     build.build(tmp_path / build.library_name(), flags)
     kernels_dir = {"WINDWARD_KERNELS_DIR": str(tmp_path), "WINDWARD_ISA": "avx512-vnni"}
     assert child(**kernels_dir).split() == ["True", "avx512-vnni", "False"]
-    chosen = "products or company or attention or pages_that or small_operations"
-    command = [sys.executable, "-P", "-m", "pytest", "-v", "-p", "no:cacheprovider", __file__, "-k", chosen]
+    command = [sys.executable, "-P", "-m", "pytest", "-v", "-p", "no:cacheprovider", __file__, "-k", CHOSEN]
     done = subprocess.run(command, env={**os.environ, **kernels_dir}, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
     for kind in ("float32", "float16", "int8", "int4"):
