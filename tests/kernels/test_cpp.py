@@ -369,3 +369,27 @@ def test_builders_side_by_side_leave_one_whole_library(tmp_path, monkeypatch):
 
 def test_unavailable_is_an_error_that_callers_can_tell():
     assert issubclass(Unavailable, RuntimeError)
+
+
+@needs
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["F32", "Q4_1", "Q8_0"])
+def test_what_is_no_number_does_not_become_one(kind, bad):
+    """A group of activations is rounded: one NaN in it used to end as a sound-looking sum."""
+    dice = np.random.default_rng(3)
+    packed = pack(kind, encoded(kind, dice.standard_normal((20, 64), np.float32)), 20, 64)
+    x = torch.from_numpy(dice.standard_normal((3, 64), np.float32))
+    x[1, 40] = bad
+    got = kernels.packed_linear(x, packed)
+    assert not got[1].isfinite().any() and got[0].isfinite().all() and got[2].isfinite().all()
+
+
+@needs
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int4"])
+def test_a_stored_nan_is_seen_by_those_who_look_at_it(kind):
+    pool, step = PagePool(kind, layers=1, blocks=2, kv_heads=1, head_dim=32), Step.of([Rows([0] * 3, 0, [1])])
+    k = np.ones((3, 1, 32), np.float32)
+    k[1, 0, 5] = np.nan
+    pool.append(0, step, k, np.ones_like(k))
+    out = pool.attend(0, step, np.ones_like(k), scale=0.1)
+    assert np.isfinite(out[0]).all() and np.isnan(pool.read(0, [1], 0, 3)[0][1]).any()
