@@ -9,6 +9,9 @@ WorkerError
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class WorkerError(Exception):
     """Base of all errors that the worker raises on purpose."""
@@ -16,6 +19,28 @@ class WorkerError(Exception):
 
 class Refused(WorkerError):
     """The request cannot be carried out as given; the message names the fault, its cause and the fix."""
+
+
+@contextlib.contextmanager
+def refusing(what: str, fix: str) -> Iterator[None]:
+    """Whatever a block raises becomes Refused, `what: ...; fix`, but for the worker's own errors.
+
+    For reading what comes from outside: libraries raise on it whatever they like (tokenizers even a panic, which is no
+    Exception).
+    """
+    try:
+        yield
+    except WorkerError:
+        raise
+    except MemoryError as error:
+        raise Refused(
+            f"{what}: it needs more memory than there is; use a smaller one, or a machine with more"
+        ) from error
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        words = " ".join(str(error).split())[:300]
+        raise Refused(f"{what}: {type(error).__name__}: {words}; {fix}") from error
 
 
 class PauseAsked(WorkerError):

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windward_kernels.cpp import available, isa, why_not
+from windward_worker.control.errors import refusing
 from windward_worker.inference.blocks import PAGE
 from windward_worker.inference.runner import CpuRunner, Runner
 from windward_worker.model.packed import PackedModel, fits
-from windward_worker.model.stored import ModelFile, open_model
+from windward_worker.model.stored import FIX, ModelFile, open_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,9 +56,15 @@ def open_runner(
     """Open a model with the best runner for this machine: the GPU's, the compiled CPU one, or plain torch.
 
     `weights`: as the file has them (`stored`), or float32, int8, int4. The compiled runner honours `weights` and `kv`;
-    torch's computes in float32 (CPU) or bfloat16 (GPU). Raises Refused, OSError.
+    torch's computes in float32 (CPU) or bfloat16 (GPU) and refuses other forms than its own. Raises Refused for these,
+    and for a file that cannot be opened, whatever is wrong with it.
     """
     file = open_model(path)
+    with refusing(file.name, FIX):
+        return _opened(file, blocks=blocks, weights=weights, kv=kv, threads=threads, context=context)
+
+
+def _opened(file: ModelFile, *, blocks: int, weights: str, kv: str, threads: int, context: int | None) -> Opened:
     gpu = _gpu()
     if not gpu and available() and fits(file.config):
         model = PackedModel(file, weights, context=context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -39,6 +40,17 @@ def token_bytes(tokenizer: Tokenizer) -> list[int]:
     for text, index in tokenizer.get_vocab().items():
         lengths[index] = 0 if index in special else len(text)
     return lengths
+
+
+def from_file(path: Path) -> Tokenizer:
+    """The tokenizer of a model folder, without the cutting and padding that some are saved with.
+
+    Those belong to a training's batches: a prompt is measured here, and refused where it is too long, never cut.
+    """
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
