@@ -1,8 +1,8 @@
 """The Python faces of the compiled kernels under random and hostile arguments: run by test_faces.py, also sanitised.
 
 `python hostile.py SECONDS` prints a JSON line for each case of the table, then draws until the time is over: sound
-calls of odd shapes, of which every second one has one argument spoilt. What is spoilt must raise ValueError or be harmless;
-nothing may kill the process. numpy alone.
+calls of odd shapes, of which every second one has one argument spoilt. What is spoilt must raise ValueError or be
+harmless; nothing may kill the process. numpy alone.
 """
 
 import json

@@ -88,3 +88,11 @@ def test_kernels_stay_in_their_memory(sanitised, isa):
     """Seconds of sound and spoilt calls: no read or write beside what they were given, no empty conversion."""
     *_, last = run(HERE / "hostile.py", os.environ.get("WINDWARD_FUZZ_S", "2"), **sanitised, WINDWARD_ISA=isa)
     assert last["drawn"] > 100 and last["refused"] > 10, last
+
+
+@needs
+def test_a_model_from_outside_stays_in_its_memory(sanitised, tmp_path):
+    """Mutated model files, opened and run on the sanitised kernels."""
+    script = HERE.parent / "worker" / "model" / "mutate.py"
+    *_, counts = run(script, os.environ.get("WINDWARD_FUZZ_S", "3"), str(tmp_path), **sanitised)
+    assert counts["refused"] > 5 and counts["runs"] > 5, counts

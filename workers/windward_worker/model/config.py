@@ -49,11 +49,15 @@ class ModelConfig:
             if token is not None and not 0 <= token < self.vocabulary:
                 raise Refused(f"{name} token {token} is outside the vocabulary of {self.vocabulary}; export it again")
         if self.heads % self.kv_heads or self.head_dim % 2:
-            raise Refused(f"{self.heads} heads cannot share {self.kv_heads} key-value heads, or head size is odd")
+            raise Refused(
+                f"{self.heads} heads cannot share {self.kv_heads} key-value heads, or an odd head size; export it again"
+            )
         if self.window is not None and not 1 <= self.window < INT32_END:
             raise Refused(f"sliding window of {self.window} tokens; give 1 to {INT32_END - 1}, or none")
         if (self.window is not None) + self.qkv_bias + self.qk_norm > 1:
-            raise Refused("sliding window, bias of q, k, v and norm of q, k do not go together in a known family")
+            raise Refused(
+                "sliding window, bias of q, k, v and norm of q, k go together in no known family; use another model"
+            )
 
     @property
     def ends(self) -> frozenset[int]:

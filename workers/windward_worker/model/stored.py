@@ -301,7 +301,7 @@ def gguf_config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
         for name in ("attention.value_length", "rope.dimension_count"):
             if whole(name, get(name, head_dim)) != head_dim:
                 raise Refused(
-                    f"GGUF metadata sets {name} {get(name)} with heads of {head_dim}, which is not computed here"
+                    f"GGUF metadata sets {name} {get(name)} with heads of {head_dim}: not computed here; use another"
                 )
         return ModelConfig(
             vocabulary=len(metadata["tokenizer.ggml.tokens"]),
