@@ -16,7 +16,7 @@ from windward_worker.control import PauseRequest, Refused, RunEnv, write_atomic
 from windward_worker.control.run import Run, carry_out
 from windward_worker.inference.engine import Answer, Engine
 from windward_worker.inference.lines import Answers, read_prompts
-from windward_worker.inference.open import Opened, blocks_for, open_runner
+from windward_worker.inference.open import Opened, block_bytes, blocks_for, open_runner
 from windward_worker.inference.orders import read_orders
 from windward_worker.inference.pace import Pace
 from windward_worker.inference.scheduler import Limits
@@ -83,8 +83,8 @@ class _Inference:
         spec, path = self._spec, model_path(self._spec.model, self._run.env)
         config = open_model(path).config
         longest = min(config.context, max(len(p.encode()) for p in self._prompts) + 1 + spec.max_tokens)
-        token_bytes = 4 * config.layers * config.kv_heads * config.head_dim  # keys and values in float16
-        sequences = max(1, min(spec.batch_size, KV_BYTES // (token_bytes * longest)))
+        one = blocks_for(1, longest) * block_bytes(config, "stored", "float16")
+        sequences = max(1, min(spec.batch_size, KV_BYTES // one))
         blocks = blocks_for(sequences, longest)
         opened = open_runner(path, blocks=blocks, threads=spec.threads or 1, context=longest)
         log.info("%s parameters, prompt %d of %d", f"{config.parameters:,}", self._answers.count, len(self._prompts))

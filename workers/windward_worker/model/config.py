@@ -56,7 +56,7 @@ class ModelConfig:
             raise Refused(f"sliding window of {self.window} tokens; give 1 to {INT32_END - 1}, or none")
         if (self.window is not None) + self.qkv_bias + self.qk_norm > 1:
             raise Refused(
-                "sliding window, bias of q, k, v and norm of q, k go together in no known family; use another model"
+                "sliding window, bias and norm of q, k, v do not go together in a known family; use another model"
             )
 
     @property

@@ -88,6 +88,9 @@ class ModelFile(Protocol):
     def chat_template(self) -> str | None:
         """The jinja text that lays out a conversation, if the file carries one."""
 
+    def special_tokens(self) -> dict[str, str]:
+        """Texts of tokens under a template's names for them: `bos_token`, `eos_token` and what else the file names."""
+
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor that a decoder of this shape has."""
@@ -168,6 +171,11 @@ class GgufModel:
     def chat_template(self) -> str | None:
         found = self._file.metadata.get("tokenizer.chat_template")
         return found if isinstance(found, str) else None
+
+    def special_tokens(self) -> dict[str, str]:
+        listed = self._file.metadata["tokenizer.ggml.tokens"]
+        ids = (("bos_token", self.config.bos), ("eos_token", self.config.eos))
+        return {name: str(listed[i]) for name, i in ids if i is not None}
 
 
 class FolderModel:
@@ -264,6 +272,19 @@ class FolderModel:
             by_name = {t.get("name"): t.get("template") for t in found if isinstance(t, Mapping)}
             found = by_name.get("default")
         return found if isinstance(found, str) else None
+
+    def special_tokens(self) -> dict[str, str]:
+        if not (self._folder / TOKENIZER_CONFIG).is_file():
+            return {}
+        settings = self._json(TOKENIZER_CONFIG)
+        found = {name: _text(entry) for name, entry in settings.items() if name.endswith("_token")}
+        return {name: text for name, text in found.items() if text is not None}
+
+
+def _text(entry: Any) -> str | None:
+    """A token in tokenizer_config.json: its text, or an object that holds it."""
+    found = entry.get("content") if isinstance(entry, Mapping) else entry
+    return found if isinstance(found, str) else None
 
 
 def _refuse_unknown(kind: str, metadata: Mapping[str, Any]) -> None:

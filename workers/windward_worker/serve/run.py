@@ -21,11 +21,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from windward_worker.control import PauseRequest, Refused, RunEnv
-from windward_worker.control.errors import PauseAsked, WorkerError
+from windward_worker.control.errors import PauseAsked, WorkerError, refusing
 from windward_worker.control.run import Run, carry_out
 from windward_worker.inference.blocks import PAGE
 from windward_worker.inference.engine import Engine
-from windward_worker.inference.open import Opened, open_runner
+from windward_worker.inference.open import Opened, block_bytes, open_runner
 from windward_worker.inference.pace import Pace
 from windward_worker.inference.scheduler import Limits
 from windward_worker.model.chat import ChatTemplate
@@ -74,10 +74,15 @@ def open_model_for(settings: Settings) -> Opened:
     path = package_file(package) if package != settings.model else Path(settings.model)
     config = open_model(path).config
     context = min(config.context, settings.context or config.context)
-    token_bytes = 4 * config.layers * config.kv_heads * config.head_dim  # keys and values in float16
-    blocks = max(settings.kv_mib * 2**20 // (token_bytes * PAGE), math.ceil(context / PAGE) + 1)
+    each = block_bytes(config, settings.weights, settings.kv)
+    least = math.ceil(context / PAGE) + 1  # of one answer at its longest
+    if settings.kv_mib * 2**20 < least * each:
+        raise Refused(
+            f"serve: --kv-mib {settings.kv_mib} is too small: one answer of {context} tokens has "
+            f"{math.ceil(least * each / 2**20)} MiB in {settings.kv}; give that, or a smaller --context"
+        )
     # More than every sequence at its longest is never used.
-    blocks = min(blocks, settings.sequences * (math.ceil(context / PAGE) + 1))
+    blocks = min(settings.kv_mib * 2**20 // each, settings.sequences * least)
     return open_runner(
         path, blocks=blocks, weights=settings.weights, kv=settings.kv, threads=settings.threads, context=context
     )
@@ -95,12 +100,16 @@ def _malloc_trim() -> Callable[[], object]:
 def template_of(file: ModelFile, opened: Opened, settings: Settings) -> ChatTemplate | None:
     """The given template, else the model's. Raises Refused, OSError."""
     given = settings.chat_template
-    text = file.chat_template() if given is None else given.read_text()
+    text = file.chat_template()
+    if given is not None:
+        with refusing(f"serve: --chat-template {given.name}", "give a text file"):
+            text = given.read_text()
     if text is None:
         return None
     config = opened.runner.config
     ends = [("" if i is None else opened.tokenizer.id_to_token(i) or "") for i in (config.bos, config.eos)]
-    return ChatTemplate(text, bos=ends[0], eos=ends[1])
+    named = {"bos_token": ends[0], "eos_token": ends[1], **file.special_tokens()}
+    return ChatTemplate(text, tokens=named)
 
 
 class _Uvicorn(uvicorn.Server):
