@@ -3,6 +3,7 @@
 WorkerError
     Refused      the request is wrong: say what, cause and fix; exit 2
     PauseAsked   a pause was asked and the work stands at a safe point: report, exit 75
+    Diverged     a loss, gradient or weight is not finite: keep what was sound, say at which step, exit 1
     ClaimLost    a newer process owns this job's storage: leave everything alone, exit 1
     MeterError   a sensor cannot be read (now, or at all): measure otherwise, and say so
 """
@@ -49,6 +50,10 @@ class PauseAsked(WorkerError):
 
 class ClaimLost(WorkerError):
     """Another process took a newer claim on the same storage."""
+
+
+class Diverged(WorkerError):
+    """A number of the work is no number any more; what was kept before is sound."""
 
 
 class MeterError(WorkerError):
