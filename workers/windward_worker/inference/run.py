@@ -98,8 +98,8 @@ class _Inference:
         if failed := sorted(self._answers.failed):
             lines = ", ".join(str(i + 1) for i in failed[:8]) + (", ..." if len(failed) > 8 else "")
             raise WorkerError(
-                f"{len(failed)} of {len(self._prompts)} prompts failed: lines {lines} of {self._answers.path.name} say why; correct "
-                " the input and run again: only these are tried"
+                f"{len(failed)} of {len(self._prompts)} prompts failed: lines {lines} of {self._answers.path.name} say "
+                "why; correct the input and run again: only these are tried"
             )
 
     def _open(self, prompts: list[Prompt]) -> Opened:

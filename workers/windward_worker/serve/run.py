@@ -30,6 +30,7 @@ from windward_worker.inference.pace import Pace
 from windward_worker.inference.scheduler import Limits
 from windward_worker.model.chat import ChatTemplate
 from windward_worker.model.stored import ModelFile, open_model, package_file
+from windward_worker.serve import connections
 from windward_worker.serve.app import make_app
 from windward_worker.serve.desk import Desk
 from windward_worker.serve.host import EngineHost
@@ -115,10 +116,10 @@ def template_of(file: ModelFile, opened: Opened, settings: Settings) -> ChatTemp
 class _Uvicorn(uvicorn.Server):
     """One of two servers in a loop whose signals are ours."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limits: connections.Limits) -> None:
         config = uvicorn.Config(
             app, access_log=False, log_config=None, log_level="warning", lifespan="off", timeout_graceful_shutdown=5,
-            server_header=False, ws="none",
+            server_header=False, ws="none", http=connections.protocol(limits), backlog=connections.ACCEPTED,
         )  # fmt: skip
         super().__init__(config)
 
@@ -143,7 +144,9 @@ class _Server:
         self._desk = Desk(opened, self._engine, settings, template, metrics)
         self._host = EngineHost(self._engine, metrics)
         api = make_app(self._desk, self._host, metrics, settings)
-        self._servers = [_Uvicorn(api), _Uvicorn(ops_app(metrics.registry, self._state))]
+        clients = connections.Limits(connections.connections_for(settings.max_connections), settings.max_silence_s)
+        operators = connections.Limits(connections.OPS_MOST, 5.0, evict=True)
+        self._servers = [_Uvicorn(api, clients), _Uvicorn(ops_app(metrics.registry, self._state), operators)]
 
     def _state(self) -> str:
         if self._host.failed.is_set():
@@ -163,6 +166,10 @@ class _Server:
             asyncio.create_task(server.serve([sock])) for server, sock in zip(self._servers, self._sockets, strict=True)
         ]
         beat = asyncio.create_task(self._beat())
+        while not all(server.started or task.done() for server, task in zip(self._servers, serving, strict=True)):
+            await asyncio.sleep(0.01)
+        for sock in self._sockets:
+            sock.listen(1024)  # asyncio asked for as few as it takes in one turn
         api, ops = (sock.getsockname()[1] for sock in self._sockets)
         log.info("serving %s on %s:%d, metrics on port %d", self._desk.name, self._settings.host, api, ops)
         waits = [asyncio.create_task(asked.wait()), asyncio.create_task(self._host.failed.wait())]
