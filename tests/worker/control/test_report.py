@@ -223,6 +223,7 @@ def test_whatever_is_in_it_a_report_fits():
 
 def test_a_message_may_quote_what_is_no_text(world):
     """A name of a file in another encoding: the report that should have told of it was lost."""
-    Run(world.env, PauseRequest(), "token").report(Outcome.FAILED, "caf\udce9 is missing")
+    with Run(world.env, PauseRequest(), "token") as run:
+        run.report(Outcome.FAILED, "caf\udce9 is missing")
     assert world.report.message.startswith("caf\\udce9 is missing") and world.report.outcome == Outcome.FAILED
     assert short("a\udce9b" * 300) == ("a\\udce9b" * 300)[:512]

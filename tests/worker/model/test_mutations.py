@@ -72,3 +72,41 @@ def test_whatever_a_library_raises_is_a_refusal(tmp_path, monkeypatch, error):
     monkeypatch.setattr(stored.gguf, "GgufFile", lambda path: (_ for _ in ()).throw(error))
     with pytest.raises(Refused, match=r"m\.gguf: .*; "):
         open_model(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_model_with_nan_is_refused_by_the_name_of_the_weight(tiny, tokenizer, tmp_path, bad, dtype):
+    """It was served, and answered with garbage in silence."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from windward_worker.inference import open_runner
+    from windward_worker.model import load_path, save_folder
+
+    save_folder(tiny(), tokenizer, tmp_path / "m")
+    weights = {k: v.to(getattr(torch, dtype)) for k, v in load_file(tmp_path / "m" / "model.safetensors").items()}
+    save_file(weights, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    open_runner(tmp_path / "m", blocks=4)
+    weights["model.layers.1.mlp.down_proj.weight"][3, 3] = bad
+    save_file(weights, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    for opening in (lambda: open_runner(tmp_path / "m", blocks=4), lambda: load_path(tmp_path / "m")):
+        with pytest.raises(Refused, match=r"layers\.1\.mlp\.down_proj\.weight holds NaN or infinity"):
+            opening()
+
+
+@pytest.mark.parametrize("encoding", ["Q4_0", "Q4_1", "Q8_0", "Q4_K"])
+def test_a_block_whose_scale_is_none_is_seen(encoding):
+    import numpy as np
+
+    from windward_worker.model.gguf import ENCODINGS
+    from windward_worker.model.stored import Stored
+
+    each = next(e for e in ENCODINGS.values() if e.name == encoding)
+    raw = np.zeros(3 * each.bytes, np.uint8)
+    raw[each.bytes + 2 : 2 * each.bytes] = 0xFF if encoding in ("Q4_0", "Q8_0") else 0  # codes may be anything
+    stored = Stored(encoding, raw, (3, each.values))
+    assert stored.finite() is True
+    raw[2 * each.bytes + 1] = 0x7C
+    raw[2 * each.bytes] = 0
+    assert stored.finite() is False

@@ -63,6 +63,18 @@ class Stored:
     shape: tuple[int, ...]
     order: npt.NDArray[np.int32] | None = None
 
+    def finite(self) -> bool:
+        """Whether every value is a finite number; of blocks, their scales and minima tell."""
+        if self.encoding == "F32":
+            return bool(np.isfinite(self.raw.view("<f4")).all())
+        if self.encoding in ("F16", "BF16"):
+            exponent = 0x7C00 if self.encoding == "F16" else 0x7F80
+            return not bool(((self.raw.view("<u2") & exponent) == exponent).any())
+        encoding = next(e for e in gguf.ENCODINGS.values() if e.name == self.encoding)
+        halves = 4 if self.encoding in ("Q4_1", "Q4_K") else 2
+        scales = np.ascontiguousarray(self.raw.reshape(-1, encoding.bytes)[:, :halves]).view("<u2")
+        return not bool(((scales & 0x7C00) == 0x7C00).any())
+
     def floats(self) -> Floats:
         """Dequantised, in our order."""
         if self.encoding == "BF16":
@@ -120,11 +132,14 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _fitting(name: str, file: str, found: Stored, config: ModelConfig) -> Stored:
+    """Raises Refused where a tensor has another shape than the config says, or holds what is no number."""
     wanted = shapes(config).get(name)
     if wanted is not None and found.shape != wanted:
         raise Refused(
             f"{file}: weights do not fit its config: {name} is {found.shape}, not {wanted}; export the model again"
         )
+    if not found.finite():
+        raise Refused(f"{file}: {name} holds NaN or infinity: its training diverged; use an earlier checkpoint")
     return found
 
 

@@ -73,7 +73,7 @@ def from_gguf(metadata: Mapping[str, Any]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
     if pre == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
-        steps = [pre_tokenizers.Split(Regex(QWEN2_WORDS), behavior="isolated")]
+        steps: list[Any] = [pre_tokenizers.Split(Regex(QWEN2_WORDS), behavior="isolated")]
     else:
         steps = [pre_tokenizers.Digits(individual_digits=True)] if DIGITS_OF[pre] else []
     words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre != "qwen2")

@@ -79,8 +79,8 @@ class _Training:
             self._run.note("no sound checkpoint is left; beginning anew")
         spec = self._spec
         begun = stored_identity(checkpoint).get("text") if checkpoint is not None else None
-        sizes = (spec.model.vocabulary, spec.model.context)
-        corpus = open_corpus(spec.data, *sizes, self._run.env, self._run.pause.check, begun)
+        text = (spec.data, spec.model.vocabulary, spec.model.context)
+        corpus = open_corpus(*text, self._run.env, self._run.pause.check, begun)
         trainer = Trainer(spec, corpus, _device())
         if checkpoint is not None:
             trainer.restore(checkpoint)
