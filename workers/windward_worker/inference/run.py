@@ -136,7 +136,7 @@ class _Inference:
                 self._seconds += time.monotonic() - begun_s
             self._replace(lines, again)
             self._write(lines)
-            if self._run.pause.asked:
+            if self._run.pause.asked and (waiting or lines or (feed is not None and feed.index_of)):
                 if feed is not None:
                     feed.save()
                 self._run.pause.check()

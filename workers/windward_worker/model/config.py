@@ -157,17 +157,8 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def from_hf(document: Mapping[str, Any], generation: Mapping[str, Any] | None = None) -> ModelConfig:
-    """Read a `config.json`, and the end tokens of a `generation_config.json`, which go before its own.
-
-    Raises Refused where it asks for something that this decoder does not compute.
-    """
-    kind = document.get("model_type")
-    if kind not in FAMILIES:
-        raise Refused(f"model_type {kind!r} is not supported; give a model of type {', '.join(FAMILIES)}")
-    rope = document.get("rope_parameters") or document.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise Refused(f"config.json lacks or garbles rope_parameters {rope!r}; export the model again")
+def _window(kind: str, document: Mapping[str, Any], rope: Mapping[str, Any]) -> Any:
+    """The sliding window as the file gives it. Raises Refused for what this decoder does not compute."""
     unsupported = [
         name
         for name, plain in (("hidden_act", "silu"), ("attention_bias", False), ("mlp_bias", False))
@@ -186,6 +177,21 @@ def from_hf(document: Mapping[str, Any], generation: Mapping[str, Any] | None = 
         raise Refused(
             f"config.json sets {', '.join(unsupported)}, which this decoder does not compute; use another model"
         )
+    return window
+
+
+def from_hf(document: Mapping[str, Any], generation: Mapping[str, Any] | None = None) -> ModelConfig:
+    """Read a `config.json`, and the end tokens of a `generation_config.json`, which go before its own.
+
+    Raises Refused where it asks for something that this decoder does not compute.
+    """
+    kind = document.get("model_type")
+    if kind not in FAMILIES:
+        raise Refused(f"model_type {kind!r} is not supported; give a model of type {', '.join(FAMILIES)}")
+    rope = document.get("rope_parameters") or document.get("rope_scaling") or {}
+    if not isinstance(rope, Mapping):
+        raise Refused(f"config.json lacks or garbles rope_parameters {rope!r}; export the model again")
+    window = _window(str(kind), document, rope)
     generation = generation or {}
     try:
         heads, width = (whole(n, document[n]) for n in ("num_attention_heads", "hidden_size"))
