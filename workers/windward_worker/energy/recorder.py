@@ -182,7 +182,7 @@ class EnergyRecorder:
 
     @property
     def unattributed(self) -> dict[str, float]:
-        """Joules that counters showed and that are in no series: of idling, and of other work. Empty where there are none.
+        """Joules that counters showed and that are in no series: of idling, of other work; empty where there are none.
 
         The series (but its estimates), both of these and what was cut add up to the counters.
         """
@@ -231,7 +231,8 @@ class EnergyRecorder:
         with self._lock:
             lanes, step_s = self._all(), self._step_s
         merged: dict[tuple[str, Method], tuple[list[str], list[float]]] = {}
-        for lane in sorted(lanes, key=lambda each: (each.component, WORST.index(each.method))):
+        order = [track.meter.component for track in self._tracks]
+        for lane in sorted(lanes, key=lambda each: (order.index(each.component), WORST.index(each.method))):
             sources, steps = merged.setdefault((lane.component, lane.method), ([], []))
             sources.append(lane.source)
             steps += [0.0] * (len(lanes[lane]) - len(steps))
