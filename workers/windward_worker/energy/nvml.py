@@ -145,7 +145,8 @@ class NvmlBoard:
         if not present:
             return 0.0, 1.0  # nobody is on the board, so its idling is nobody's
         self.method, self.source = Method.MODELLED, "nvml x process utilisation"
-        return self._utilisation(ours)
+        # Who is alone on a board has its idling too.
+        return self._utilisation(ours) if len(present) > 1 else (0.0, 0.0)
 
     def _present(self) -> dict[int, bool] | None:
         """Processes at either end of the step, and whether each is ours; None where NVML does not tell them."""
