@@ -82,14 +82,23 @@ class NvmlBoard:
         self._sampled_us = 0
         self._limit_w = self._power_limit_w(DEFAULT_LIMIT_W)
         self.max_w = 1.25 * self._limit_w
-        self._sum = CounterSum(self._counter_j(), monotonic())
         if self._mig():
             raise MeterError("NVML: the board is in MIG mode, and its counter does not tell slices apart")
+        self._sum: CounterSum | None = None
+        self.unread: MeterError | None = None  # why the board never answered
+        try:
+            self._begin()
+        except MeterError as error:
+            self.unread = error
+
+    def _begin(self) -> None:
+        self._sum = CounterSum(self._counter_j(), self._monotonic())
+        self.unread = None
 
     @property
     def resets(self) -> int:
         """How often the counter restarted, which loses what it had not yet shown."""
-        return self._sum.resets
+        return self._sum.resets if self._sum is not None else 0
 
     def _counter_j(self) -> float:
         try:
@@ -110,6 +119,9 @@ class NvmlBoard:
             return False
 
     def read_j(self) -> float:
+        if self._sum is None:
+            self._begin()
+            raise EnergyUnknown("NVML: the board did not answer until now")
         before_w, self._limit_w = self._limit_w, self._power_limit_w(self._limit_w)
         # The board holds its limit as a mean over some hundred milliseconds; transients pass it.
         self.max_w = 1.25 * max(before_w, self._limit_w)
@@ -145,8 +157,9 @@ class NvmlBoard:
         if not present:
             return 0.0, 1.0  # nobody is on the board, so its idling is nobody's
         self.method, self.source = Method.MODELLED, "nvml x process utilisation"
-        # Who is alone on a board has its idling too.
-        return self._utilisation(ours) if len(present) > 1 else (0.0, 0.0)
+        if len(present) == 1 and self._pids:
+            return 0.0, 0.0  # who is alone on a board has its idling too
+        return self._utilisation(ours)
 
     def _present(self) -> dict[int, bool] | None:
         """Processes at either end of the step, and whether each is ours; None where NVML does not tell them."""
@@ -223,6 +236,10 @@ class NvmlMeter:
         except MeterError:
             self.close()
             raise
+        unread = [part.unread for part in self.parts]
+        if all(unread) and unread[0] is not None:
+            self.close()
+            raise unread[0]
 
     @property
     def method(self) -> Method:

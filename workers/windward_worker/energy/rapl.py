@@ -67,25 +67,20 @@ class RaplZone:
         self._share = 0.0
         self._usage = use.usage()
         self._sum: CounterSum | None = None
-        self._unread: MeterError | None = None
+        self.unread: MeterError | None = None  # why the zone never answered
         try:
             self._begin()
         except MeterError as error:
-            self._unread = error
+            self.unread = error
 
-    def _begin(self) -> CounterSum:
+    def _begin(self) -> None:
         reading_j = _read_int(self._zone / "energy_uj") / 1e6
         try:
             wrap_at: float | None = _read_int(self._zone / "max_energy_range_uj") / 1e6
         except MeterError:
             wrap_at = None  # a wrap then counts as a restart
         self._sum = CounterSum(reading_j, self._monotonic(), wrap_at=wrap_at or None)
-        return self._sum
-
-    @property
-    def unread(self) -> MeterError | None:
-        """Why the zone never answered; None once it has."""
-        return self._unread if self._sum is None else None
+        self.unread = None
 
     @property
     def resets(self) -> int:

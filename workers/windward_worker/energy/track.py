@@ -81,10 +81,9 @@ class Track:
 
     def _close(self, reason: str, at_least_j: float, at_s: float) -> Estimate | None:
         made = self._estimate(at_least_j, at_s)
-        seconds, joules, _ = self._gaps.get(reason, (0.0, 0.0, ""))
+        seconds, joules, how = self._gaps.get(reason, (0.0, 0.0, ""))
         seconds += at_s - self.last_s
-        how = made.lane.source if made is not None else ""
-        self._gaps[reason] = seconds, joules + (made.joules if made is not None else 0.0), how
+        self._gaps[reason] = (seconds, joules + made.joules, made.lane.source) if made else (seconds, joules, how)
         self.last_s, self._failing = at_s, ""
         return made
 
@@ -97,8 +96,10 @@ class Track:
             power_w, source = 0.0, f"at least, by {self.meter.source}"
         else:
             return None
-        lane = Lane(self.meter.component, Method.ESTIMATED, source[:64])
-        return Estimate(lane, max(at_least_j, power_w * (at_s - self.last_s)), self.last_s, at_s)
+        joules = max(at_least_j, power_w * (at_s - self.last_s))
+        if joules <= 0:
+            return None
+        return Estimate(Lane(self.meter.component, Method.ESTIMATED, source[:64]), joules, self.last_s, at_s)
 
     def notes(self, at_s: float) -> list[str]:
         """One sentence for each kind of gap, cut or restart."""
