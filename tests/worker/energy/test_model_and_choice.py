@@ -165,6 +165,15 @@ def test_all_of_proc_is_not_searched_at_every_reading(proc):
     assert read() == 32
 
 
+def test_its_own_time_is_finer_than_a_tick():
+    read = TreeCpu(os.getpid())
+    before_s = read()
+    end = time.process_time() + 0.2 / TICKS
+    while time.process_time() < end:
+        pass
+    assert read() - before_s >= 0.2 / TICKS
+
+
 @pytest.mark.parametrize(("pid", "ours"), [(10, True), (12, True), (13, False), (1, False), (99, False)])
 def test_whether_a_process_descends(proc, pid, ours):
     assert descends(pid, 10, proc.root) is ours

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from windward_worker.control.errors import MeterError
@@ -35,7 +36,7 @@ class _Process:
 
     parent: str
     started: str  # tells a reused pid
-    own: int
+    own: float
     reaped: int  # of children that it waited for, their own reaped ones included
 
 
@@ -74,15 +75,17 @@ class TreeCpu:
     ) -> None:
         self._root, self._proc, self._search_s, self._monotonic = str(root), proc, search_s, monotonic
         self._known: dict[str, _Process] = {}
-        self._owed: dict[str, int] = {}
+        self._owed: dict[str, float] = {}
         self._searched_s = -search_s
-        self._ticks = 0
+        self._ticks = 0.0
 
     def __call__(self) -> float:
         now = self._look()
         if not now and not self._known:
             times = os.times()
             return times.user + times.system + times.children_user + times.children_system
+        if self._proc == PROC and self._root == str(os.getpid()) and self._root in now:  # /proc tells whole ticks only
+            now[self._root] = replace(now[self._root], own=time.process_time() * ticks_per_s())
         self._ticks += self._new(now)
         self._known = now
         return self._ticks / ticks_per_s()
@@ -113,7 +116,7 @@ class TreeCpu:
                 waiting += children.get(pid, [])
         return found
 
-    def _new(self, now: Mapping[str, _Process]) -> int:
+    def _new(self, now: Mapping[str, _Process]) -> float:
         """Ticks since the last look. A parent's reaped time first pays what was counted of the children that ended."""
         known = {pid: p for pid, p in self._known.items() if pid in now and now[pid].started == p.started}
         for pid, ended in self._known.items():
@@ -123,7 +126,7 @@ class TreeCpu:
                     heir = self._known[heir].parent
                 self._owed[heir] = self._owed.get(heir, 0) + ended.own + ended.reaped
         self._owed = {pid: ticks for pid, ticks in self._owed.items() if pid in known}
-        ticks = 0
+        ticks = 0.0
         for pid, process in now.items():
             before = known.get(pid)
             reaped = process.reaped - (before.reaped if before is not None else 0)
