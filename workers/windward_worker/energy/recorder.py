@@ -196,7 +196,8 @@ class EnergyRecorder:
     def method(self) -> Method:
         """The weakest of the components; `measured` only where every one is."""
         with self._lock:
-            methods = [track.meter.method for track in self._tracks] + [lane.method for lane in self._all()]
+            methods = [track.meter.method for track in self._tracks]
+            methods += [lane.method for lane in self._lanes] + [each.lane.method for each in self._pending()]
         return max(methods, key=WORST.index, default=Method.MODELLED)
 
     @property
