@@ -98,7 +98,7 @@ def test_each_step_stays_in_its_time():
 
 
 def test_words_give_way_to_energy():
-    progress = Progress(fraction=1, metrics={f"metric_{i}": i / 7 for i in range(300)})
+    progress = Progress(fraction=1, metrics={f"metric_{i}".ljust(64, "x"): i / 7 for i in range(300)})
     data = encode_report(report(series([1.0] * 9), progress=progress, message="\u20ac" * 512, checkpoint="c" * 128))
     kept = Report.model_validate_json(data)
     assert len(data) <= REPORT_LIMIT_BYTES
