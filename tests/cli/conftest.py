@@ -31,7 +31,7 @@ class Said:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty machine: no state, no kubeconfig, no wishes about colour; in the repository's root."""
-    for name in ("KUBECONFIG", "NO_COLOR", "FORCE_COLOR", "TERM", "KUBERNETES_SERVICE_HOST"):
+    for name in ("KUBECONFIG", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WINDWARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path))
