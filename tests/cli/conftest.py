@@ -28,10 +28,16 @@ class Said:
         return json.loads(self.out)
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a test runner say how wide their terminal is, and have none."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty machine: no state, no kubeconfig, no wishes about colour; in the repository's root."""
-    for name in ("KUBECONFIG", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "KUBERNETES_SERVICE_HOST"):
+    for name in ("KUBECONFIG", "NO_COLOR", "FORCE_COLOR", "TERM", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WINDWARD_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HOME", str(tmp_path))
