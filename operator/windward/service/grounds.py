@@ -64,7 +64,7 @@ class Grounds:
 
 
 def _of_job(o: Observed, made: JobPlan | None, now: datetime) -> tuple[object, ...]:
-    """What was asked for, the mishaps, where it runs if not as planned, and which regions lately had no place for it."""
+    """What was asked for, the mishaps, where it runs if not as planned, and what lately had no room for it."""
     asked = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now)
     if not o.runs:
         return (*asked, 0, None, ())
