@@ -152,7 +152,7 @@ def test_a_job_trains_pauses_moves_resumes_and_is_accounted_for_while_its_operat
     settled = ("True", "Settled")  # a moment later: nobody waits for the hours of an account
     job = kube.wait("greenjob", name, lambda one: conditions(one).get("Accounted") == settled, 60, namespace)
     account = job["status"]["accounting"]
-    assert account["method"] == "modelled" and account["unit"] == "token"
+    assert account["method"] == "estimated" and account["unit"] == "token"
     assert float(account["savedGrams"]) == pytest.approx(
         float(account["runNowGrams"]) - float(account["emissionsGrams"]), abs=2e-3
     )

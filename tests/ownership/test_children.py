@@ -157,6 +157,19 @@ def test_a_pod_has_ended_when_all_its_containers_have(statuses, phase, code):
     assert (None if end is None else end.code) == code
 
 
+def test_a_pod_that_was_paused_before_it_started_was_never_lost():
+    """Nobody scheduled it; Kubernetes marks it failed when it is deleted."""
+    one = child()
+    one["metadata"]["annotations"] = {"windward.dev/paused-at": "2026-03-02T08:59:00Z"}
+    (run,) = runs_of(greenjob(), [one], [pod(phase="Failed")], {}, NOW)
+    assert (run.phase, run.message, run.finished_at) == (Phase.PAUSED, "never started", NOW)
+    kept = {"name": run.name, "attempt": 1, "uid": "job-1", "region": "north", "phase": "Paused",
+            "finishedAt": "2026-03-02T08:59:30Z"}  # fmt: skip
+    (again,) = runs_of(greenjob(status={"runs": [kept]}), [one], [pod(phase="Failed")], {}, NOW)
+    assert again.finished_at == datetime(2026, 3, 2, 8, 59, 30, tzinfo=UTC), "the time stands as it was first seen"
+    assert phases([child()], [pod(phase="Failed")]) == [Phase.LOST]
+
+
 def condition(kind, status, message="", at="2026-03-02T08:59:00Z"):
     return {"type": kind, "status": status, "message": message, "lastTransitionTime": at}
 

@@ -101,7 +101,7 @@ def _run(context: _Context, attempt: int, job: Body | None, pod: Body | None, ke
     )  # fmt: skip
     created = moment(child["metadata"].get("creationTimestamp")) or meta.creation_timestamp or context.now
     if end is not None:
-        run = _ended(base, end, told)
+        run = _ended(base, end, told, kept, context.now)
     elif pod is not None:
         run = _living(base, pod, context.now)
     elif kept is not None and not Phase(kept.phase).live and not _succeeded(job or {}):
@@ -117,7 +117,11 @@ def _told(job: Body) -> bool:
     return annotated or bool(job["spec"].get("suspend")) or "deletionTimestamp" in job["metadata"]
 
 
-def _ended(base: Run, end: PodEnd, told: bool) -> Run:
+def _ended(base: Run, end: PodEnd, told: bool, kept: RunStatus | None, now: datetime) -> Run:
+    """A run whose pod ended; of one that no container told the end of, what the status kept."""
+    if end.code < 0 and told:
+        over = kept.finished_at if kept is not None and kept.finished_at is not None else now
+        return replace(_paused(base, kept.started_at if kept is not None else None, over), pod_uid=end.pod_uid)
     words = heard(end.message)
     message = words.report.message if words.report is not None else printable(end.message)
     if words.set_aside:
