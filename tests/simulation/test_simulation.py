@@ -74,7 +74,7 @@ def test_energy_in_the_receipts_is_what_the_fleet_really_drew():
     arrivals = fleet(pausable=0.0)
     (o,) = study("run-now", arrivals).outcomes
     drew_kwh = sum(a.job.spec.power.watts * a.job.spec.duration.total_seconds() for a in arrivals) / 3.6e6
-    assert o.finished == len(arrivals) and o.unaccounted == 0
+    assert o.finished == len(arrivals) and o.unweighed == 0
     assert o.energy_kwh == pytest.approx(drew_kwh, rel=1e-9)
 
 
