@@ -23,7 +23,7 @@ from windward.simulation.arrivals import Arrival
 from windward.simulation.bound import Site, baseline_g, least_possible_g
 from windward.simulation.cluster import SimulatedCluster, SimulatedJob
 from windward.simulation.faults import Faults
-from windward.simulation.foresight import Foresight, Hindcast
+from windward.simulation.foresight import Foresight, Hindcast, Publication
 from windward.simulation.policies import Policy
 from windward.simulation.result import JobOutcome, Result, Told, outcome_of, weighed_under_all
 from windward_api.greenregion import GreenRegion
@@ -43,6 +43,7 @@ def simulate(
     faults: Faults | None = None,
     step: timedelta = timedelta(hours=1),
     issue_every: timedelta = timedelta(hours=6),
+    publication: Publication | None = None,
     progress: Progress = lambda policy, now: None,
 ) -> Result:
     """Run the same arrivals, with the same faults, under each policy.
@@ -51,6 +52,7 @@ def simulate(
         actuals: recorded intensities; what a policy may know of them is `foresight`'s matter.
         step: the operator looks at least this often, and at each planned start and end.
         issue_every: how often there is a new forecast; weather models, on which forecasts rest, run every six hours.
+        publication: forecasts that were published, and how late actuals were; None: no forecast, actuals at once.
         progress: called with policy and simulated time, about once a simulated day.
     """
     faults = faults or Faults()
@@ -61,7 +63,9 @@ def simulate(
     known = regions_of(regions)
     sites = {n: Site.of(r, actuals.history(r.zone, arrivals[0].at, end)) for n, r in known.items()}
     told = [
-        _Year(p, arrivals, regions, actuals, sites, foresight, faults, step, issue_every, progress).run(end)
+        _Year(p, arrivals, regions, actuals, sites, foresight, faults, step, issue_every, publication, progress).run(
+            end
+        )
         for p in policies
     ]
     weighed = weighed_under_all(told)
@@ -101,6 +105,7 @@ class _Year:
         faults: Faults,
         step: timedelta,
         issue_every: timedelta,
+        publication: Publication | None,
         progress: Progress,
     ) -> None:
         self.policy, self.arrivals, self.step, self.progress = policy, arrivals, step, progress
@@ -108,7 +113,8 @@ class _Year:
         self.clock = FixedClock(arrivals[0].at.replace(minute=0, second=0, microsecond=0))
         self.cluster = SimulatedCluster(self.clock, regions, faults)
         self.ledger = MemoryLedger()
-        provider = Hindcast(actuals, Foresight.PERFECT if policy.perfect else foresight, self.clock, faults)
+        sight = Foresight.PERFECT if policy.perfect else foresight
+        provider = Hindcast(actuals, sight, self.clock, faults, publication=publication)
         self.zones = sorted({r.spec.grid_zone for r in regions})
         ahead = Ahead(provider)
         dice = random.Random(1)  # noqa: S311
