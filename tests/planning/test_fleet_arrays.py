@@ -6,6 +6,7 @@ from bench.planner.later import later
 from hypothesis import given
 from hypothesis import strategies as st
 from planning.profiles import thorough
+from skips import need
 
 from windward.planning.fleet import Budget, Instance, solve
 from windward.planning.fleet.instance import windows
@@ -83,7 +84,7 @@ def test_weighed_in_batches_as_all_at_once(monkeypatch, resources):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]), st.sampled_from([(3, 4.0, 0.6), (40, 2.0, 0.05)]))
 def test_compiled_loops_give_equal_bytes(seed, resources, regions):
     """Also where a job may use few of many regions, which numpy then reads alone."""
-    pytest.importorskip("numba")
+    need("numba")
     many, cap, allows = regions
     fleet = drawn(seed, resources=resources, regions=many, cap=cap, allows=allows)
     a, b = (solve(fleet, SEARCH, compiled=c) for c in (False, True))
