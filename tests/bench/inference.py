@@ -31,8 +31,8 @@ THREADS = range(1, min(2, len(os.sched_getaffinity(0))) + 1)
 # How each side of a comparison runs: precision of weights and cache, threads, batching, file.
 PEERS = {
     "ours": f"Q4_1 as stored, KV float16; 1 thread, 2 at 2t; continuous, {BATCH} places; GGUF",
-    "llama.cpp": f"Q4_1 as stored, KV float16; 1 thread, 2 at 2t; continuous, {BATCH} sequences in one context (prefill "
-    "and decode: one); the same GGUF, through node-llama-cpp",
+    "llama.cpp": f"Q4_1 as stored, KV float16; 1 thread, 2 at 2t; continuous, {BATCH} sequences in one context "
+    "(prefill, decode: one); the same GGUF, through node-llama-cpp",
     "transformers": f"float32 from Q4_1, KV float32; 1 thread; static batches of {BATCH}, padded; the same GGUF",
     "torch": f"float32 from Q4_1, KV float32, SDPA; 1 thread; continuous, {BATCH} places; the same GGUF",
     "sdpa": "attention of one layer, float32; 1 thread, 2 at 2t; one sequence; no file",
