@@ -7,6 +7,7 @@ import ipaddress
 import socket
 
 import pytest
+from skips import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
 
 
 @pytest.hookimpl(tryfirst=True)

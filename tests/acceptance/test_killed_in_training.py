@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from acceptance.shell import PATIENCE_S, ROOT, WINDWARD, environment, windward
+from skips import needs
 
-pytest.importorskip("torch", reason="training needs windward[worker]")
+pytestmark = needs("torch")
 
 START = datetime(2022, 5, 11, 15, tzinfo=UTC)
 STEPS = 400

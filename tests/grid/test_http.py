@@ -1,12 +1,12 @@
 """The guarded way out: no address inside, and a checked name behind a pinned address."""
 
-import shutil
 import ssl
 import subprocess
 
 import httpx
 import pytest
 from pytest_httpserver import HTTPServer
+from skips import need
 
 from windward.grid import Unreachable
 from windward.grid import http as guarded
@@ -40,8 +40,7 @@ def test_one_private_address_among_public_ones_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl makes the certificate of this test and is absent")
+    need("openssl")
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
         [

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from skips import need
 
 from windward.domain.series import Basis, Kind, Quality, Scope, Signal
 from windward.grid import ForecastInvalid, Grid, InvalidReason, TraceProvider, UnknownZone
@@ -131,7 +132,8 @@ def write_gz(folder, rows):
 
 
 def write_parquet(folder, rows):
-    pa = pytest.importorskip("pyarrow")
+    need("pyarrow")
+    import pyarrow as pa
     from pyarrow import parquet
 
     times, values = zip(*(row.split(",") for row in rows), strict=True)
@@ -288,7 +290,7 @@ def test_what_is_no_trace_says_why_as_the_port_says_it(tmp_path, content, told):
 @pytest.mark.parametrize("name", ["DE.csv.gz", "DE.parquet"])
 def test_a_packed_file_that_is_none_says_so(tmp_path, name):
     if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
+        need("pyarrow")
     (tmp_path / name).write_bytes(b"this is neither")
     with pytest.raises(ForecastInvalid, match=r"cannot be read|no Parquet file"):
         TraceProvider.open(tmp_path, KIND).issue("DE", T0)

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from skips import needs
 
 import windward_kernels as kernels
-from windward_kernels import INT4, BlockSparse, Causal, GroupedWeight, Pages, RowWeight, cpp
+from windward_kernels import INT4, BlockSparse, Causal, GroupedWeight, Pages, RowWeight
 from windward_kernels.cpp import PagePool, Rows, Step, pack, quantise_int8
 from windward_kernels.products import FP8
 
@@ -91,7 +92,7 @@ def test_every_operation_is_counted():
     assert {call[0] for call, _, _ in CASES} | compiled == set(kernels.REGISTRY)
 
 
-@pytest.mark.skipif(not cpp.available(), reason=f"no extension: {cpp.why_not()}")
+@needs("extension")
 def test_costs_of_packed_weights_and_pages():
     packed = pack("Q8_0", quantise_int8(zeros(16, 64).numpy()), 16, 64)
     cost = kernels.packed_linear.cost(X, packed)

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from skips import needs, unavailable
 
-from windward_kernels import cpp
 from windward_kernels.cpp import build
 
 from .hostile import HOSTILE
 
 HERE = Path(__file__).parent
-needs = pytest.mark.skipif(not cpp.available(), reason=f"no extension: {cpp.why_not()}")
+extension = needs("extension")
 
 
 def run(script, *arguments, **environ):
@@ -34,7 +34,7 @@ def told():
     return {line["case"]: line["told"] for line in run(HERE / "hostile.py", "0")[:-1]}
 
 
-@needs
+@extension
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_argument_is_named(told, case):
     kind, _, words = told[case].partition(": ")
@@ -49,8 +49,7 @@ def sanitised(tmp_path_factory):
         for n in ("libasan.so", "libubsan.so")
     ]
     if not all(Path(path).is_file() for path in runtime):
-        strict = os.environ.get("CI", "").lower() in {"1", "true"} or os.environ.get("WINDWARD_NO_SKIP")
-        (pytest.fail if strict else pytest.skip)("the compiler has no sanitisers: apt-get install g++")
+        unavailable("sanitisers", "the compiler has none")
     folder = tmp_path_factory.mktemp("sanitised")
     flags = ["-O0", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     build.build(folder / build.library_name(), flags)
@@ -67,7 +66,7 @@ def run_line(code, environ):
     return subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True).stdout.strip()
 
 
-@needs
+@extension
 def test_the_sanitisers_see_a_write_beside_the_memory(sanitised):
     """They are there and strict: a wrong pointer past our checks is what kills a process."""
     code = """
@@ -82,7 +81,7 @@ library().ww_row(ctypes.byref(weight.as_c()), 1 << 16, into.ctypes.data)
     assert done.returncode != 0 and "AddressSanitizer" in done.stderr, done.stderr[-1000:]
 
 
-@needs
+@extension
 @pytest.mark.parametrize("isa", ["", "plain"])
 def test_kernels_stay_in_their_memory(sanitised, isa):
     """Seconds of sound and spoilt calls: no read or write beside what they were given, no empty conversion."""
@@ -90,7 +89,7 @@ def test_kernels_stay_in_their_memory(sanitised, isa):
     assert last["drawn"] > 100 and last["refused"] > 10, last
 
 
-@needs
+@extension
 def test_a_model_from_outside_stays_in_its_memory(sanitised, tmp_path):
     """Mutated model files, opened and run on the sanitised kernels."""
     script = HERE.parent / "worker" / "model" / "mutate.py"

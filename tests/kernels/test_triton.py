@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from skips import needs
 
 pytestmark = [
     pytest.mark.xdist_group("triton"),
-    pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux"),
+    needs("linux"),
 ]
 SHAPES = 200
 HERE = Path(__file__).parent

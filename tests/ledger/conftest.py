@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from ledger import postgres
+from skips import unavailable
 
 from windward.ledger import open_ledger
 
@@ -11,9 +12,7 @@ from windward.ledger import open_ledger
 def postgres_url():
     bin_dir = postgres.binaries()
     if bin_dir is None:
-        if postgres.MUST:
-            pytest.fail("PostgreSQL is absent (Debian: apt-get install postgresql) and skipping is forbidden")
-        pytest.skip("PostgreSQL is absent (Debian: apt-get install postgresql): the book was not tested on it")
+        unavailable("postgresql", "the book is not tested on it")
     # Not pytest's own folder: its parents are closed to the user that the server runs as.
     with tempfile.TemporaryDirectory(prefix="windward-pg-") as folder, postgres.server(bin_dir, Path(folder)) as url:
         yield url

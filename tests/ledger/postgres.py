@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _numbers = itertools.count()
-MUST = os.environ.get("CI") == "true" or os.environ.get("WINDWARD_NO_SKIP") == "1"
 
 
 def binaries() -> Path | None:

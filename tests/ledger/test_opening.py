@@ -12,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from skips import need
 
 from windward.ledger import LedgerTooNew, LedgerUnavailable, open_ledger
 from windward.ledger.tables import metadata
@@ -105,7 +106,7 @@ def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path):
     with pytest.raises(LedgerUnavailable, match="unable to open database file") as told:
         open_ledger(f"sqlite:///{tmp_path}/no/such/folder/book.db")
     assert str(told.value).endswith("Check that the database is up and its folder writable.")
-    pytest.importorskip("psycopg")
+    need("psycopg")
     with pytest.raises(LedgerUnavailable) as told:
         open_ledger("postgresql://u:canary@127.0.0.1:1/d")
     assert "canary" not in str(told.value)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planning.fleets import HOUR, REGIONS, T0, hours, irregular, work
 from planning.profiles import thorough
+from skips import need
 
 from windward.domain.fleet import Region
 from windward.planning import pauses
@@ -143,7 +144,7 @@ def test_the_peak_of_overlapping_holdings_is_what_counts():
 @thorough(60)
 @given(st.integers(0, 2**32 - 1))
 def test_the_compiled_programme_gives_equal_bytes(seed):
-    pytest.importorskip("numba")
+    need("numba")
     dice = np.random.default_rng(seed)
     regions, slots = int(dice.integers(1, 4)), int(dice.integers(1, 40))
     n, overhead = int(dice.integers(1, slots + 1)), int(dice.integers(0, 4))

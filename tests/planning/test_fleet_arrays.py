@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+from bench.planner.later import later
 from hypothesis import given
 from hypothesis import strategies as st
 from planning.profiles import thorough
+from skips import need
 
 from windward.planning.fleet import Budget, Instance, solve
 from windward.planning.fleet.instance import windows
 from windward.planning.fleet.kernels import pick
 from windward.planning.fleet.placement import Placement
 from windward.planning.fleet.prices import ascend
-from windward.planning.fleet.rolling import later, shifted, with_change_price
 
 SEARCH = Budget(iterations=15, tries=60, restarts=2)
 
@@ -83,7 +84,7 @@ def test_weighed_in_batches_as_all_at_once(monkeypatch, resources):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2]), st.sampled_from([(3, 4.0, 0.6), (40, 2.0, 0.05)]))
 def test_compiled_loops_give_equal_bytes(seed, resources, regions):
     """Also where a job may use few of many regions, which numpy then reads alone."""
-    pytest.importorskip("numba")
+    need("numba")
     many, cap, allows = regions
     fleet = drawn(seed, resources=resources, regions=many, cap=cap, allows=allows)
     a, b = (solve(fleet, SEARCH, compiled=c) for c in (False, True))
@@ -117,20 +118,6 @@ def test_an_hour_later_the_places_are_still_places(seed):
     again = solve(rest, Budget(warm_iterations=5), warm=first.mu, begin=before, compiled=False)
     check(rest, again)
     assert not len(again.late) or len(first.late)
-
-
-def test_prices_move_with_time_and_a_change_has_its_price():
-    mu = np.arange(8.0).reshape(1, 2, 4)
-    assert shifted(mu, 1)[0].tolist() == [[1, 2, 3, 0], [5, 6, 7, 0]] and not shifted(mu, 9).any()
-    fleet = drawn(1, count=4)
-    lane = int(fleet.lanes[2])
-    region, start = np.zeros(4, int), np.full(4, -1)
-    region[2], start[2] = fleet.region[lane], fleet.first[lane]
-    dearer = with_change_price(fleet, region, start, np.full(4, 7.0)).grams - fleet.grams
-    expected = np.zeros(len(dearer))
-    expected[fleet.starts[2] : fleet.starts[3]] = 7.0
-    expected[fleet.cells[lane]] = 0.0
-    assert dearer == pytest.approx(expected)
 
 
 def test_an_empty_placement_uses_nothing():

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from planning.profiles import thorough
+from skips import need
 
 from windward.planning.fleet import Budget, solve
 from windward.planning.fleet.instance import windows
@@ -78,7 +79,7 @@ def test_kicks_keep_room_and_are_never_worse(seed):
 @thorough(3)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(1, 24), (1, 48), (2, 24), (2, 48)]))
 def test_compiled_search_gives_equal_bytes_where_room_is_short(seed, size):
-    pytest.importorskip("numba")
+    need("numba")
     fleet = packed(seed, *size)
     budget = Budget(iterations=15, tries=350, restarts=1)  # enough for a kick
     a, b = (solve(fleet, budget, compiled=c) for c in (False, True))

@@ -12,14 +12,14 @@ import pytest
 from windward.domain.clock import FixedClock
 from windward.domain.series import Quality, Series
 from windward.grid.ahead import Ahead
-from windward.grid.port import ForecastInvalid, Unreachable
+from windward.grid.port import ForecastInvalid, NoForecast, Unreachable
 from windward.grid.trace import TraceProvider
 from windward.service.conductor import Conductor
 from windward.simulation import POLICIES, Faults, Foresight, repeated, simulate
 from windward.simulation import run as run_module
 from windward.simulation.arrivals import Arrival, drawn, from_trace, read_trace, regions_for
 from windward.simulation.cluster import SimulatedCluster
-from windward.simulation.foresight import Hindcast
+from windward.simulation.foresight import Hindcast, Publication
 from windward_api.greenjob import GreenJob
 
 START = datetime(2022, 3, 1, tzinfo=UTC)
@@ -74,7 +74,7 @@ def test_energy_in_the_receipts_is_what_the_fleet_really_drew():
     arrivals = fleet(pausable=0.0)
     (o,) = study("run-now", arrivals).outcomes
     drew_kwh = sum(a.job.spec.power.watts * a.job.spec.duration.total_seconds() for a in arrivals) / 3.6e6
-    assert o.finished == len(arrivals) and o.unaccounted == 0
+    assert o.finished == len(arrivals) and o.unweighed == 0
     assert o.energy_kwh == pytest.approx(drew_kwh, rel=1e-9)
 
 
@@ -209,6 +209,25 @@ def test_history_ends_with_the_last_hour_that_is_over():
     assert known.end == START + timedelta(hours=5)
     with pytest.raises(ForecastInvalid):
         provider(Foresight.YESTERDAY, now).history("DE", now, now + timedelta(hours=1))
+
+
+def test_actuals_are_known_as_late_as_they_are_published_and_issues_as_they_were():
+    """What a bench replays is what an operator of then could have fetched."""
+    now, truth = START + timedelta(hours=30), TraceProvider.bundled()
+
+    def out_then(zone, moment):
+        return replace(truth.history(zone, moment, moment + timedelta(hours=5)), source="published")
+
+    told = Publication(out_then, {"DE": timedelta(hours=24)})
+    own = Hindcast(truth, Foresight.OWN, FixedClock(now), publication=told)
+    assert own.history("DE", START, START + timedelta(days=3)).end == now - timedelta(hours=24)
+    assert own.history("FR", START, START + timedelta(days=3)).end == now, "a zone without a lag"
+    issue = own.issue("DE", now)
+    assert issue.end == now + timedelta(hours=5) and issue.issued_at == now
+    knowing = Hindcast(truth, Foresight.PERFECT, FixedClock(now), publication=told).issue("DE", now)
+    assert knowing.end > now + timedelta(days=3), "who knows everything is told no issue"
+    with pytest.raises(NoForecast):
+        Hindcast(truth, Foresight.OWN, FixedClock(now)).issue("DE", now)
 
 
 def test_an_outage_is_an_outage_for_every_zone_and_hour_of_its_day():

@@ -225,7 +225,7 @@ def table(result: Result) -> str:
     """The result on one screen."""
     rows = [["POLICY", "EMISSIONS", "SAVED", "OF POSSIBLE", "WAIT", "P95", "LATE", "FAILED", "RUNS/JOB", "CHANGES/JOB"]]
     rows += [_row(o, result.bound_g) for o in result.outcomes]
-    first = result.outcomes[0]
+    first = result.outcomes[0]  # baseline and bound are the same for all
     possible = 100 * (1 - result.bound_g / first.run_now_g) if first.run_now_g else 0.0
     lines = [
         result.title,
@@ -234,16 +234,27 @@ def table(result: Result) -> str:
         "",
         "\0",
         "",
-        f"run now: {text.grams(first.run_now_g)} (each job at once, at home, capacity ignored);"
+        f"run now: {text.grams(first.run_now_g)} (each job at once, at home, unbroken, capacity ignored);"
         f" no plan can save more than {possible:.1f} % (coming hours known, capacity ignored)",
     ]
     lost = [o.policy for o in result.outcomes if not o.conserved]
     if lost:
         lines.append(f"jobs were lost under {', '.join(lost)}: this is a fault of Windward")
+    lines += [_undone(o) for o in result.outcomes if o.failed + o.unfinished]
+    if first.unweighed:
+        lines.append(f"{first.unweighed} jobs are in no sum of grams: hours of theirs are not known")
     if result.demo:
         lines.append("DEMO TRACE 2022, not for reporting")
     cut = lines.index("\0")
     return "\n".join([text.lines(lines[:cut]), text.table(rows, right=range(1, 10)), text.lines(lines[cut + 1 :])])
+
+
+def _undone(o: Outcome) -> str:
+    """What became of a policy's jobs that did not finish."""
+    return (
+        f"{o.policy}: {o.failed} failed and {o.unfinished} unfinished jobs emitted {text.grams(o.undone_g)}, counted "
+        f"above, and saved nothing of the {text.grams(o.undone_run_now_g)} that they were to take"
+    )
 
 
 def _row(o: Outcome, bound_g: float) -> list[str]:

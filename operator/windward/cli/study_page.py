@@ -25,13 +25,16 @@ svg text{font:12px system-ui,sans-serif;fill:#1b1f24}.muted{color:#666}.mark{col
 
 def page(result: Result) -> str:
     """The page as HTML."""
-    mark = '<p class="mark">DEMO TRACE 2022: not for reporting.</p>' if result.demo else ""
+    mark = '<p class="mark">Simulated: no job ran.</p>'
+    if result.demo:
+        mark = '<p class="mark">Simulated: no job ran. DEMO TRACE 2022: not for reporting.</p>'
     faults = f" Faults: {', '.join(f'{k} {v:g}' for k, v in result.faults.items())}." if result.faults else ""
     about = (
         f"Foresight: {result.foresight}. Intensities: {result.source}. "
         f"{result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}.{faults} "
-        "Savings are against running each job at once, at home, and may be negative. The line marks what no plan can "
-        "exceed: each job in its cleanest hours, the coming hours known, capacity ignored."
+        "Savings are against running each job at once, at home, unbroken: the same for all policies. They may be "
+        "negative: failed, lost and repeated work counts, and a job that did not finish saved nothing. The line marks "
+        "what no plan can exceed: each job in its cleanest hours, the coming hours known, capacity ignored."
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -105,14 +108,13 @@ def _apart(y: float, taken: list[float]) -> float:
 
 
 def _saved(o: Outcome, month: str) -> float | None:
-    jobs = [j for j in o.jobs if f"{j.submitted:%Y-%m}" == month and j.emissions_g is not None]
-    before = sum(j.run_now_g or 0.0 for j in jobs if j.run_now_g is not None)
-    after = sum(j.emissions_g or 0.0 for j in jobs if j.run_now_g is not None)
-    return 100 * (1 - after / before) if before else None
+    jobs = [j for j in o.jobs if f"{j.submitted:%Y-%m}" == month and j.weighed]
+    before = sum(j.run_now_g or 0.0 for j in jobs)
+    return 100 * sum(j.saved_g for j in jobs) / before if before else None
 
 
 def _table(result: Result) -> str:
-    head = ("policy", "emissions", "saved", "of possible", "wait", "p95", "late", "runs/job", "changes/job")
+    head = ("policy", "emissions", "saved", "of possible", "wait", "p95", "late", "failed", "runs/job", "changes/job")
     rows = []
     for o in result.outcomes:
         share = share_of_bound(o, result.bound_g)
@@ -124,6 +126,7 @@ def _table(result: Result) -> str:
             f"{o.wait_mean_h:.1f} h",
             f"{o.wait_p95_h:.1f} h",
             str(o.missed),
+            str(o.failed + o.unfinished),
             f"{o.runs_per_job:.2f}",
             f"{o.moves:.2f}",
         )

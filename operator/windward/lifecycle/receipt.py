@@ -28,6 +28,7 @@ KEPT = (
     "power level counts as if it had run as declared"
 )
 DEMO_MARK = "DEMO DATA: recorded intensities of another year; not for reporting"
+SIMULATED_MARK = "SIMULATED: no job ran; stands in no total of real ones"
 
 
 def receipt_of(
@@ -36,8 +37,14 @@ def receipt_of(
     intensities: Mapping[str, Series],
     regions: Mapping[str, Region],
     finished_at: datetime,
+    *,
+    simulated: bool = False,
 ) -> dict[str, Any]:
-    """The receipt as JSON: totals, baseline, and every interval with what it was multiplied by."""
+    """The receipt as JSON: totals, baseline, and every interval with what it was multiplied by.
+
+    Args:
+        simulated: whether its runs took place in a simulation: it is marked so.
+    """
     meta = observed.job.metadata
     demo = any(s.demo for s in intensities.values())
     scales = sorted({p.row.time_scale for p in account.pieces})
@@ -82,6 +89,8 @@ def receipt_of(
         out["onSite"] = [_on_site(regions[name], o) for name, o in sorted(own.items()) if o is not None]
     if demo:
         out["demo"] = DEMO_MARK
+    if simulated:
+        out["simulated"] = SIMULATED_MARK
     return out
 
 

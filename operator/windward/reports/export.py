@@ -28,7 +28,8 @@ class Entry(Protocol):
 
 def mark_of(body: Body) -> str:
     """Returns why a receipt may stand in no total of real ones; empty where it may."""
-    return "demonstration" if "demo" in body else "warped clock" if "timeScale" in body else ""
+    marks = {"simulated": "simulated", "demo": "demonstration", "timeScale": "warped clock"}
+    return next((said for key, said in marks.items() if key in body), "")
 
 
 def group_of(body: Body) -> tuple[str, str, str]:

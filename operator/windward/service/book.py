@@ -58,6 +58,7 @@ class Book:
     ledger: Ledger
     grid: Grid
     clock: Clock
+    simulated: bool = False
     _pages: dict[str, _Page] = field(default_factory=dict)
     _regions: dict[str, Region] = field(default_factory=dict)  # as the ledger knows them
 
@@ -182,11 +183,10 @@ class Book:
             made = replace(made, settled=False)  # a receipt that is final would seal their energy away
         if not (made.settled or provisional):
             return None
-        body = receipt_of(observed, made, intensities, regions, at)
+        body = receipt_of(observed, made, intensities, regions, at, simulated=self.simulated)
         meta = observed.job.metadata
-        self.ledger.record_receipt(
-            meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo="demo" in body
-        )
+        unreal = "demo" in body or "simulated" in body
+        self.ledger.record_receipt(meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo=unreal)
         return made, codec.sha256(codec.canonical(body))
 
     def _settled_until(self, known: Iterable[Actuals]) -> datetime | None:

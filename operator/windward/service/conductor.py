@@ -63,6 +63,7 @@ class Conductor:
         planner, replan_every, observes: see `FleetPlan`.
         tells: whether anybody reads what is said of jobs and regions. Where nobody does, a job's status is written when
             it ends, which is a fact, and no other; decisions are not noted, and only settled receipts are.
+        simulated: whether no job really runs: receipts are marked so, and stand in no report.
     """
 
     cluster: Cluster
@@ -73,10 +74,11 @@ class Conductor:
     replan_every: timedelta = REPLAN_EVERY
     tells: bool = True
     observes: bool = False
+    simulated: bool = False
     _memory: dict[str, Memory] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.book = Book(self.ledger, self.grid, self.clock)
+        self.book = Book(self.ledger, self.grid, self.clock, self.simulated)
         self.guard = Guard()
         self.fleet = FleetPlan(self.guard, self.planner, None, self.replan_every, self.observes)
 

@@ -3,9 +3,20 @@ simulated, and faults by seed. What is simulated is the world; what decides is w
 
 from windward.simulation.arrivals import Arrival, from_trace, repeated
 from windward.simulation.faults import Faults
-from windward.simulation.foresight import Foresight
+from windward.simulation.foresight import Foresight, Publication
 from windward.simulation.policies import POLICIES
 from windward.simulation.result import Outcome, Result
 from windward.simulation.run import simulate
 
-__all__ = ["POLICIES", "Arrival", "Faults", "Foresight", "Outcome", "Result", "from_trace", "repeated", "simulate"]
+__all__ = [
+    "POLICIES",
+    "Arrival",
+    "Faults",
+    "Foresight",
+    "Outcome",
+    "Publication",
+    "Result",
+    "from_trace",
+    "repeated",
+    "simulate",
+]

@@ -31,7 +31,7 @@ _ENDED = {Phase.SUCCEEDED: Ended.SUCCEEDED, Phase.PAUSED: Ended.PAUSED}
 
 
 @dataclass(slots=True)
-class _Job:
+class SimulatedJob:
     """A job with what only the world knows of it."""
 
     job: GreenJob
@@ -59,8 +59,8 @@ class SimulatedCluster:
     clock: FixedClock
     regions: Sequence[GreenRegion]
     faults: Faults = field(default_factory=Faults)
-    jobs: dict[str, _Job] = field(default_factory=dict)
-    gone: dict[str, _Job] = field(default_factory=dict)  # deleted, by uid: kept for the count
+    jobs: dict[str, SimulatedJob] = field(default_factory=dict)
+    gone: dict[str, SimulatedJob] = field(default_factory=dict)  # deleted, by uid: kept for the count
     used: dict[str, dict[str, float]] = field(default_factory=dict)
     events: int = 0
 
@@ -136,7 +136,7 @@ class SimulatedCluster:
     def submit(self, job: GreenJob) -> None:
         """A user applies a GreenJob."""
         takes_s = self.faults.duration(job).total_seconds()
-        self.jobs[f"{job.metadata.namespace}/{job.metadata.name}"] = _Job(job, takes_s, demand_of(job.spec))
+        self.jobs[f"{job.metadata.namespace}/{job.metadata.name}"] = SimulatedJob(job, takes_s, demand_of(job.spec))
 
     def pass_time(self, span: timedelta) -> bool:
         """Let what runs work for `span`, then move the clock; whether anything ended or was lost meanwhile."""
@@ -172,14 +172,14 @@ class SimulatedCluster:
                 hit = True
         return hit
 
-    def _reclaim(self, mine: _Job, run: Run, at: datetime) -> None:
+    def _reclaim(self, mine: SimulatedJob, run: Run, at: datetime) -> None:
         """SIGTERM with its node: work that can pause pauses; other work is lost and starts again."""
         if mine.job.spec.interruption.policy is InterruptionPolicy.CHECKPOINT:
             self._end(mine, run, Phase.PAUSED, 75, at)
         else:
             self._lose(mine, at)
 
-    def _lose(self, mine: _Job, at: datetime) -> None:
+    def _lose(self, mine: SimulatedJob, at: datetime) -> None:
         """The node is gone without a word, and what was not saved: a checkpoint of the run's own start remains."""
         run = self._live(mine)
         mine.done_s = max(0.0, mine.done_s - mine.speed * max(0.0, mine.worked_s - mine.resume_s))
@@ -187,9 +187,9 @@ class SimulatedCluster:
         self._replace(mine, replace(run, phase=Phase.LOST, finished_at=at, progress=None, report=None))
         self._admit_waiting(run.region, at)
 
-    def _next_end(self, now: datetime, end: datetime) -> tuple[datetime, _Job] | None:
+    def _next_end(self, now: datetime, end: datetime) -> tuple[datetime, SimulatedJob] | None:
         """The first run that finishes its work in (now, end]."""
-        first: tuple[datetime, str, _Job] | None = None
+        first: tuple[datetime, str, SimulatedJob] | None = None
         for mine, run in self._running():
             at = now + timedelta(seconds=mine.resume_s + max(0.0, mine.takes_s - mine.done_s) / mine.speed)
             if at <= end and (first is None or (at, run.name) < first[:2]):
@@ -206,10 +206,10 @@ class SimulatedCluster:
             mine.worked_s += span_s
             mine.done_s = min(mine.takes_s, mine.done_s + mine.speed * (span_s - resume_s))
 
-    def _running(self) -> list[tuple[_Job, Run]]:
+    def _running(self) -> list[tuple[SimulatedJob, Run]]:
         return [(j, run) for j in self.jobs.values() if (run := j.live) is not None and run.phase is Phase.RUNNING]
 
-    def _admit(self, mine: _Job, now: datetime) -> None:
+    def _admit(self, mine: SimulatedJob, now: datetime) -> None:
         """Start the waiting run if its region has room."""
         run = self._live(mine)
         used, room = self.used[run.region], self._capacity[run.region]
@@ -229,7 +229,7 @@ class SimulatedCluster:
             if run is not None and run.phase is Phase.STARTING and run.region == region:
                 self._admit(mine, now)
 
-    def _end(self, mine: _Job, run: Run, phase: Phase, code: int, at: datetime, *, asked: bool = False) -> None:
+    def _end(self, mine: SimulatedJob, run: Run, phase: Phase, code: int, at: datetime, *, asked: bool = False) -> None:
         self._free(mine, run)
         fraction = min(1.0, mine.done_s / mine.takes_s)
         report = Report.model_construct(
@@ -245,7 +245,7 @@ class SimulatedCluster:
         self._replace(mine, ended)
         self._admit_waiting(run.region, at)
 
-    def _metered(self, mine: _Job, run: Run) -> EnergySeries | None:
+    def _metered(self, mine: SimulatedJob, run: Run) -> EnergySeries | None:
         """Declared watts over the time that it really ran, in steps of at most an hour: what the meter would say."""
         if mine.worked_s <= 0 or run.started_at is None:
             return None
@@ -254,25 +254,25 @@ class SimulatedCluster:
         gpu = EnergyComponent.model_construct(name="gpu", method=Method.MODELLED, source="simulated", joules=joules)
         return EnergySeries.model_construct(start=run.started_at, step_s=mine.worked_s / steps, components=(gpu,))
 
-    def _free(self, mine: _Job, run: Run) -> None:
+    def _free(self, mine: SimulatedJob, run: Run) -> None:
         if run.started_at is not None:
             used = self.used[run.region]
             for k, v in mine.demand.items():
                 used[k] -= v
 
-    def _replace(self, mine: _Job, run: Run) -> None:
+    def _replace(self, mine: SimulatedJob, run: Run) -> None:
         mine.runs = tuple(run if r.name == run.name else r for r in mine.runs)
         mine.seen = None
 
-    def _tell(self, mine: _Job, status: GreenJobStatus) -> None:
+    def _tell(self, mine: SimulatedJob, status: GreenJobStatus) -> None:
         mine.job = mine.job.model_copy(update={"status": status})
         mine.seen = None
 
-    def _of(self, job: GreenJob) -> _Job:
+    def _of(self, job: GreenJob) -> SimulatedJob:
         return self.jobs[f"{job.metadata.namespace}/{job.metadata.name}"]
 
     @staticmethod
-    def _live(mine: _Job) -> Run:
+    def _live(mine: SimulatedJob) -> Run:
         run = mine.live
         assert run is not None, f"{mine.job.metadata.name} has no live run"
         return run

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -20,13 +21,27 @@ LEARNS_FROM = timedelta(days=56)
 class Foresight(StrEnum):
     """How well the coming hours are known.
 
-    PERFECT: the actual hours, so that what is left is the policy's own error. OWN: our forecaster, from the past alone.
-    YESTERDAY: the same hour of the day before.
+    PERFECT: the actual hours, so that what is left is the policy's own error. OWN: our forecaster, from the past alone,
+    and behind the issues where some are published. YESTERDAY: the same hour of the day before.
     """
 
     PERFECT = "perfect"
     OWN = "own"
     YESTERDAY = "yesterday"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How a zone's hours were published: what an operator of then could have fetched.
+
+    Attributes:
+        issue: (zone, moment) -> the newest forecast that was out at that moment; raises `ProviderError` where none was.
+            None: no forecast is published.
+        lags: zone -> how long after its end an hour's actual is published; a zone that is not listed: at once.
+    """
+
+    issue: Callable[[str, datetime], Series] | None = None
+    lags: Mapping[str, timedelta] = field(default_factory=dict)
 
 
 class Hindcast:
@@ -41,9 +56,11 @@ class Hindcast:
         clock: Clock,
         faults: Faults | None = None,
         horizon: timedelta = timedelta(hours=96),
+        publication: Publication | None = None,
     ) -> None:
         self._actuals, self._foresight, self._clock = actuals, foresight, clock
         self._faults, self._horizon = faults or Faults(), horizon
+        self._published = publication or Publication()
         self.name = f"{actuals.name}:{foresight}"
         self.kind: Kind = actuals.kind
 
@@ -54,6 +71,8 @@ class Hindcast:
         if self._faults.outage(now):
             raise Unreachable(zone, "a simulated outage")
         if self._foresight is Foresight.OWN:
+            if self._published.issue is not None:
+                return replace(self._published.issue(zone, now), source=self.name, issued_at=now, fetched_at=now)
             raise NoForecast(zone, "the coming hours are left to our own forecaster")
         if self._foresight is Foresight.PERFECT:
             known = self._actuals.history(zone, now, now + self._horizon)
@@ -70,8 +89,8 @@ class Hindcast:
         return replace(made, quality=(Quality.ESTIMATED,) * len(made.quality))
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
-        """Actuals of periods that are over at the simulated time."""
-        now = self._clock.now()
+        """Actuals of periods that are over, and published, at the simulated time."""
+        now = self._clock.now() - self._published.lags.get(zone, timedelta(0))
         if min(end, now) <= start:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing is known yet of {start:%Y-%m-%d %H:%M}")
         known = self._actuals.history(zone, start, min(end, now))

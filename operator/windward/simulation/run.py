@@ -5,25 +5,27 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from windward.domain.clock import FixedClock
+from windward.domain.observed import Observed
 from windward.domain.plan import Plan
-from windward.domain.series import Series
-from windward.forecasting import filled
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
 from windward.ledger import MemoryLedger
-from windward.lifecycle.work import levels_of, power_w
+from windward.lifecycle.accounting import account, energy_of_run
 from windward.service.conductor import Conductor
+from windward.service.regions import regions_of
 from windward.simulation.arrivals import Arrival
-from windward.simulation.cluster import SimulatedCluster
+from windward.simulation.bound import Site, baseline_g, least_possible_g
+from windward.simulation.cluster import SimulatedCluster, SimulatedJob
 from windward.simulation.faults import Faults
-from windward.simulation.foresight import Foresight, Hindcast
+from windward.simulation.foresight import Foresight, Hindcast, Publication
 from windward.simulation.policies import Policy
-from windward.simulation.result import Outcome, Result, least_possible_g, outcome_of
+from windward.simulation.result import JobOutcome, Result, Told, outcome_of, weighed_under_all
 from windward_api.greenregion import GreenRegion
 
 AFTER = timedelta(days=3)  # the last jobs may finish, and their hours settle
@@ -41,6 +43,7 @@ def simulate(
     faults: Faults | None = None,
     step: timedelta = timedelta(hours=1),
     issue_every: timedelta = timedelta(hours=6),
+    publication: Publication | None = None,
     progress: Progress = lambda policy, now: None,
 ) -> Result:
     """Run the same arrivals, with the same faults, under each policy.
@@ -49,6 +52,7 @@ def simulate(
         actuals: recorded intensities; what a policy may know of them is `foresight`'s matter.
         step: the operator looks at least this often, and at each planned start and end.
         issue_every: how often there is a new forecast; weather models, on which forecasts rest, run every six hours.
+        publication: forecasts that were published, and how late actuals were; None: no forecast, actuals at once.
         progress: called with policy and simulated time, about once a simulated day.
     """
     faults = faults or Faults()
@@ -56,34 +60,35 @@ def simulate(
     if not arrivals:
         raise ValueError("no job arrives: nothing to simulate")
     end = max(a.job.finish_by() for a in arrivals) + AFTER
-    outcomes = tuple(
-        _Year(p, arrivals, regions, actuals, foresight, faults, step, issue_every, progress).run(end) for p in policies
-    )
-    known = {r.metadata.name: r for r in regions}
-    recorded = {r.spec.grid_zone: actuals.history(r.spec.grid_zone, arrivals[0].at, end) for r in regions}
-    # The bound is for jobs that were weighed, so for none that ran in a hole: more hours to choose from only lower it.
-    series = {zone: filled(known) for zone, known in recorded.items()}
-    weighed = {j.name for j in outcomes[0].jobs if j.emissions_g is not None and j.run_now_g is not None}
+    known = regions_of(regions)
+    sites = {n: Site.of(r, actuals.history(r.zone, arrivals[0].at, end)) for n, r in known.items()}
+    told = [
+        _Year(p, arrivals, regions, actuals, sites, foresight, faults, step, issue_every, publication, progress).run(
+            end
+        )
+        for p in policies
+    ]
+    weighed = weighed_under_all(told)
     return Result(
         title=title,
         start=arrivals[0].at,
         end=end,
-        zones=tuple(sorted(series)),
+        zones=tuple(sorted({r.zone for r in known.values()})),
         foresight=str(foresight),
         faults=faults.asked_for(),
         source=actuals.name,
-        demo=any(s.demo for s in series.values()),
-        bound_g=sum(_least_g(a, known, series, faults) for a in arrivals if a.job.metadata.name in weighed),
-        outcomes=outcomes,
+        demo=any(s.effective.demo for s in sites.values()),
+        bound_g=sum(_least_g(i, arrivals[i], told, sites, faults) for i, counts in enumerate(weighed) if counts),
+        outcomes=tuple(outcome_of(t, weighed) for t in told),
     )
 
 
-def _least_g(arrival: Arrival, regions: dict[str, GreenRegion], series: dict[str, Series], faults: Faults) -> float:
-    allowed = {n: regions[n] for n in arrival.job.spec.placement.regions if n in regions}
-    where = {n: (series[r.spec.grid_zone], float(r.spec.pue)) for n, r in allowed.items()}
-    spec = arrival.job.spec
-    ways = [(power_w(spec), 1.0), *((v.power_w, v.speed) for v in levels_of(spec))]
-    return least_possible_g(arrival, faults.duration(arrival.job), ways, where)
+def _least_g(i: int, arrival: Arrival, told: Sequence[Told], sites: Mapping[str, Site], faults: Faults) -> float:
+    """A lower bound of a job's grams under any policy; a late one may have met cleaner hours after its finish-by."""
+    ends = [t.jobs[i].finished for t in told]
+    until = max([arrival.job.finish_by(), *(e for e in ends if e is not None)])
+    least_g = least_possible_g(arrival, faults.duration(arrival.job), until, sites)
+    return min(least_g, told[0].jobs[i].run_now_g or 0.0)
 
 
 class _Year:
@@ -95,29 +100,40 @@ class _Year:
         arrivals: Sequence[Arrival],
         regions: Sequence[GreenRegion],
         actuals: Provider,
+        sites: Mapping[str, Site],
         foresight: Foresight,
         faults: Faults,
         step: timedelta,
         issue_every: timedelta,
+        publication: Publication | None,
         progress: Progress,
     ) -> None:
         self.policy, self.arrivals, self.step, self.progress = policy, arrivals, step, progress
+        self.sites, self.faults = sites, faults
         self.clock = FixedClock(arrivals[0].at.replace(minute=0, second=0, microsecond=0))
         self.cluster = SimulatedCluster(self.clock, regions, faults)
         self.ledger = MemoryLedger()
-        provider = Hindcast(actuals, Foresight.PERFECT if policy.perfect else foresight, self.clock, faults)
+        sight = Foresight.PERFECT if policy.perfect else foresight
+        provider = Hindcast(actuals, sight, self.clock, faults, publication=publication)
         self.zones = sorted({r.spec.grid_zone for r in regions})
         ahead = Ahead(provider)
         dice = random.Random(1)  # noqa: S311
         every = issue_every - timedelta(minutes=10)
         self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1, background=False)
         self.conductor = Conductor(
-            self.cluster, self.grid, self.ledger, self.clock, policy.make(), replan_every=step, tells=False
+            self.cluster,
+            self.grid,
+            self.ledger,
+            self.clock,
+            policy.make(),
+            replan_every=step,
+            tells=False,
+            simulated=True,
         )
         self.moves = 0
         self.cycles = 0
 
-    def run(self, end: datetime) -> Outcome:
+    def run(self, end: datetime) -> Told:
         """From the first arrival until all that arrived has ended, or `end`."""
         waiting, day = list(reversed(self.arrivals)), None
         quiet = logging.getLogger("windward")
@@ -132,14 +148,49 @@ class _Year:
                     day = self.clock.now().date()
                     self.progress(self.policy.name, self.clock.now())
                 self.cluster.pass_time(self._until(due, waiting[-1].at if waiting else end))
-            receipts = {r.uid: r.body for r in self.ledger.receipts(include_demo=True)}
+            jobs = self._jobs()
         finally:
             quiet.setLevel(level)
             self.ledger.close()
-        p = self.policy
-        return outcome_of(
-            p.name, p.what, self.arrivals, self.cluster, receipts, self.clock.now(), self.moves, self.cycles
+        return Told(self.policy.name, self.policy.what, jobs, self.clock.now(), self.moves, self.cycles)
+
+    def _jobs(self) -> tuple[JobOutcome, ...]:
+        """What became of each job that arrived."""
+        receipts = {r.uid: r.body for r in self.ledger.receipts(include_demo=True)}
+        world = {**self.cluster.gone, **{j.job.metadata.uid: j for j in self.cluster.jobs.values()}}
+        return tuple(self._job(a, world[a.job.metadata.uid], receipts.get(a.job.metadata.uid)) for a in self.arrivals)
+
+    def _job(self, arrival: Arrival, mine: SimulatedJob, receipt: Mapping[str, Any] | None) -> JobOutcome:
+        """Its receipt counts; where it has none, what its runs drew until now is weighed alike."""
+        if receipt is not None:
+            energy_j, emissions_g = float(receipt["energyJoules"]), receipt["emissionsGrams"]
+        else:
+            energy_j, emissions_g = self._weighed(mine)
+        finished, waited = mine.finished_at, timedelta(0)
+        if finished is not None:
+            waited = max(timedelta(0), finished - arrival.at - timedelta(seconds=mine.takes_s))
+        return JobOutcome(
+            name=arrival.job.metadata.name,
+            submitted=arrival.at,
+            finish_by=arrival.job.finish_by(),
+            finished=finished,
+            failed=any(c.type == "Failed" and c.status == "True" for c in mine.job.status.conditions),
+            wait_h=waited / timedelta(hours=1),
+            runs=len(mine.runs),
+            energy_j=energy_j,
+            emissions_g=emissions_g,
+            run_now_g=baseline_g(arrival, self.faults.duration(arrival.job), self.sites),
         )
+
+    def _weighed(self, mine: SimulatedJob) -> tuple[float, float | None]:
+        """Joules and grams of a job without a receipt: of its rows in the ledger, and of runs that have none yet."""
+        observed, regions = Observed(mine.job, mine.runs), {n: s.region for n, s in self.sites.items()}
+        rows = list(self.ledger.energy(observed.uid))
+        booked = {r.attempt for r in rows}
+        for run in (r for r in mine.runs if r.attempt not in booked):
+            rows += energy_of_run(observed, run, regions[run.region], self.clock.now())
+        made = account(observed, rows, {s.region.zone: s.recorded for s in self.sites.values()}, regions)
+        return made.energy_j, made.emissions_g
 
     def _turn(self) -> datetime | None:
         now = self.clock.now()

@@ -249,7 +249,8 @@ def totals(receipts: list[dict]) -> list[dict]:
     for entry in receipts:
         body = entry["body"]
         kinds = ", ".join(sorted({source["kind"] for source in body["intensity"]}))
-        mark = "demonstration" if "demo" in body else "warped clock" if "timeScale" in body else ""
+        marks = {"simulated": "simulated", "demo": "demonstration", "timeScale": "warped clock"}
+        mark = next((said for key, said in marks.items() if key in body), "")
         key = (kinds, mark, body["outcome"])
         one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)) | {"jobs": 0})
         one["jobs"] += 1

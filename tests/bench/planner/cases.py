@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 from bench.planner.fleets import Made, draw, openb
-from bench.planner.online import HOLD_OUT, TUNED, Outcome, Policy, blended, fleet_of, perfect, simulate, world
+from bench.planner.later import later
+from bench.planner.online import HOLD_OUT, TUNED, Fleet, Recorded, bound_g, fleet_of, operated, recorded
 from bench.planner.oracle import cached
-from bench.planner.pausing import arrivals, savings
 from bench.planner.single import interrupt, power_cap, window_exact
 from bench.planner.tools import Missing, Settings, bound_of, rounded, share, timed
-from bench.planner.views import Learned
 
+from windward import planning
 from windward.planning.fleet.instance import Instance
-from windward.planning.fleet.rolling import later
 from windward.planning.fleet.solve import Budget, Solution, solve
+from windward.simulation import Foresight, Outcome
 
-_LEARNED = Learned()  # its memory serves all cases online
 WARM = Budget(warm_iterations=5, theta=0.2, polish=1)
 
 
@@ -176,73 +175,79 @@ def p7(s: Settings) -> dict[str, Any]:
     return _against_mip(s, fleets)
 
 
-def _online(s: Settings, days: tuple[int, ...], policy: Policy) -> list[Outcome]:
+def _fortnights(s: Settings, days: tuple[int, ...], count: int) -> tuple[Recorded, list[Fleet]]:
     s.need("forecast")
-    w = world(s.data)
-    if not len(w.names):
+    if s.compiled:
+        planning.prefer_compiled()
+    w = recorded(s.data)
+    if not w.zones():
         raise Missing("no forecast with forecast_gco2_kwh in the data")
-    hours = w.actual.shape[1]
-    out = []
-    for day in days:
-        if day * 24 + 16 * 24 <= hours:
-            fleet = fleet_of(s.data, w, day * 24, s.jobs or 2500, s.seeds[0])
-            out.append(simulate(w, fleet, policy, s.compiled))
-    if not out:
-        raise Missing(f"the forecasts hold {hours} h, too few for the fortnights")
-    return out
+    drawn = [fleet_of(s.data, w, day, s.jobs or count, s.seeds[0]) for day in days[: s.fortnights or len(days)]]
+    fleets = [f for f in drawn if f is not None]
+    if not fleets:
+        raise Missing(f"the recording ends at {w.end}, too early for the fortnights")
+    return w, fleets
 
 
-def _told(found: list[Outcome]) -> dict[str, Any]:
+def _told(found: list[tuple[Outcome, float]]) -> dict[str, Any]:
+    """Of outcomes, each with the bound of its fleet."""
+    shares = [share(o.run_now_g, o.emissions_g, least_g) for o, least_g in found]
     return rounded(
         {
-            "bound_share": np.mean([o.share for o in found]),
-            "worst": min(o.share for o in found),
-            "best": max(o.share for o in found),
-            "bound_saving": np.mean([o.bound_saving for o in found]),
-            "missed_avoidable": sum(o.misses for o in found),
-            "changes_per_job": np.mean([o.changes for o in found]),
-            "wait_h": np.mean([o.wait_h for o in found]),
+            "fortnights": len(found),
+            "jobs_each": found[0][0].arrived,
+            "bound_share": np.mean(shares),
+            "worst": min(shares),
+            "best": max(shares),
+            "bound_saving": np.mean([100 * (1 - least_g / o.run_now_g) for o, least_g in found]),
+            "late": sum(o.missed for o, _ in found),
+            "changes_per_job": np.mean([o.moves for o, _ in found]),
+            "wait_h": np.mean([o.wait_mean_h for o, _ in found]),
         }
     )
 
 
 def p8(s: Settings) -> dict[str, Any]:
-    """online: five hold-out fortnights on forecasts as they were issued; share of the clairvoyant bound"""
-    return _told(_online(s, HOLD_OUT, Policy(view=_LEARNED)))
+    """online: the operator's own loop and planner on forecasts as they were issued; share of the clairvoyant bound"""
+    w, fleets = _fortnights(s, HOLD_OUT, 2500)
+    return _told([(operated(w, f).outcomes[0], bound_g(w, f, s.compiled)) for f in fleets])
 
 
 def p9(s: Settings) -> dict[str, Any]:
-    """online, what is worth what: other views and change prices, on the tuned fortnights"""
-    learned = _LEARNED
-    ways = {
-        "learned": Policy(view=learned),
-        "blended": Policy(),
-        "perfect": Policy(view=perfect),
-        "change_price_0": Policy(view=learned, move=0.0),
-        "change_price_5": Policy(view=learned, move=0.05),
-        "ghosts_1_day": Policy(view=learned, ghost_days=1),
-        "no_ghosts": Policy(view=learned, ghost_share=0.0),
+    """online, what is worth what: no issues, yesterday repeated, everything known, each job alone; other fortnights"""
+    w, fleets = _fortnights(s, TUNED, 2500)
+    bounds = [bound_g(w, f, s.compiled) for f in fleets]
+    ways: dict[str, dict[str, Any]] = {
+        "issued": {},
+        "own": {"published": False},
+        "yesterday": {"foresight": Foresight.YESTERDAY},
+        "clairvoyant": {"policies": ("clairvoyant",)},
+        "window": {"policies": ("window",)},
     }
     out: dict[str, Any] = {}
-    for name, policy in ways.items():
-        told = _told(_online(s, TUNED, policy))
-        out[name] = [told["bound_share"], told["worst"], told["changes_per_job"]]
+    for name, way in ways.items():
+        told = _told([(operated(w, f, **way).outcomes[0], b) for f, b in zip(fleets, bounds, strict=True)])
+        out[name] = [told["bound_share"], told["worst"], told["changes_per_job"], told["late"]]
         print(f"    {name}: {told}", flush=True)
     return out
 
 
 def p10(s: Settings) -> dict[str, Any]:
-    """interruptible online: jobs that may pause at 0.25 h a resume, planned anew every hour; share of perfect"""
-    s.need("forecast")
-    w = world(s.data)
-    if len(w.names) < 3:
-        raise Missing("fewer than three zones have forecasts")
-    jobs = arrivals(s.data, s.jobs or 60, s.seeds[0], w.actual.shape[1])
-    out: dict[str, Any] = {}
-    for name, view in (("blended", blended), ("", _LEARNED)):
-        online, best = savings(w, jobs, view, 0.25)
-        out |= {f"{name}_perfect_share".strip("_"): 100 * online / best, f"{name}_saving".strip("_"): online}
-    return rounded(out | {"perfect_saving": best})
+    """interruptible online: p8, jobs may pause at 0.25 h a resume, room for all; share of one who knows everything"""
+    w, fleets = _fortnights(s, HOLD_OUT, 60)
+    saved = np.zeros(3)
+    for f in fleets:
+        online, knowing = operated(w, f, ("windward", "clairvoyant"), pausable=True).outcomes
+        saved += [online.saved_g, knowing.saved_g, online.run_now_g]
+    return rounded(
+        {
+            "fortnights": len(fleets),
+            "jobs_each": len(fleets[0].arrive),
+            "perfect_share": 100 * saved[0] / saved[1],
+            "saving": 100 * saved[0] / saved[2],
+            "perfect_saving": 100 * saved[1] / saved[2],
+        }
+    )
 
 
 def p12(s: Settings) -> dict[str, Any]:

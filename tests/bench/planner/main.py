@@ -38,7 +38,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="cases, for example p3,p8; none: all")
     parser.add_argument("--seeds", type=numbers, default=numbers("0-4"))
     parser.add_argument("--runs", type=int, default=5, help="of each timing")
-    parser.add_argument("--jobs", type=int, default=0, help="size of the fleets of p3, p4, p5, p8; 0: the case's own")
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="jobs of a fleet of p3, p4, p5, p8, p9, p10; 0: the case's own"
+    )
+    parser.add_argument("--fortnights", type=int, default=0, help="of p8, p9, p10; 0: all five")
     parser.add_argument("--million", action="store_true", help="p4: also 1,000,000 jobs, some minutes")
     parser.add_argument("--mip-s", type=float, default=60.0, help="seconds for each MIP; 0: only those in the cache")
     parser.add_argument("--mip-fleets", type=int, default=0, help="seeds of each size of p6, p7; 0: the case's own")

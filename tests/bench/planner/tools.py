@@ -32,6 +32,7 @@ class Settings:
     seeds: list[int]
     runs: int
     jobs: int
+    fortnights: int
     million: bool
     mip_s: float
     mip_fleets: int

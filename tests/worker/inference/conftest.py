@@ -1,7 +1,7 @@
 import pytest
 import torch
+from skips import need
 
-from windward_kernels import cpp
 from windward_worker.energy import EnergyRecorder
 from windward_worker.inference import CpuRunner, Engine, TorchRunner
 from windward_worker.model import Decoder, ModelConfig, PackedModel, learn_bpe, open_model, save_folder
@@ -49,8 +49,7 @@ def runner_of(tmp_path_factory):
     def make(name, decoder, *, blocks=64):
         if name == "torch":
             return TorchRunner(decoder, blocks=blocks)
-        if not cpp.available():
-            pytest.skip(cpp.why_not())
+        need("extension")
         folder = tmp_path_factory.mktemp("model") / "m"
         save_folder(decoder, learn_bpe(["wind and sun " * 40], 300), folder)
         weights = {"cpp-int4": "int4"}.get(name, "stored")

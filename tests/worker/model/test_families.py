@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from skips import needs
 
 from windward_kernels import cpp
 from windward_worker.control import Refused
@@ -46,7 +47,7 @@ def test_torch_agrees_with_transformers(folder):
     assert expected.std() > 0.1, "a constant would agree with anything"
 
 
-@pytest.mark.skipif(not cpp.available(), reason=cpp.why_not())
+@needs("extension")
 @pytest.mark.parametrize("parts", [[20], [1] * 20, [9, 1, 10]])
 def test_the_compiled_runner_agrees_with_transformers(folder, parts):
     expected = theirs(folder)
@@ -116,7 +117,7 @@ def test_features_of_two_families_do_not_mix(tiny):
         dataclasses.replace(tiny().config, qk_norm=True, qkv_bias=True)
 
 
-@pytest.mark.skipif(not cpp.available(), reason=cpp.why_not())
+@needs("extension")
 @pytest.mark.parametrize(("scheme", "least", "most"), [("float32", 0, 1e-4), ("int8", 1e-4, 0.05), ("int4", 1e-2, 0.6)])
 def test_weights_may_be_rounded_on_the_way_in(tiny, tokenizer, tmp_path, scheme, least, most):
     save_folder(tiny(), tokenizer, tmp_path / "m")
@@ -127,7 +128,7 @@ def test_weights_may_be_rounded_on_the_way_in(tiny, tokenizer, tmp_path, scheme,
     assert least <= error < most, error
 
 
-@pytest.mark.skipif(not cpp.available(), reason=cpp.why_not())
+@needs("extension")
 def test_a_scheme_or_cache_that_nobody_knows_is_named(tiny, tokenizer, tmp_path):
     save_folder(tiny(), tokenizer, tmp_path / "m")
     with pytest.raises(Refused, match="weights 'int3' are not known"):

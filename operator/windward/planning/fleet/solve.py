@@ -49,9 +49,6 @@ class Budget:
     seed: int = 0
 
 
-ROLLING = Budget(warm_iterations=20, theta=0.4, passes=25)
-
-
 @dataclass(frozen=True, slots=True)
 class Solution:
     """Where every job goes, and how good that is.
