@@ -274,11 +274,14 @@ def report(
     demo: Annotated[bool, typer.Option("--include-demo", help="Demonstrations too, marked as such.")] = False,
     database: Annotated[str, typer.Option(help="The book; default: this machine's.")] = "",
     name: Annotated[str, typer.Option(help="One job: its receipt, every interval of it.")] = "",
+    export: Annotated[
+        str, typer.Option(metavar="FILE", help="Write the receipts for windward-verify instead; - is stdout.")
+    ] = "",
 ) -> None:
     """Account for ended jobs: energy, grams, saving, method; each figure with what it was computed from."""
     from windward.cli.report import report as run
 
-    run(output, demo, database, name)
+    run(output, demo, database, name, export)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from windward.domain.fleet import OnSite, Region
@@ -28,6 +28,8 @@ KEPT = (
     "power level counts as if it had run as declared"
 )
 DEMO_MARK = "DEMO DATA: recorded intensities of another year; not for reporting"
+
+REHEARSAL_MARK = "REHEARSAL: the hours that it counts with are not those in which it ran; not for reporting"
 
 
 def receipt_of(
@@ -76,6 +78,8 @@ def receipt_of(
         out["note"] = (
             f"clock at {scales[-1]:g} x real time: a measured watt counts over {scales[-1]:g} times the seconds it ran"
         )
+    elif any(_rehearsed(r) for r in observed.runs):
+        out["rehearsal"] = REHEARSAL_MARK
     names = {p.row.region for p in account.pieces} | ({account.baseline.region.name} if account.baseline else set())
     own = {name: regions[name].on_site for name in names if name in regions}
     if any(own.values()):
@@ -89,6 +93,13 @@ def _levers_of(account: Account, intensities: Mapping[str, Series], regions: Map
     if account.baseline is None or account.emissions_g is None:
         return None
     return levers_of(account.baseline, [p.row for p in account.pieces], account.emissions_g, intensities, regions)
+
+
+def _rehearsed(run: Run) -> bool:
+    """Whether a run's planned time is another than the real one, by more than a machine's clock is set."""
+    if run.started_at is None or run.started_real is None:
+        return False
+    return abs(run.started_at - run.started_real) > timedelta(minutes=1)
 
 
 def _outcome(observed: Observed) -> str:

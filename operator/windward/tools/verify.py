@@ -17,6 +17,8 @@ from datetime import datetime, timezone
 
 TOLERANCE = 1e-6
 KWH_J = 3.6e6
+MARKS = {"demo": "demonstration", "timeScale": "warped clock", "rehearsal": "rehearsal"}  # the first that applies
+COUNTS = ("jobs", "provisional", "jobsWithoutEmissions", "jobsWithoutBaseline")
 METHODS = ["measured", "modelled", "estimated"]  # best first
 QUALITIES = ["measured", "recorded", "estimated", "forecast"]
 
@@ -249,10 +251,13 @@ def totals(receipts: list[dict]) -> list[dict]:
     for entry in receipts:
         body = entry["body"]
         kinds = ", ".join(sorted({source["kind"] for source in body["intensity"]}))
-        mark = "demonstration" if "demo" in body else "warped clock" if "timeScale" in body else ""
+        mark = next((mark for key, mark in MARKS.items() if key in body), "")
         key = (kinds, mark, body["outcome"])
-        one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)) | {"jobs": 0})
+        one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)) | dict.fromkeys(COUNTS, 0))
         one["jobs"] += 1
+        one["provisional"] += not body["settled"]
+        one["jobsWithoutEmissions"] += body["emissionsGrams"] is None
+        one["jobsWithoutBaseline"] += body["savedGrams"] is None
         for name in ("energyJoules", "emissionsGrams", "runNowGrams", "savedGrams"):
             one[name] = one.get(name, 0.0) + (body[name] or 0.0)
     return [groups[key] for key in sorted(groups)]
