@@ -48,7 +48,7 @@ def no_public_network():
 
 @pytest.fixture(autouse=True)
 def every_receipt_verifies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
-    """Whatever receipt a test makes, in this process or in a command's book below `tmp_path`, a stranger agrees with."""
+    """A stranger agrees with each receipt that a test makes, in this process or in a book below `tmp_path`."""
     if request.path.parent.name not in WITH_RECEIPTS:
         yield
         return

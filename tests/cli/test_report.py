@@ -1,4 +1,4 @@
-"""`windward report`: only what counts the same thing is added up, every format carries the mark, a stranger can check."""
+"""`windward report` adds up only what counts the same thing; every format carries the mark; a stranger can check."""
 
 import csv
 import io
