@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from windward_kernels.probes import Calls, heads
 from windward_kernels.registry import Cost, op
 
 BAND = 64  # least queries that torch's kernel is given at once where a window is narrow
@@ -62,9 +63,18 @@ def check_shapes(q: Tensor, k: Tensor, v: Tensor) -> None:
         )
 
 
+def _probe() -> Calls:
+    for i, (q, k, v) in enumerate(heads()):
+        padding = torch.tensor([k.shape[2] // 2]) if i % 3 == 0 else None
+        yield (q, k, v), {"mask": Causal(padding, (None, 1, 4)[i % 4 % 3]), "scale": 0.3 if i % 2 else None}
+    q, k, v = (torch.linspace(-1, 1, n * 150 * 8).reshape(1, n, 150, 8).sin() for n in (2, 1, 1))
+    yield (q, k, v), {"mask": Causal(window=5)}  # bands
+
+
 @op(
     cost=attention_cost,
     tolerance={torch.float64: 1e-12, torch.float32: 5e-6, torch.float16: 3e-3, torch.bfloat16: 3e-2},
+    probe=_probe,
 )
 def attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Causal | None = None, scale: float | None = None) -> Tensor:
     """softmax(q k^T scale) v over the visible keys.

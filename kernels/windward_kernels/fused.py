@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from windward_kernels.probes import Calls, products, rows
 from windward_kernels.registry import Cost, op
 
 
@@ -14,7 +15,27 @@ def _elementwise(flops_each: float, *tensors: Tensor, writes: int = 1) -> Cost:
     return Cost(flops_each * tensors[0].numel(), float(moved))
 
 
-@op(cost=lambda x, weight, eps: _elementwise(4, x, weight))
+def _probe_norm() -> Calls:
+    for x in rows(1, 2, 7, 33):
+        yield (x, torch.linspace(-1, 1, x.shape[-1]), 1e-5), {}
+
+
+def _probe_residual() -> Calls:
+    for (x, weight, eps), _ in _probe_norm():
+        yield (x, 1 - x, weight, eps), {}
+
+
+def _probe_gate() -> Calls:
+    for x in rows(1, 2, 7, 33):
+        yield (x, 1 - x), {}
+
+
+def _probe_linear() -> Calls:
+    for pair in products(columns=(1, 2, 7, 33), outputs=(1, 2, 17)):
+        yield pair, {}
+
+
+@op(cost=lambda x, weight, eps: _elementwise(4, x, weight), probe=_probe_norm)
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last axis, in float32 inside. x (..., C), weight (C,).
 
@@ -31,7 +52,7 @@ def rms_norm_torch(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
 
 
-@op(cost=lambda x, residual, weight, eps: _elementwise(5, x, residual, weight, writes=2))
+@op(cost=lambda x, residual, weight, eps: _elementwise(5, x, residual, weight, writes=2), probe=_probe_residual)
 def residual_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The new residual stream x + residual, and its `rms_norm`, in one pass over memory. (..., C) each."""
     total = x + residual
@@ -69,7 +90,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned.to(x.dtype)
 
 
-@op(cost=lambda gate, up: _elementwise(5, gate, up))
+@op(cost=lambda gate, up: _elementwise(5, gate, up), probe=_probe_gate)
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, both (..., F). Shazeer 2020, arXiv 2002.05202, eq. 6."""
     return gate * torch.sigmoid(gate) * up
@@ -87,7 +108,7 @@ def _linear_cost(x: Tensor, weight: Tensor) -> Cost:
     return Cost(2.0 * rows * weight.numel(), float(moved * x.element_size()))
 
 
-@op(cost=_linear_cost)
+@op(cost=_linear_cost, probe=_probe_linear)
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x weight^T. x (..., C), weight (F, C); returns (..., F)."""
     return x @ weight.transpose(0, 1)

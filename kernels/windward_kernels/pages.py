@@ -6,6 +6,7 @@ arXiv 2309.06180.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from windward_kernels.probes import Calls, draw
 from windward_kernels.ragged import ATTENTION_TOLERANCE
 from windward_kernels.registry import Cost, op
 
@@ -151,7 +153,15 @@ def check_pages(q: Tensor, pages: Pages, table: Tensor, lengths: Tensor) -> None
         )
 
 
-@op(cost=_decode_cost, tolerance=ATTENTION_TOLERANCE)
+def _probe_decode() -> Calls:
+    lengths = torch.tensor([0, 1, 4, 5, 9], dtype=torch.int32)
+    table = torch.arange(15, dtype=torch.int32).reshape(5, 3).flip(0)
+    for (of_q, of_kv), size, window in itertools.product(((1, 1), (3, 1), (4, 2)), (1, 8, 33), (None, 1, 4)):
+        pages = Pages(draw(15, 4, of_kv, size), draw(15, 4, of_kv, size) + 0.5)
+        yield (draw(5, of_q, size, apart=bool(window)), pages, table, lengths), {"window": window}
+
+
+@op(cost=_decode_cost, tolerance=ATTENTION_TOLERANCE, probe=_probe_decode)
 def paged_decode(
     q: Tensor, pages: Pages, table: Tensor, lengths: Tensor, *, window: int | None = None, scale: float | None = None
 ) -> Tensor:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from windward_kernels.probes import Calls, products
 from windward_kernels.registry import Cost, op
 
 FP8 = torch.float8_e4m3fn
@@ -69,10 +70,20 @@ def _defined(x: Tensor, weight: RowWeight, dtype: torch.dtype) -> Tensor:
     return (summed * scale.double()[:, None] * weight.scale.double()[None, :]).to(x.dtype)
 
 
+def _probe() -> Calls:
+    for x, weight in products(columns=(1, 2, 3, 8, 31, 33, 64), outputs=(1, 2, 17)):
+        yield (x, RowWeight.of(weight)), {}
+
+
+def _probe_fp8() -> Calls:
+    for x, weight in products(columns=(1, 16, 33, 64), outputs=(1, 16)):
+        yield (x, RowWeight.of(weight, FP8)), {}
+
+
 PRODUCT_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 
 
-@op(cost=_cost, tolerance=PRODUCT_TOLERANCE)
+@op(cost=_cost, tolerance=PRODUCT_TOLERANCE, probe=_probe)
 def w8a8_linear(x: Tensor, weight: RowWeight) -> Tensor:
     """x W^T with both in int8 and integer sums. x (M, C); returns (M, F) of x's type."""
     check("w8a8_linear", x, weight, torch.int8)
@@ -95,10 +106,13 @@ def integers_here() -> bool:
 
 @w8a8_linear.fast("torch-int-mm", "cpu", "cuda", ready=integers_here)
 def w8a8_int_mm(x: Tensor, weight: RowWeight) -> Tensor:
-    """torch's integer product (VNNI on a CPU that has it, IMMA on CUDA, which takes multiples of 8 alone)."""
+    """torch's integer product (VNNI on a CPU that has it, IMMA on CUDA, which takes multiples of 8 alone).
+
+    On CPUs, torch 2.11's is garbage where the inner size is 1.
+    """
     check("w8a8_linear", x, weight, torch.int8)
     rows, (outputs, cols) = x.shape[0], weight.codes.shape
-    if not x.numel() or not outputs or (x.is_cuda and (cols % 8 or outputs % 8)):
+    if not x.numel() or not outputs or cols == 1 or (x.is_cuda and (cols % 8 or outputs % 8)):
         return _defined(x, weight, torch.int8)
     codes, scale = quantise_tokens(x)
     if x.is_cuda and rows < LEAST_ROWS:
@@ -107,7 +121,11 @@ def w8a8_int_mm(x: Tensor, weight: RowWeight) -> Tensor:
     return (summed.float() * scale[:, None] * weight.scale[None, :]).to(x.dtype)
 
 
-@op(cost=_cost, tolerance={**PRODUCT_TOLERANCE, torch.float32: 2e-3, torch.float64: 2e-3, torch.float16: 4e-3})
+@op(
+    cost=_cost,
+    tolerance={**PRODUCT_TOLERANCE, torch.float32: 2e-3, torch.float64: 2e-3, torch.float16: 4e-3},
+    probe=_probe_fp8,
+)
 def fp8_linear(x: Tensor, weight: RowWeight) -> Tensor:
     """x W^T with both in float8_e4m3fn. x (M, C); returns (M, F) of x's type.
 

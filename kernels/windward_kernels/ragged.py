@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from windward_kernels.attention import Causal, attention_sdpa
+from windward_kernels.probes import Calls, heads
 from windward_kernels.registry import Cost, op
 
 ATTENTION_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.float16: 3e-3, torch.bfloat16: 3e-2}
@@ -46,7 +47,14 @@ def _ragged_cost(
     return Cost(4.0 * pairs * q.shape[1] * q.shape[2], float(moved))
 
 
-@op(cost=_ragged_cost, tolerance=ATTENTION_TOLERANCE)
+def _probe_ragged() -> Calls:
+    for i, (q, k, v) in enumerate(heads()):
+        ends = [torch.tensor([0, t.shape[2], 2 * t.shape[2]], dtype=torch.int32) for t in (q, k)]
+        twice = (t[0].repeat(1, 2, 1).transpose(0, 1) for t in (q, k, v))  # (2 T, H, D), a head's rows side by side
+        yield (*twice, *ends), {"window": (None, 1, 4)[i % 3]}
+
+
+@op(cost=_ragged_cost, tolerance=ATTENTION_TOLERANCE, probe=_probe_ragged)
 def ragged_attention(
     q: Tensor, k: Tensor, v: Tensor, begin_q: Tensor, begin_k: Tensor, *, window: int | None = None,
     scale: float | None = None,
@@ -141,7 +149,12 @@ def _sparse_cost(q: Tensor, k: Tensor, v: Tensor, mask: BlockSparse, *, scale: f
     return Cost(4.0 * pairs * q.shape[0] * q.shape[1] * q.shape[3], float(moved))
 
 
-@op(cost=_sparse_cost, tolerance=ATTENTION_TOLERANCE)
+def _probe_sparse() -> Calls:
+    for q, k, v in heads():
+        yield (q, k, v, BlockSparse.sliding_with_global(q.shape[2], k.shape[2], size=9, around=0, first=1)), {}
+
+
+@op(cost=_sparse_cost, tolerance=ATTENTION_TOLERANCE, probe=_probe_sparse)
 def block_sparse_attention(q: Tensor, k: Tensor, v: Tensor, mask: BlockSparse, *, scale: float | None = None) -> Tensor:
     """softmax(q k^T scale) v over the pairs that the mask lets see. Shapes as `attention`.
 

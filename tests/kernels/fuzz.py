@@ -1,11 +1,14 @@
 """Every fast path of this process' device against its definition in float64, on random shapes: run by test_fuzz.py.
 
-`python fuzz.py SHAPES [OPERATION...]` prints a JSON line for each operation and path: torch's on a CPU, Triton's in its
-interpreter with TRITON_INTERPRET=1, both on a GPU. (The compiled extension's are in test_cpp.py.) Shapes are tiny (a
-program takes the interpreter 20 ms) but odd: one token, no token, sequences without keys, queries that see nothing.
+`python fuzz.py SHAPES [OPERATION...]` prints a JSON line for each operation and path: torch's on a CPU, Triton's in
+its interpreter with TRITON_INTERPRET=1, both on a GPU. `python fuzz.py SHAPES chosen` does so for the path that a
+call runs on this processor, and for nothing else. A path that the registry found wrong here has its `fault` instead
+of errors. (The compiled extension's are in test_cpp.py.) Shapes are tiny (a program takes the interpreter 20 ms) but
+odd: one token, no token, sequences without keys, queries that see nothing.
 """
 
 import json
+import logging
 import sys
 import time
 
@@ -273,12 +276,24 @@ def paths(op):
     return [p for p in op.fast_paths if p.name in wanted and (DEVICE in p.devices or p.name in emulated)]
 
 
+def called(op):
+    """What a call runs on this processor, under the name of its path; nothing where there is the definition alone."""
+    several = any(DEVICE in path.devices for path in op.fast_paths)
+    return [kernels.FastPath(op.path()[0], frozenset(), op)] if several else []
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    logging.basicConfig()
+    chosen = "chosen" in sys.argv
     for name in MAKERS:
-        if len(sys.argv) > 2 and name not in sys.argv[2:]:
+        if len(sys.argv) > 2 and not chosen and name not in sys.argv[2:]:
             continue
-        for path in paths(kernels.REGISTRY[name]):
+        op = kernels.REGISTRY[name]
+        for path in called(op) if chosen else paths(op):
+            if not chosen and (fault := op.fault(path)):
+                print(json.dumps({"op": name, "path": path.name, "fault": fault}), flush=True)
+                continue
             try:
                 print(json.dumps(fuzz(name, path, int(sys.argv[1]))), flush=True)
             except Exception as problem:  # each operation is a test of its own

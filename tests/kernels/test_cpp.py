@@ -17,9 +17,10 @@ from windward_kernels.cpp import PagePool, Rows, Step, build, pack, quantise_int
 from windward_kernels.cpp.build import Unavailable
 from windward_kernels.cpp.library import library
 
-SHAPES = 200
+SHAPES = int(os.environ.get("WINDWARD_SHAPES", "200"))
 needs = pytest.mark.skipif(not cpp.available(), reason=f"no extension: {cpp.why_not()}")
-ISAS = ["", "plain"]  # the best of this processor, and the portable one
+ISAS = ["", "avx2", "plain"]  # the best of this processor, and lesser ones
+CHOSEN = "products or company or attention or pages_that or small_operations"
 
 
 def error(got, expected):
@@ -270,8 +271,26 @@ print(json.dumps(np.concatenate(made).tolist()))
 
 @needs
 def test_plain_kernels_agree_with_those_of_this_processor():
-    found = [np.array(json.loads(child(PLAIN_AND_BEST, WINDWARD_ISA=isa))) for isa in ISAS]
-    assert error(found[0], found[1]) < 1e-5
+    best, *lesser = [np.array(json.loads(child(PLAIN_AND_BEST, WINDWARD_ISA=isa))) for isa in ISAS]
+    assert all(error(one, best) < 1e-5 for one in lesser)
+
+
+@needs
+@pytest.mark.parametrize("isa", ISAS[1:])
+def test_lesser_processors_kernels(isa):
+    """The tests of this file as if on a processor without AVX-512, and on one without vectors."""
+    needed = build.NEEDS["WW_SKIP_AVX2"] if isa == "avx2" else set()
+    must_be_here(needed <= build._processor_flags(), f"this processor has no {isa}")
+    assert child(WINDWARD_ISA=isa).split() == ["True", isa, "False"]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", CHOSEN]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "WINDWARD_ISA": isa, "WINDWARD_SHAPES": "60"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
 
 
 def must_be_here(present, reason):
@@ -292,8 +311,7 @@ def test_avx512_kernels_on_an_emulator(tmp_path):
     build.build(tmp_path / build.library_name(), flags)
     kernels_dir = {"WINDWARD_KERNELS_DIR": str(tmp_path), "WINDWARD_ISA": "avx512-vnni"}
     assert child(**kernels_dir).split() == ["True", "avx512-vnni", "False"]
-    chosen = "products or company or attention or pages_that or small_operations"
-    command = [sys.executable, "-P", "-m", "pytest", "-v", "-p", "no:cacheprovider", __file__, "-k", chosen]
+    command = [sys.executable, "-P", "-m", "pytest", "-v", "-p", "no:cacheprovider", __file__, "-k", CHOSEN]
     done = subprocess.run(command, env={**os.environ, **kernels_dir}, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
     for kind in ("float32", "float16", "int8", "int4"):
@@ -394,3 +412,27 @@ def test_what_is_built_is_ours_alone_whatever_the_umask(tmp_path):
     finally:
         os.umask(old)
     build.refuse_foreign(made)
+
+
+@needs
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["F32", "Q4_1", "Q8_0"])
+def test_what_is_no_number_does_not_become_one(kind, bad):
+    """A group of activations is rounded: one NaN in it used to end as a sound-looking sum."""
+    dice = np.random.default_rng(3)
+    packed = pack(kind, encoded(kind, dice.standard_normal((20, 64), np.float32)), 20, 64)
+    x = torch.from_numpy(dice.standard_normal((3, 64), np.float32))
+    x[1, 40] = bad
+    got = kernels.packed_linear(x, packed)
+    assert not got[1].isfinite().any() and got[0].isfinite().all() and got[2].isfinite().all()
+
+
+@needs
+@pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int4"])
+def test_a_stored_nan_is_seen_by_those_who_look_at_it(kind):
+    pool, step = PagePool(kind, layers=1, blocks=2, kv_heads=1, head_dim=32), Step.of([Rows([0] * 3, 0, [1])])
+    k = np.ones((3, 1, 32), np.float32)
+    k[1, 0, 5] = np.nan
+    pool.append(0, step, k, np.ones_like(k))
+    out = pool.attend(0, step, np.ones_like(k), scale=0.1)
+    assert np.isfinite(out[0]).all() and np.isnan(pool.read(0, [1], 0, 3)[0][1]).any()

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from windward_api.contract import Outcome, Progress, Report
 from windward_worker.control import PauseRequest, Refused, RunEnv, read_env, write_report
+from windward_worker.control.logs import Limited
+from windward_worker.control.report import short
 from windward_worker.control.run import EXIT_REFUSED
 from windward_worker.quant.commands import COMMANDS, add_commands, run_command
 from windward_worker.serve.settings import add_arguments, settings_from
@@ -105,6 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 75 paused, 2 refused, else failed."""
     pause = PauseRequest().install()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(each, Limited) for each in handler.filters):
+            handler.addFilter(Limited())
     arguments = _parser().parse_args(argv)
     env = None
     try:
@@ -113,6 +118,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Refused as error:
         sys.stderr.write(f"windward-worker: {error}\n")
         if env is not None and arguments.command not in ("measure", *COMMANDS):
-            failed = Report(outcome=Outcome.FAILED, progress=Progress(fraction=0), message=str(error)[:512])
+            failed = Report(outcome=Outcome.FAILED, progress=Progress(fraction=0), message=short(str(error)))
             write_report(env.report_file, failed)
         return EXIT_REFUSED

@@ -185,13 +185,14 @@ static void append_int4(const float *x, uint8_t *page, uint16_t *halved, int hea
             least = x[i] < least ? x[i] : least;
             most = x[i] > most ? x[i] : most;
         }
-        const uint16_t low = float_to_half(least), d = float_to_half((most - half_to_float(low)) / 15.0f);
+        float fault = 0;  // 0, or NaN where a value is none: then the group's scale is
+        for (int i = begin; i < end; i++) fault += x[i] * 0.0f;
+        const uint16_t low = float_to_half(least), d = float_to_half((most - half_to_float(low)) / 15.0f + fault);
         halved[slot] = d;
         halved[WW_PAGE + slot] = low;
         const float from = half_to_float(low), by = half_to_float(d) > 0 ? 1.0f / half_to_float(d) : 0.0f;
         for (int i = begin; i < end; i++) {
-            const float scaled = __builtin_rintf((x[i] - from) * by);
-            const int code = scaled > 15 ? 15 : scaled < 0 ? 0 : (int)scaled;
+            const int code = rounded((x[i] - from) * by, 0, 15);
             const int place = keys ? i * WW_PAGE + slot : slot * head_dim + i, shift = place % 16 / 8 * 4;
             uint8_t &both = page[place / 16 * 8 + place % 8];
             both = (uint8_t)((both & ~(15 << shift)) | code << shift);
@@ -228,9 +229,12 @@ static void append(const WwKv *kv, int64_t layer, int kv_heads, int head_dim, in
             }
             float by = 0;
             if (kv->kind == WW_KV_I8) {
-                float peak = 0;
-                for (int i = 0; i < head_dim; i++) peak = x[i] > peak ? x[i] : -x[i] > peak ? -x[i] : peak;
-                const uint16_t scale = float_to_half(peak / 127.0f);
+                float peak = 0, fault = 0;
+                for (int i = 0; i < head_dim; i++) {
+                    peak = x[i] > peak ? x[i] : -x[i] > peak ? -x[i] : peak;
+                    fault += x[i] * 0.0f;
+                }
+                const uint16_t scale = float_to_half(peak / 127.0f + fault);
                 (side ? kv->value_scales : kv->key_scales)[page * WW_PAGE + slot] = scale;
                 const float kept = half_to_float(scale);
                 by = kept > 0 ? 1.0f / kept : 0.0f;
@@ -240,8 +244,7 @@ static void append(const WwKv *kv, int64_t layer, int kv_heads, int head_dim, in
                 if (kv->kind == WW_KV_F32) {
                     ((float *)to)[place] = x[i];
                 } else {
-                    float scaled = __builtin_rintf(x[i] * by);
-                    ((int8_t *)to)[place] = (int8_t)(scaled > 127 ? 127 : scaled < -127 ? -127 : scaled);
+                    ((int8_t *)to)[place] = (int8_t)rounded(x[i] * by, -127, 127);
                 }
             }
         }

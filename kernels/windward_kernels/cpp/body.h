@@ -8,7 +8,8 @@ static inline float __attribute__((vector_size(4 * W))) halves(const uint8_t *p)
 #include "products.h"
 #include "attention.h"
 
-// Round a row to int8 in groups of 32, each with its own scale (as Q8_1 in GGML: d = max |x| / 127).
+// Round a row to int8 in groups of 32, each with its own scale (as Q8_1 in GGML: d = max |x| / 127). A group with a NaN
+// or an infinity has the scale NaN: what is made of it is NaN, not a sound number.
 static void quantise(const float *x, int n, int8_t *q, float *scale, float *sum) {
     for (int g = 0; g < n / WW_GROUP; g++, x += WW_GROUP, q += WW_GROUP) {
         vf peak = {};
@@ -18,12 +19,14 @@ static void quantise(const float *x, int n, int8_t *q, float *scale, float *sum)
         }
         const float most = top(peak), by = most > 0 ? 127.0f / most : 0.0f;
         int count = 0;
+        float fault = 0;  // 0, or NaN
         for (int i = 0; i < WW_GROUP; i++) {
-            const int value = (int)__builtin_rintf(x[i] * by);
+            const int value = rounded(x[i] * by, -127, 127);
             q[i] = (int8_t)value;
             count += value;
+            fault += x[i] * 0.0f;
         }
-        scale[g] = most / 127.0f;
+        scale[g] = most / 127.0f + fault;
         sum[g] = scale[g] * (float)count;
     }
 }

@@ -107,11 +107,16 @@ void feed_forward(const WwModel &m, const WwLayer &layer, int T, float *x) {
 // Returns 0, or -1 where the step names a token, place or block outside the model or the pool.
 WW_EXPORT int ww_step(const WwModel *model, const WwKv *kv, const WwStep *step) {
     const WwModel &m = *model;
+    for (int i = 0; i < step->outputs; i++)
+        if (step->output[i] < 0 || step->output[i] >= step->tokens) return -1;
+    if (step->first[0] != 0 || step->first[step->sequences] != step->tokens) return -1;
+    for (int s = 0; s < step->sequences; s++)
+        if (step->first[s + 1] < step->first[s] || step->first[s] < 0) return -1;
     for (int s = 0; s < step->sequences; s++)
         for (int t = step->first[s]; t < step->first[s + 1]; t++) {
             const int at = step->position[t], page = at / WW_PAGE;
             if (step->token[t] < 0 || step->token[t] >= m.vocabulary || at < 0 || at >= m.positions) return -1;
-            if (page >= step->table_width) return -1;
+            if (page >= step->table_width || (t > step->first[s] && at != step->position[t - 1] + 1)) return -1;
             const int lowest = m.window && at >= m.window ? (at - m.window + 1) / WW_PAGE : 0;
             for (int p = t == step->first[s] ? lowest : page; p <= page; p++) {
                 const int block = step->table[(int64_t)s * step->table_width + p];

@@ -160,5 +160,7 @@ def isa() -> str:
 
 
 def set_threads(count: int) -> None:
-    """Threads that products and attention use, the caller's own included."""
+    """Threads that products and attention use, the caller's own included. Raises ValueError below 1 and above 1024."""
+    if not 1 <= count <= 1024:
+        raise ValueError(f"count is {count} threads; give 1 to 1024")
     library().ww_set_threads(count)

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from windward_kernels.cpp import checks
 from windward_kernels.cpp.library import KV_F16, KV_F32, KV_GROUP, KV_INT4, KV_INT8, PAGE, CKv, CStep, library
 from windward_kernels.cpp.weights import aligned
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+MOST_GROUPED = 24  # query heads that share a key head: rows of the kernel's tile
 HOLE = -1  # a logical block that a sliding window has left behind
 CACHE_KINDS = {
     "float32": (KV_F32, np.float32),
@@ -33,9 +35,12 @@ class Rows:
     outputs: int = 1  # 0: a piece of a prompt, 1: its end, more: for perplexity
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One mixed batch as arrays: T tokens of S sequences, each sequence's own side by side."""
+    """One mixed batch as arrays of int32: T tokens of S sequences, each sequence's own side by side, place after place.
+
+    Raises ValueError, naming the argument, for what is none: so every pointer in `c` may be followed.
+    """
 
     token: Ints  # (T,)
     position: Ints  # (T,)
@@ -45,10 +50,27 @@ class Step:
     c: CStep = field(init=False)
 
     def __post_init__(self) -> None:
-        arrays = (self.token, self.position, self.first, self.table, self.output)
-        pointers = (a.ctypes.data for a in arrays)
+        arrays = {n: getattr(self, n) for n in ("token", "position", "first", "table", "output")}
+        for name, array in arrays.items():
+            checks.array(name, array, np.int32, 2 if name == "table" else 1)
+        self._check()
         sizes = (len(self.token), len(self.first) - 1, len(self.output), self.table.shape[1])
-        self.c = CStep(*sizes, *pointers, None, None)
+        object.__setattr__(self, "c", CStep(*sizes, *(a.ctypes.data for a in arrays.values()), None, None))
+
+    def _check(self) -> None:
+        count, first = len(self.token), self.first
+        if len(self.position) != count:
+            raise ValueError(f"position has {len(self.position)} places for {count} tokens; give as many")
+        if not len(first) or first[0] != 0 or first[-1] != count or (first[1:] < first[:-1]).any():
+            raise ValueError(f"first must ascend from 0 to the {count} tokens, with one more than there are sequences")
+        if len(self.table) != len(first) - 1:
+            raise ValueError(f"table has {len(self.table)} rows for {len(first) - 1} sequences; give as many")
+        checks.inside("position", self.position, min(self.table.shape[1] * PAGE, 1 << 30))
+        follows = self.position[1:] == self.position[:-1] + 1
+        follows[first[(first > 0) & (first < count)] - 1] = True  # between sequences
+        if not follows.all():
+            raise ValueError("position must go up by one from token to token of a sequence")
+        checks.inside("output", self.output, count)
 
     @classmethod
     def of(cls, rows: Sequence[Rows]) -> Step:
@@ -59,7 +81,9 @@ class Step:
         token = np.fromiter((t for r in rows for t in r.tokens), np.int32, int(first[-1]))
         places = (p for r in rows for p in range(r.place, r.place + len(r.tokens)))
         position = np.fromiter(places, np.int32, len(token))
-        wanted = (end - i for r, end in zip(rows, ends, strict=True) for i in range(r.outputs, 0, -1))
+        wanted = (
+            end - i for r, end in zip(rows, ends, strict=True) for i in range(min(r.outputs, len(r.tokens)), 0, -1)
+        )
         table = np.full((len(rows), max((len(r.table) for r in rows), default=0)), HOLE, np.int32)
         for i, row in enumerate(rows):
             table[i, : len(row.table)] = row.table
@@ -74,7 +98,11 @@ class PagePool:
     """
 
     def __init__(self, kind: str, *, layers: int, blocks: int, kv_heads: int, head_dim: int) -> None:
-        """Memory is taken by the system as pages are written. Raises ValueError for an unknown kind or odd head."""
+        """Memory is taken by the system as pages are written. Raises ValueError for an unknown kind or odd sizes."""
+        for name, size in (("layers", layers), ("blocks", blocks)):
+            checks.integer(name, size, 1)
+        checks.integer("kv_heads", kv_heads, 1, 1 << 15)
+        checks.integer("head_dim", head_dim, PAGE, 1 << 15)
         if kind not in CACHE_KINDS or head_dim % PAGE:
             raise ValueError(f"a KV cache is one of {', '.join(CACHE_KINDS)} with heads in multiples of {PAGE}")
         code, dtype = CACHE_KINDS[kind]
@@ -103,24 +131,38 @@ class PagePool:
 
     def append(self, layer: int, step: Step, k: Floats, v: Floats) -> None:
         """Store the step's keys and values, (T, Hkv, D) each."""
-        k, v = np.ascontiguousarray(k, np.float32), np.ascontiguousarray(v, np.float32)
-        self._check(layer, step, k.shape, v.shape)
+        k, v = checks.floats("k", k, 3), checks.floats("v", v, 3)
+        wanted = (len(step.token), self.heads, self.head_dim)
+        for name, given in (("k", k), ("v", v)):
+            if given.shape != wanted:
+                raise ValueError(f"{name} has shape {given.shape}; this step and pool take {wanted}")
+        self._check(layer, step, 1)
         at = (ctypes.byref(self.c), layer, self.heads, self.head_dim, ctypes.byref(step.c))
         library().ww_append(*at, k.ctypes.data, v.ctypes.data)
 
     def attend(self, layer: int, step: Step, q: Floats, *, window: int | None = None, scale: float) -> Floats:
         """softmax(q k^T scale) v over each token's past, its own place included. q (T, H, D); returns (T, H, D)."""
-        q = np.ascontiguousarray(q, np.float32)
-        self._check(layer, step, (q.shape[0], self.heads, q.shape[2]))
-        if q.shape[1] % self.heads or q.shape[1] // self.heads > 24:
-            raise ValueError(f"{q.shape[1]} query heads cannot share {self.heads} key heads here")
+        q = checks.floats("q", q, 3)
+        if (q.shape[0], q.shape[2]) != (len(step.token), self.head_dim):
+            raise ValueError(
+                f"q has shape {q.shape}; this step and pool take {len(step.token)} x heads x {self.head_dim}"
+            )
+        if not q.shape[1] or q.shape[1] % self.heads or q.shape[1] // self.heads > MOST_GROUPED:
+            raise ValueError(f"q: {q.shape[1]} query heads cannot share {self.heads} key heads here")
+        seen = 0 if window is None else checks.integer("window", window, 1)
+        scale = checks.number("scale", scale)
+        self._check(layer, step, seen)
         out = np.empty_like(q)
-        sizes = (layer, q.shape[1], self.heads, self.head_dim, window or 0)
+        sizes = (layer, q.shape[1], self.heads, self.head_dim, seen)
         library().ww_attend(ctypes.byref(self.c), *sizes, scale, ctypes.byref(step.c), q.ctypes.data, out.ctypes.data)
         return out
 
     def read(self, layer: int, table: Sequence[int], begin: int, end: int) -> tuple[Floats, Floats]:
         """Keys and values of places begin..end of a sequence, dequantised, (end - begin, Hkv, D): the definition."""
+        checks.integer("layer", layer, 0, self.layers)
+        checks.integer("begin", begin, 0)
+        checks.integer("end", end, begin + 1, len(table) * PAGE + 1)
+        checks.inside("table", np.asarray(table[begin // PAGE : -(-end // PAGE)]), self.blocks)
         made = []
         for pages, scales, keys in ((self.keys, self.key_scales, True), (self.values, self.value_scales, False)):
             one = pages[layer]  # (blocks, Hkv, D, PAGE) or (blocks, Hkv, PAGE, D); int4: the last axis halved
@@ -138,9 +180,11 @@ class PagePool:
             made.append(np.stack([one[table[p // PAGE], :, p % PAGE] for p in range(begin, end)]))
         return made[0], made[1]
 
-    def _check(self, layer: int, step: Step, *shapes: tuple[int, ...]) -> None:
-        want = (len(step.token), self.heads, self.head_dim)
-        blocks = step.table[np.repeat(np.arange(len(step.table)), np.diff(step.first)), step.position // PAGE]
-        inside = len(blocks) == 0 or (blocks.min() >= 0 and blocks.max() < self.blocks)
-        if any(shape != want for shape in shapes) or not 0 <= layer < self.layers or not inside:
-            raise ValueError(f"shapes {shapes}, layer {layer} and blocks do not fit a pool for {want}")
+    def _check(self, layer: int, step: Step, window: int) -> None:
+        """Whether the pages that the step's tokens see are in the pool; `window` 0: all of their past."""
+        checks.integer("layer", layer, 0, self.layers)
+        for table, begin, end in zip(step.table, step.first, step.first[1:], strict=False):
+            if begin == end:
+                continue
+            oldest = max(0, int(step.position[begin]) - window + 1) if window else 0
+            checks.inside("table", table[oldest // PAGE : int(step.position[end - 1]) // PAGE + 1], self.blocks)

@@ -63,6 +63,12 @@ static inline uint16_t float_to_half(float f) {  // round to nearest even; beyon
 }
 
 // e^x to about 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a Taylor polynomial in r (degree 7: 5e-9).
+// To the nearest integer, within [low, high]; low for NaN, of which C's conversion may make anything.
+static inline int rounded(float x, int low, int high) {
+    x = __builtin_rintf(x);
+    return x >= (float)high ? high : x > (float)low ? (int)x : low;
+}
+
 static inline vf exponential(vf x) {
     x = x < splat(-87.0f) ? splat(-87.0f) : x;
     x = x > splat(88.0f) ? splat(88.0f) : x;

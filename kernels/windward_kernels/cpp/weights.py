@@ -9,17 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from windward_kernels.cpp import checks
 from windward_kernels.cpp.library import BF16, F16, F32, GROUP, PANEL, Q4, Q8, CLinear, CWeight, library
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+INT32_END = checks.INT32_END
 KINDS = {F32: "float32", F16: "float16", BF16: "bfloat16", Q4: "int4", Q8: "int8"}
+GROUP_BYTES = {F32: 64, F16: 32, BF16: 32, Q4: 320, Q8: 544}  # of a panel: a column, or a group of columns (layout.h)
 BLOCKS = {"F32": (F32, 0), "F16": (F16, 0), "BF16": (BF16, 0), "Q4_0": (Q4, 2), "Q4_1": (Q4, 3), "Q8_0": (Q8, 8)}
 
 
 def aligned(count: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[np.generic]:
     """`count` zeros that begin at a multiple of 64 bytes: a cache line, a vector."""
-    size = count * np.dtype(dtype).itemsize
+    size = checks.integer("count", count, 0, 1 << 62) * np.dtype(dtype).itemsize
     raw = np.zeros(size + 64, np.uint8)
     begin = -raw.ctypes.data % 64
     return raw[begin : begin + size].view(dtype)
@@ -27,13 +30,29 @@ def aligned(count: int, dtype: npt.DTypeLike = np.uint8) -> npt.NDArray[np.gener
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """A matrix (rows, cols), packed. `stored` is how its values are kept: float32, float16, bfloat16, int8, int4."""
+    """A matrix (rows, cols), packed. `stored` is how its values are kept: float32, float16, bfloat16, int8, int4.
+
+    `data` are whole panels, `bias` whole panels of rows. Raises ValueError, naming the argument, where they are not.
+    """
 
     kind: int
     rows: int
     cols: int
     data: Bytes
     bias: Floats | None = None
+
+    def __post_init__(self) -> None:
+        checks.integer("kind", self.kind, 0, len(KINDS))
+        checks.integer("rows", self.rows, 1, INT32_END - PANEL)
+        checks.integer("cols", self.cols, 1)
+        if self.kind >= Q4 and self.cols % GROUP:
+            raise ValueError(f"cols is {self.cols}; {self.stored} comes in groups of {GROUP}")
+        panels = -(-self.rows // PANEL)
+        a_panel = self.cols // GROUP * GROUP_BYTES[self.kind] if self.kind >= Q4 else self.cols * GROUP_BYTES[self.kind]
+        if checks.array("data", self.data, np.uint8, 1).size != panels * a_panel:
+            raise ValueError(f"data has {self.data.size} bytes; {panels} panels of {a_panel} are {self.rows} rows")
+        if self.bias is not None and checks.array("bias", self.bias, np.float32, 1).size != panels * PANEL:
+            raise ValueError(f"bias has {self.bias.size} values; give {panels * PANEL}, whole panels")
 
     @property
     def stored(self) -> str:
@@ -49,9 +68,8 @@ class PackedWeight:
         return CWeight(self.kind, self.rows, self.cols, 0, self.data.ctypes.data, bias)
 
     def row(self, index: int) -> Floats:
-        """One row, dequantised, (cols,). Raises IndexError."""
-        if not 0 <= index < self.rows:
-            raise IndexError(f"row {index} of {self.rows}")
+        """One row, dequantised, (cols,). Raises ValueError."""
+        index = checks.integer("index", index, 0, self.rows)
         out = np.empty(self.cols, np.float32)
         library().ww_row(ctypes.byref(self.as_c()), index, out.ctypes.data)
         return out
@@ -96,16 +114,27 @@ def pack(
     `order` (rows,) names the source row of each row; `bias` is in the new order. Raises ValueError where the sizes do
     not fit, Unavailable without the extension.
     """
+    if encoding not in BLOCKS:
+        raise ValueError(f"encoding {encoding!r} is not known; give one of {', '.join(BLOCKS)}")
     kind, block = BLOCKS[encoding]
-    source = np.ascontiguousarray(raw).view(np.uint8).reshape(-1)
+    raw = np.asarray(raw)
+    rows, cols = checks.integer("rows", rows, -INT32_END, 1 << 62), checks.integer("cols", cols, -INT32_END, 1 << 62)
     width = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q4_0": 18 / 32, "Q4_1": 20 / 32, "Q8_0": 34 / 32}[encoding]
-    if rows < 1 or cols < 1 or (kind >= Q4 and cols % GROUP) or source.size != rows * cols * width:
-        raise ValueError(f"pack: {source.size} bytes of {encoding} are no matrix of {rows} x {cols}")
-    places = None if order is None else np.ascontiguousarray(order, np.int32)
-    if places is not None and (places.shape != (rows,) or places.min() < 0 or places.max() >= rows):
+    if rows < 1 or cols < 1 or (kind >= Q4 and cols % GROUP) or raw.nbytes != rows * cols * width:
+        raise ValueError(f"pack: {raw.nbytes} bytes of {encoding} are no matrix of {rows} x {cols}")
+    checks.integer("rows", rows, 1, INT32_END - PANEL)
+    checks.integer("cols", cols, 1)
+    source = np.ascontiguousarray(raw).reshape(-1).view(np.uint8)
+    given = None if order is None else np.asarray(order)
+    if given is not None and (given.dtype.kind not in "iu" or given.shape != (rows,)):
+        raise ValueError(f"pack: the order must name rows of {rows}, one for each")
+    if given is not None and (given.min() < 0 or given.max() >= rows):
         raise ValueError(f"pack: the order must name rows of {rows}")
+    places = None if given is None else np.ascontiguousarray(given, np.int32)
     own_bias = None
     if bias is not None:
+        if checks.floats("bias", bias, 1).shape != (rows,):
+            raise ValueError(f"bias has {len(bias)} values for {rows} rows; give as many")
         own_bias = aligned(-(-rows // PANEL) * PANEL, np.float32).view(np.float32)
         own_bias[:rows] = bias
     data = aligned(library().ww_packed_bytes(kind, rows, cols)).view(np.uint8)
@@ -119,7 +148,8 @@ def linear_struct(weights: Sequence[PackedWeight]) -> CLinear:
     """One to three weights on the same input. Raises ValueError where their inputs differ."""
     if not 1 <= len(weights) <= 3 or len({w.cols for w in weights}) != 1:
         raise ValueError("a linear layer takes one to three weights with the same number of columns")
-    made = CLinear(len(weights), sum(w.rows for w in weights))
+    rows = checks.integer("weights: rows of all", sum(w.rows for w in weights), 1)
+    made = CLinear(len(weights), rows)
     for i, weight in enumerate(weights):
         made.part[i] = weight.as_c()
     return made
@@ -127,18 +157,26 @@ def linear_struct(weights: Sequence[PackedWeight]) -> CLinear:
 
 def linear(x: Floats, weights: Sequence[PackedWeight]) -> Floats:
     """x W^T + b, the weights' outputs side by side. x (M, cols) float32; returns (M, sum of rows) float32."""
-    x = np.ascontiguousarray(x, np.float32)
-    if x.ndim != 2 or x.shape[1] != weights[0].cols:
-        raise ValueError(f"linear: x of shape {x.shape} does not fit weights of {weights[0].cols} columns")
     made = linear_struct(weights)
+    x = checks.floats("x", x, 2)
+    if x.shape[1] != weights[0].cols:
+        raise ValueError(f"linear: x of shape {x.shape} does not fit weights of {weights[0].cols} columns")
+    checks.integer("x: rows", x.shape[0], 0, INT32_END // max(made.rows, x.shape[1]))
     out = np.empty((x.shape[0], made.rows), np.float32)
     library().ww_linear(ctypes.byref(made), x.ctypes.data, x.shape[0], x.shape[1], out.ctypes.data)
     return out
 
 
+def _groups(weight: Floats) -> Floats:
+    """(N, 32), finite. Raises ValueError."""
+    if weight.shape[-1] % GROUP:
+        raise ValueError(f"weight has {weight.shape[-1]} columns; give a multiple of {GROUP}")
+    return checks.finite("weight", np.ascontiguousarray(weight, np.float32).reshape(-1, GROUP))
+
+
 def quantise_int8(weight: Floats) -> Bytes:
     """Blocks of Q8_0 by rounding to nearest, scale max|w| / 127 per 32 columns. (rows, cols) to bytes."""
-    groups = np.ascontiguousarray(weight, np.float32).reshape(-1, GROUP)
+    groups = _groups(weight)
     scale = (np.abs(groups).max(axis=1, keepdims=True) / 127).astype("<f2")  # (N, 1)
     wide = scale.astype(np.float32)
     codes = np.clip(np.rint(np.divide(groups, wide, out=np.zeros_like(groups), where=wide > 0)), -127, 127)
@@ -148,7 +186,7 @@ def quantise_int8(weight: Floats) -> Bytes:
 
 def quantise_int4(weight: Floats) -> Bytes:
     """Blocks of Q4_1 by rounding to nearest between a group's least and greatest value. (rows, cols) to bytes."""
-    groups = np.ascontiguousarray(weight, np.float32).reshape(-1, GROUP)
+    groups = _groups(weight)
     low = groups.min(axis=1, keepdims=True).astype("<f2")
     scale = ((groups.max(axis=1, keepdims=True) - low.astype(np.float32)) / 15).astype("<f2")
     codes = np.zeros_like(groups)
@@ -161,6 +199,11 @@ def blocks_int4(codes: Bytes, scale: npt.NDArray[np.float16], low: npt.NDArray[n
 
     codes (N, 32) in 0..15; scale, low (N, 1) float16, N = rows * cols / 32. Coarser groups repeat theirs.
     """
+    checks.array("codes", codes, np.uint8, 2)
+    if codes.shape[1] != GROUP or (codes > 15).any():
+        raise ValueError(f"codes of shape {codes.shape}; give (N, {GROUP}) in 0..15")
+    if scale.shape != (len(codes), 1) or low.shape != scale.shape:
+        raise ValueError(f"scale {scale.shape} and low {low.shape} must be ({len(codes)}, 1): one for each group")
     packed = codes[:, :16] | codes[:, 16:] << 4
     halves = (np.ascontiguousarray(x.astype("<f2")).view(np.uint8) for x in (scale, low))
     made: Bytes = np.concatenate((*halves, packed), axis=1).reshape(-1)

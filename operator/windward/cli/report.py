@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -82,6 +83,7 @@ def _hidden(hidden: int, shown: bool) -> None:
 
 
 def _open(database: str, name: str) -> Ledger:
+    database = database or os.environ.get("WINDWARD_DATABASE_URL", "")  # in the operator's own pod, its ledger
     book = state_home() / "book.db"
     there = book.exists()
     if not database and not there and name:

@@ -16,7 +16,17 @@ from windward_api.contract import (
     Progress,
     Report,
 )
-from windward_worker.control import ProgressFile, encode_report, read_progress, read_report, widen, write_report
+from windward_worker.control import (
+    PauseRequest,
+    ProgressFile,
+    encode_report,
+    read_progress,
+    read_report,
+    widen,
+    write_report,
+)
+from windward_worker.control.report import short
+from windward_worker.control.run import Run
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -128,3 +138,92 @@ def test_progress_is_written_at_most_once_in_a_while(tmp_path):
     file.write(Progress(fraction=1), last=True)
     assert read_progress(tmp_path / "progress").fraction == 1
     assert [p.name for p in tmp_path.iterdir()] == ["progress"]
+
+
+NAN, INF = float("nan"), float("inf")
+BEGUN = "2026-05-11T06:00:00Z"
+
+
+def fragment(**changes):
+    """A report whose energy or progress holds what no arithmetic survives."""
+    series = {"start": BEGUN, "step_s": 1.0, "components": [component([1.0, 2.0])]}
+    progress = {"fraction": 0.5, "units_done": 3.0, "unit": "token"}
+    energy = changes.pop("energy", {})
+    return Report.model_validate(
+        {
+            "outcome": "Succeeded",
+            "run_units": changes.pop("run_units", 3.0),
+            "message": changes.pop("message", ""),
+            "energy": {**series, **energy},
+            "progress": {**progress, **changes},
+        }
+    )
+
+
+def component(joules, name="cpu"):
+    return {"name": name, "method": "modelled", "source": "x", "joules": joules}
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [
+        ({"metrics": {"loss": NAN, "rate": 2.0, "high": INF, "low": -INF}}, "metrics"),
+        ({"units_done": INF}, "units"),
+        ({"energy_j": INF}, "energy_j"),
+        ({"run_units": INF}, "run_units"),
+        ({"energy": {"step_s": 1e308}}, "energy"),
+        ({"energy": {"step_s": INF}}, "energy"),
+        ({"energy": {"step_s": 1e-12}}, "energy"),
+        ({"energy": {"start": "9999-12-31T23:59:59Z"}}, "energy"),
+        ({"energy": {"start": "0001-01-01T00:00:00Z"}}, "energy"),
+        ({"energy": {"components": [component([INF])]}}, "energy"),
+        ({"energy": {"components": [component([1e308, 1e308])]}}, "energy"),
+        ({"energy": {"components": [component([1.0, 2.0]), component([INF], "gpu")]}}, "gpu"),
+    ],
+)
+def test_a_report_holds_finite_numbers_alone(tmp_path, changes, lost):
+    """NaN is no JSON; one such report stopped a whole control plane."""
+    path = tmp_path / "report"
+    write_report(path, fragment(**changes))
+    document = json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} in a report"))
+    back = read_report(path)
+    assert back is not None and document["outcome"] == "Succeeded"
+    assert document["progress"]["fraction"] == 0.5
+    gone = {
+        "metrics": document["progress"]["metrics"] == {"rate": 2.0},
+        "units": document["progress"]["units_done"] == 0,
+        "energy_j": "energy_j" not in document["progress"],
+        "run_units": document["run_units"] == 0,
+        "energy": "energy" not in document,
+        "gpu": [c["name"] for c in document.get("energy", {}).get("components", [])] == ["cpu"],
+    }
+    assert gone[lost] and (lost in ("energy", "gpu") or back.energy.total_j == 3.0)
+
+
+def test_live_progress_holds_finite_numbers_alone(tmp_path):
+    path = tmp_path / "progress"
+    progress = Progress(fraction=0.5, units_done=1, metrics={"loss": NAN, "rate": 2.0})
+    ProgressFile(path).write(progress, last=True)
+    assert "NaN" not in path.read_text() and read_progress(path).metrics == {"rate": 2.0}
+    path.write_text('{"fraction": 0.5, "metrics": {"loss": NaN, "rate": 2.0}}')
+    found = read_progress(path)
+    assert found is None or found.metrics == {"rate": 2.0}
+
+
+def test_whatever_is_in_it_a_report_fits():
+    many = [component([1.0] * 50, f"c{i}") for i in range(300)]
+    metrics = {f"metric-{i}": float(i) for i in range(500)}
+    report = fragment(message="\u0000é" * 250, metrics=metrics, energy={"components": many})
+    data = encode_report(report)
+    assert len(data) <= 4096
+    back = Report.model_validate_json(data)
+    assert back.energy.total_j == pytest.approx(300 * 50) and back.progress.fraction == 0.5
+    assert back.energy.step_s * len(back.energy.components[0].joules) == pytest.approx(50.0)
+
+
+def test_a_message_may_quote_what_is_no_text(world):
+    """A name of a file in another encoding: the report that should have told of it was lost."""
+    with Run(world.env, PauseRequest(), "token") as run:
+        run.report(Outcome.FAILED, "caf\udce9 is missing")
+    assert world.report.message.startswith("caf\\udce9 is missing") and world.report.outcome == Outcome.FAILED
+    assert short("a\udce9b" * 300) == ("a\\udce9b" * 300)[:512]

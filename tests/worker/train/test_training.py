@@ -152,17 +152,26 @@ def test_a_damaged_checkpoint_costs_steps_not_the_result(world, calm):
     assert newest.name in world.report.message and world.report.run_units == 10 * 4 * 2 * 16
 
 
-@pytest.mark.parametrize("changes", [{"steps": 50}, {"seed": 6}, {"learningRateMicro": 500}])
-def test_other_work_is_not_resumed(world, changes):
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"steps": 30}, "it stands at step 40 of 30"),
+        ({"seed": 6}, "seed was 5 and is 6"),
+        ({"learningRateMicro": 500}, "learning_rate_micro was 1000 and is 500"),
+        ({"model": {**SPEC["model"], "width": 64}}, "model.width was 32 and is 64"),
+    ],
+)
+def test_other_work_is_not_resumed(world, changes, named):
     assert world.run(*train()) == 0
     assert world.run(*train(**changes)) == 2
-    assert world.report.outcome == Outcome.FAILED and "other work" in world.report.message
+    assert world.report.outcome == Outcome.FAILED
+    assert "other work" in world.report.message and named in world.report.message
 
 
 def test_changed_text_is_not_resumed(world):
     assert world.run(*train()) == 0
     (world.storage / "text" / "more.py").write_text("sun = 1\n" * 99)
-    assert world.run(*train()) == 2 and "text changed" in world.report.message
+    assert world.run(*train(steps=50)) == 2 and "text changed" in world.report.message
 
 
 def test_checkpoint_distance_and_threads_may_change(world, calm):

@@ -5,7 +5,7 @@ Layout of a `FolderStore`:
     claims/00000001                      one file per claim, created exclusively
     00000100.00000001/tensors.safetensors   step 100, written under claim 1
                       state.json
-                      manifest.json      last of all: sha256 and size of the others, step, token
+                      manifest.json      last of all: sha256 and size of the others, step, token; `complete`
 
 Steps of a commit: write and fsync the files in a hidden folder, the manifest last; check the claim; rename; fsync the
 folder above. A reader trusts nothing without a manifest whose sums are right.
@@ -27,7 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from windward_worker.checkpoint.claims import Claim, Claims
-from windward_worker.control import ClaimLost, sync_folder
+from windward_worker.control import ClaimLost, sync_folder, write_atomic
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 _NAME = re.compile(r"([0-9]{8})\.([0-9]{8})")
@@ -41,6 +41,7 @@ class Checkpoint:
     step: int
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
+    complete: bool = False  # nothing is left to do after it, its results included
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,11 @@ class CheckpointStore(Protocol):
     def commit(self, claim: Claim, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
         """Keep a checkpoint; returns its id. Doing one step twice under one claim keeps the first. Raises ClaimLost."""
 
+    def complete(self, claim: Claim, identity: str) -> None:
+        """Mark a checkpoint: the work is done and its results are kept. Done twice, it is as once. Raises ClaimLost."""
+
     def load(self) -> Loaded:
-        """The newest sound checkpoint: newest claim first, then highest step."""
+        """The newest sound checkpoint: newest claim first, then highest step. One with a NaN is not sound."""
 
 
 class FolderStore:
@@ -118,6 +122,12 @@ class FolderStore:
         self._prune()
         return name
 
+    def complete(self, claim: Claim, identity: str) -> None:
+        self._claims.check(claim)
+        path = self._folder / identity / MANIFEST
+        manifest = {**json.loads(path.read_bytes()), "complete": True}
+        write_atomic(path, json.dumps(manifest, indent=1).encode())
+
     def _prune(self) -> None:
         """Remove all but the newest `keep`; the manifest first, so that what a crash leaves is no checkpoint."""
         for name in self._names()[self._keep :]:
@@ -153,7 +163,11 @@ class FolderStore:
             data[file] = (folder / file).read_bytes()
             if hashlib.sha256(data[file]).hexdigest() != manifest["files"][file]["sha256"]:
                 raise ValueError(f"{file} differs from its sum")
-        return Checkpoint(name, step, load(data[TENSORS]), json.loads(data[STATE]))
+        tensors = load(data[TENSORS])
+        for key, tensor in tensors.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise ValueError(f"{key} is not finite")
+        return Checkpoint(name, step, tensors, json.loads(data[STATE]), manifest.get("complete") is True)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -11,8 +12,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from windward_api.contract import REPORT_LIMIT_BYTES, EnergyComponent, EnergySeries, Progress, Report
+from windward_api.contract import REPORT_LIMIT_BYTES, EnergyComponent, EnergySeries, Method, Progress, Report
 from windward_worker.control.files import write_atomic
+
+LEAST_STEP_S, MOST_STEP_S = 1e-3, 100 * 366 * 86400.0
+
+
+def short(message: str) -> str:
+    """As a report takes it: 512 characters at most, and none that UTF-8 cannot say."""
+    return message.encode("utf-8", "backslashreplace").decode()[:512]
 
 
 def widen(joules: Sequence[float], factor: int) -> list[float]:
@@ -40,15 +48,18 @@ def _encode(report: Report, factor: int) -> bytes:
         )
         energy = EnergySeries(start=energy.start, step_s=energy.step_s * factor, components=components)
     document = report.model_copy(update={"energy": energy}).model_dump(mode="json", exclude_none=True)
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "replace")  # a path in a message may hold what is no UTF-8
 
 
 def encode_report(report: Report) -> bytes:
     """The report as JSON of at most `REPORT_LIMIT_BYTES`.
 
     Its energy step is widened, by a whole factor, just until it fits; each component's sum is kept to float rounding.
-    Where one step is still too long, metrics go first, then the message: energy and progress always arrive.
+    Where one step is still too long, metrics go first, then the message, then the names of components: joules by
+    method and progress always arrive. What is no finite number is left out (`sane`).
     """
+    report = sane(report)
     longest = max((len(c.joules) for c in report.energy.components), default=1) if report.energy else 1
     factor = 1
     while True:
@@ -62,8 +73,54 @@ def encode_report(report: Report) -> bytes:
     bare = report.model_copy(update={"progress": progress})
     data = _encode(bare, factor)
     if len(data) > REPORT_LIMIT_BYTES:
-        data = _encode(bare.model_copy(update={"message": ""}), factor)
+        bare = bare.model_copy(update={"message": ""})
+        data = _encode(bare, factor)
+    if len(data) > REPORT_LIMIT_BYTES:
+        data = _encode(bare.model_copy(update={"energy": _by_method(bare.energy)}), 1)
     return data
+
+
+def _by_method(energy: EnergySeries | None) -> EnergySeries | None:
+    """One component for each method, one step."""
+    if energy is None:
+        return None
+    totals: dict[Method, float] = {}
+    longest = max((len(c.joules) for c in energy.components), default=1)
+    for component in energy.components:
+        totals[component.method] = totals.get(component.method, 0.0) + sum(component.joules)
+    made = tuple(EnergyComponent(name="other", method=m, source="merged", joules=(j,)) for m, j in totals.items())
+    return EnergySeries(start=energy.start, step_s=energy.step_s * max(1, longest), components=made)
+
+
+def sane(report: Report) -> Report:
+    """The report without what is no finite number, or no time: a reader's arithmetic must not fail on it."""
+    progress = None if report.progress is None else sane_progress(report.progress)
+    units = report.run_units if math.isfinite(report.run_units) else 0.0
+    return report.model_copy(update={"progress": progress, "run_units": units, "energy": _sane_energy(report.energy)})
+
+
+def sane_progress(progress: Progress) -> Progress:
+    """The same, but for metrics and sums that are not finite."""
+    joules = progress.energy_j
+    return progress.model_copy(
+        update={
+            "fraction": progress.fraction if 0 <= progress.fraction <= 1 else 0.0,
+            "units_done": progress.units_done if math.isfinite(progress.units_done) else 0.0,
+            "energy_j": joules if joules is None or math.isfinite(joules) else None,
+            "metrics": {name: value for name, value in progress.metrics.items() if math.isfinite(value)},
+        }
+    )
+
+
+def _sane_energy(energy: EnergySeries | None) -> EnergySeries | None:
+    """Components whose joules add up to a number; None where there is no such, or the series is in no calendar."""
+    if energy is None or not LEAST_STEP_S <= energy.step_s <= MOST_STEP_S:
+        return None
+    kept = tuple(c for c in energy.components if math.isfinite(sum(c.joules)))
+    longest = max((len(c.joules) for c in kept), default=0)
+    if not kept or not 1970 <= energy.start.year < 9000 or energy.step_s * longest > MOST_STEP_S:
+        return None
+    return energy.model_copy(update={"components": kept})
 
 
 def write_report(path: Path | None, report: Report) -> None:
@@ -80,12 +137,12 @@ def write_report(path: Path | None, report: Report) -> None:
 
 
 def read_report(path: Path | None) -> Report | None:
-    """The report in `path`; None where there is none, or none that is valid."""
+    """The report in `path`, sane; None where there is none, or none that is valid."""
     if path is None:
         return None
     try:
-        return Report.model_validate_json(path.read_bytes()[: 4 * REPORT_LIMIT_BYTES])
-    except (OSError, ValidationError):
+        return sane(Report.model_validate_json(path.read_bytes()[: 4 * REPORT_LIMIT_BYTES]))
+    except (OSError, ValueError):  # pydantic's is one of these
         return None
 
 
@@ -94,7 +151,7 @@ def read_progress(path: Path | None) -> Progress | None:
     if path is None:
         return None
     try:
-        return Progress.model_validate_json(path.read_bytes()[: 1 << 16])
+        return sane_progress(Progress.model_validate_json(path.read_bytes()[: 1 << 16]))
     except (OSError, ValidationError):
         return None
 
@@ -116,4 +173,6 @@ class ProgressFile:
         if self._path is None or not (last or self.due()):
             return
         self._next = time.monotonic() + self._every_s
-        write_atomic(self._path, progress.model_dump_json(exclude_none=True).encode(), durable=False)
+        document = sane_progress(progress).model_dump(mode="json", exclude_none=True)
+        data = json.dumps(document, allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
+        write_atomic(self._path, data, durable=False)

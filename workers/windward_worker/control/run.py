@@ -11,7 +11,7 @@ from windward_worker.control.clock import now
 from windward_worker.control.env import RunEnv
 from windward_worker.control.errors import PauseAsked, Refused, WorkerError
 from windward_worker.control.pause import PauseRequest
-from windward_worker.control.report import ProgressFile, write_report
+from windward_worker.control.report import ProgressFile, short, write_report
 from windward_worker.energy import EnergyRecorder, choose_meter
 
 log = logging.getLogger("windward.run")
@@ -80,7 +80,7 @@ class Run:
             run_units=self.run_units,
             checkpoint=self.checkpoint,
             energy=self.energy.series(),
-            message="; ".join([*([message] if message else []), *self.notes])[:512],
+            message=short("; ".join([*([message] if message else []), *self.notes])),
         )
         write_report(self.env.report_file, report)
 

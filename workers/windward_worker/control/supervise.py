@@ -22,7 +22,7 @@ from windward_worker.control.clock import now, rfc3339
 from windward_worker.control.env import RunEnv
 from windward_worker.control.files import write_atomic
 from windward_worker.control.pause import PauseRequest
-from windward_worker.control.report import read_progress, read_report, write_report
+from windward_worker.control.report import read_progress, read_report, short, write_report
 from windward_worker.energy import EnergyRecorder, choose_meter
 
 log = logging.getLogger("windward.exec")
@@ -103,7 +103,7 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
     except OSError as error:
         code, message = 127, f"cannot start {command[0]!r}: {error.strerror or error}; check the command and its image"
         log.error(message)
-        write_report(env.report_file, Report(outcome=Outcome.FAILED, message=message))
+        write_report(env.report_file, Report(outcome=Outcome.FAILED, message=short(message)))
     else:
         with recorder:
             code = _wait(child, pause)

@@ -1,10 +1,14 @@
-"""Vectors of texts from a decoder's states, each computed once: the cheapest token is the one not computed again."""
+"""Vectors of texts from a decoder's states, each computed once: the cheapest token is the one not computed again.
+
+A long text is computed in chunks, so that an engine can step between them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from array import array
 from collections import OrderedDict
+from collections.abc import Generator
 from collections.abc import Sequence as Seq
 
 import numpy as np
@@ -22,7 +26,9 @@ class Embedder:
     A decoder's states are a serviceable measure of likeness, not a trained embedding's equal.
     """
 
-    def __init__(self, runner: Runner, blocks: Blocks, *, keep: int = 4096) -> None:
+    def __init__(self, runner: Runner, blocks: Blocks, *, keep: int = 4096, chunk: int = 512) -> None:
+        """`chunk`: tokens that are computed at once."""
+        self._chunk = chunk
         self._runner = runner
         self._blocks = blocks
         self._keep = keep
@@ -32,6 +38,16 @@ class Embedder:
 
     def embed(self, tokens: Seq[int]) -> Floats:
         """(C,), read-only. Raises ValueError for no tokens, or more than the context or the free KV blocks hold."""
+        work = self.steps(tokens)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                made: Floats = end.value
+                return made
+
+    def steps(self, tokens: Seq[int]) -> Generator[None, None, Floats]:
+        """As `embed`, one chunk of the text a turn; closing it gives its blocks back."""
         digest = hashlib.blake2b(array("q", tokens).tobytes(), digest_size=16).digest()
         if digest in self._kept:
             self.hits += 1
@@ -44,11 +60,16 @@ class Embedder:
             raise ValueError(
                 f"a text of {len(tokens)} tokens needs {-(-len(tokens) // PAGE)} free KV blocks; try later"
             )
+        total = np.zeros(self._runner.config.width, np.float64)
         try:
-            states = self._runner.hidden([Rows(tokens, 0, table, outputs=len(tokens))])  # (T, C)
+            for begin in range(0, len(tokens), self._chunk):
+                if begin:
+                    yield
+                part = tokens[begin : begin + self._chunk]
+                total += self._runner.hidden([Rows(part, begin, table, outputs=len(part))]).sum(axis=0)  # of (T, C)
         finally:
             self._blocks.release(table)
-        mean = states.mean(axis=0)
+        mean = (total / len(tokens)).astype(np.float32)
         made: Floats = mean / max(float(np.linalg.norm(mean)), 1e-12)
         made.flags.writeable = False
         self.misses += 1

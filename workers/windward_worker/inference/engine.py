@@ -85,6 +85,7 @@ class Engine:
         self.tokens = 0  # computed, prompts included
         self.made = 0  # answered
         config = runner.config
+        self._ends = config.ends
         self._flops = 2.0 * config.parameters
         self._flops_by_context = 4.0 * config.layers * config.heads * config.head_dim
 
@@ -217,7 +218,7 @@ class Engine:
         if sequence.first_token_s is None:
             sequence.first_token_s = now_s
         sequence.last_s = now_s
-        if token in request.stop or (token == self.runner.config.eos and not request.ignore_eos):
+        if token in request.stop or (token in self._ends and not request.ignore_eos):
             sequence.ended = Ended.STOP
             return
         sequence.tokens.append(token)

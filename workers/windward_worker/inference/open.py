@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windward_kernels.cpp import available, isa, why_not
+from windward_kernels.cpp.library import KV_GROUP
+from windward_worker.control import Refused
+from windward_worker.control.errors import refusing
 from windward_worker.inference.blocks import PAGE
 from windward_worker.inference.runner import CpuRunner, Runner
+from windward_worker.model.config import ModelConfig
 from windward_worker.model.packed import PackedModel, fits
-from windward_worker.model.stored import ModelFile, open_model
+from windward_worker.model.stored import FIX, ModelFile, open_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,6 +31,26 @@ class Opened:
     runner: Runner
     tokenizer: Tokenizer
     file: ModelFile
+
+
+def compiled(config: ModelConfig) -> bool:
+    """Whether the compiled CPU kernels run such a model here; else torch does."""
+    return not _gpu() and available() and fits(config)
+
+
+def block_bytes(config: ModelConfig, weights: str, kv: str) -> int:
+    """Bytes of keys and values that one KV block takes over all layers, with the runner that `open_runner` chooses."""
+    heads = 2 * config.layers * config.kv_heads  # keys and values
+    if not compiled(config):
+        return heads * PAGE * config.head_dim * (4 if _wide(weights, kv) else 2)
+    halves = {"int8": PAGE, "int4": -(-config.head_dim // KV_GROUP) * 2 * PAGE}.get(kv, 0)
+    bits = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}[kv]
+    return heads * (PAGE * config.head_dim * bits // 8 + 2 * halves)
+
+
+def _wide(weights: str, kv: str) -> bool:
+    """Whether torch's runner computes in float32: always on a CPU, and where it is asked for."""
+    return not _gpu() or "float32" in (weights, kv)
 
 
 def blocks_for(sequences: int, tokens: int) -> int:
@@ -55,11 +79,17 @@ def open_runner(
     """Open a model with the best runner for this machine: the GPU's, the compiled CPU one, or plain torch.
 
     `weights`: as the file has them (`stored`), or float32, int8, int4. The compiled runner honours `weights` and `kv`;
-    torch's computes in float32 (CPU) or bfloat16 (GPU). Raises Refused, OSError.
+    torch's computes in float32, or in bfloat16 on a GPU unless float32 is asked for. Raises Refused for a form that the
+    runner does not have, and for a file that cannot be opened, whatever is wrong with it.
     """
     file = open_model(path)
+    with refusing(file.name, FIX):
+        return _opened(file, blocks=blocks, weights=weights, kv=kv, threads=threads, context=context)
+
+
+def _opened(file: ModelFile, *, blocks: int, weights: str, kv: str, threads: int, context: int | None) -> Opened:
     gpu = _gpu()
-    if not gpu and available() and fits(file.config):
+    if compiled(file.config):
         model = PackedModel(file, weights, context=context)
         log.info("%d MB of weights, kernels %s, %d threads", model.nbytes // 10**6, isa(), threads)
         return Opened(CpuRunner(model, blocks=blocks, kv=kv, threads=threads), file.tokenizer(), file)
@@ -71,6 +101,11 @@ def open_runner(
     if not gpu:
         log.warning("plain torch instead of the compiled kernels: %s", why_not() or "the model's heads do not fit")
         torch.set_num_threads(threads)
-    loaded = load_file(file)
-    device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
+    if weights not in ("stored", "float32") or kv not in ("float16", "float32"):
+        why = "on a GPU" if gpu else why_not() or "the model's heads do not fit the compiled kernels"
+        raise Refused(
+            f"weights {weights} with keys and values in {kv}: plain torch runs here, in float ({why}); drop both"
+        )
+    loaded = load_file(file, context)
+    device, dtype = "cuda" if gpu else "cpu", torch.float32 if _wide(weights, kv) else torch.bfloat16
     return Opened(TorchRunner(loaded.decoder.to(device, dtype), blocks=blocks), loaded.tokenizer, file)

@@ -219,7 +219,7 @@ class GgufFile:
         """A tensor's place and its bytes as they lie. Raises Refused where there is none of this name."""
         info = self.tensors.get(name)
         if info is None:
-            raise Refused(f"{self.name} holds no tensor {name}; it is not a Llama-style model")
+            raise Refused(f"{self.name} holds no tensor {name}; it is not a Llama-style model; use another file")
         return info, np.asarray(self._data[info.offset : info.offset + info.size])
 
     def tensor(self, name: str) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,11 @@ def _hf_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k if k.startswith("lm_head.") else f"model.{k}": v for k, v in weights.items()}
 
 
-def load_file(file: ModelFile) -> LoadedModel:
-    """All weights of an opened model as float32."""
+def load_file(file: ModelFile, context: int | None = None) -> LoadedModel:
+    """All weights of an opened model as float32. `context`: most tokens of a sequence, if less than the model's."""
     weights = {name: torch.from_numpy(np.array(file.get(name).floats())) for name in shapes(file.config)}
-    return LoadedModel(_build(file.config, weights, file.name), file.tokenizer())
+    config = replace(file.config, context=min(context or file.config.context, file.config.context))
+    return LoadedModel(_build(config, weights, file.name), file.tokenizer())
 
 
 def load_folder(folder: Path) -> LoadedModel:

@@ -92,10 +92,11 @@ class PackedModel:
         return made
 
     def _matrix(self, name: str) -> PackedWeight:
-        stored = self._scheme(name, self._file.get(f"{name}.weight"))
+        given = self._file.get(f"{name}.weight")
         bias = self._vector(f"{name}.bias") if f"{name}.bias" in self._shapes else None
-        rows, cols = stored.shape
         try:
+            stored = self._scheme(name, given)
+            rows, cols = stored.shape
             made = pack(stored.encoding, stored.raw, rows, cols, order=stored.order, bias=bias)
         except ValueError as error:
             raise Refused(f"{self._file.name}: {name}: {error}; load it with weights float32") from error

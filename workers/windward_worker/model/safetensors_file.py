@@ -51,11 +51,13 @@ def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(HEADER_LIMIT, size - 8):
-            raise Refused(f"{path.name}: the header claims {length} bytes of a file of {size}; it is damaged")
+            raise Refused(
+                f"{path.name}: the header claims {length} bytes of a file of {size}; it is damaged; fetch it again"
+            )
         try:
             header = json.loads(file.read(length))
         except (ValueError, RecursionError) as error:
-            raise Refused(f"{path.name}: the header is no JSON; it is damaged") from error
+            raise Refused(f"{path.name}: the header is no JSON: it is damaged; fetch it again") from error
     found: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
     spans: list[tuple[int, int]] = []
     try:
@@ -70,14 +72,18 @@ def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
             found[name] = (entry["dtype"], shape, 8 + length + begin, 8 + length + end)
             spans.append((begin, end))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise Refused(f"{path.name}: bad header: {error}; the file is damaged or of another kind") from error
+        raise Refused(
+            f"{path.name}: bad header: {error}; the file is damaged or of another kind; fetch it again"
+        ) from error
     place = 0
     for begin, end in sorted(spans):
         if begin != place:
-            raise Refused(f"{path.name}: tensors overlap or leave a hole at byte {min(begin, place)}; it is damaged")
+            raise Refused(f"{path.name}: tensors overlap or leave a hole at byte {min(begin, place)}; fetch it again")
         place = end
     if place != size - 8 - length:
-        raise Refused(f"{path.name}: {size} bytes, but its header describes {place + 8 + length}; it is cut or damaged")
+        raise Refused(
+            f"{path.name}: {size} bytes, but its header describes {place + 8 + length}: it is cut; fetch it again"
+        )
     return found
 
 

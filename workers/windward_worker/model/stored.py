@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from windward_worker.control import Refused
+from windward_worker.control.errors import refusing
 from windward_worker.model import gguf
-from windward_worker.model.config import ModelConfig, from_hf
+from windward_worker.model.config import LARGEST, ModelConfig, from_hf, real, tokens, whole
 from windward_worker.model.safetensors_file import Raw, open_safetensors
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+GENERATION = "generation_config.json"
 INDEX, TOKENIZER_CONFIG, TEMPLATE = "model.safetensors.index.json", "tokenizer_config.json", "chat_template.jinja"
 
 GGUF_LAYER = {
@@ -43,6 +45,9 @@ GGUF_LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+GGUF_ENDS = ("eos", "eot", "eom")  # tokens that end a text, a turn, a message
+LAYER_TENSORS = 9  # of a layer, at least
+FIX = "the file is damaged or unreadable; fetch or export it again"
 GGUF_WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
 
 
@@ -57,6 +62,18 @@ class Stored:
     raw: Bytes
     shape: tuple[int, ...]
     order: npt.NDArray[np.int32] | None = None
+
+    def finite(self) -> bool:
+        """Whether every value is a finite number; of blocks, their scales and minima tell."""
+        if self.encoding == "F32":
+            return bool(np.isfinite(self.raw.view("<f4")).all())
+        if self.encoding in ("F16", "BF16"):
+            exponent = 0x7C00 if self.encoding == "F16" else 0x7F80
+            return not bool(((self.raw.view("<u2") & exponent) == exponent).any())
+        encoding = next(e for e in gguf.ENCODINGS.values() if e.name == self.encoding)
+        halves = 4 if self.encoding in ("Q4_1", "Q4_K") else 2
+        scales = np.ascontiguousarray(self.raw.reshape(-1, encoding.bytes)[:, :halves]).view("<u2")
+        return not bool(((scales & 0x7C00) == 0x7C00).any())
 
     def floats(self) -> Floats:
         """Dequantised, in our order."""
@@ -82,6 +99,9 @@ class ModelFile(Protocol):
 
     def chat_template(self) -> str | None:
         """The jinja text that lays out a conversation, if the file carries one."""
+
+    def special_tokens(self) -> dict[str, str]:
+        """Texts of tokens under a template's names for them: `bos_token`, `eos_token` and what else the file names."""
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -112,12 +132,21 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _fitting(name: str, file: str, found: Stored, config: ModelConfig) -> Stored:
+    """Raises Refused where a tensor has another shape than the config says, or holds what is no number."""
     wanted = shapes(config).get(name)
     if wanted is not None and found.shape != wanted:
         raise Refused(
             f"{file}: weights do not fit its config: {name} is {found.shape}, not {wanted}; export the model again"
         )
+    if not found.finite():
+        raise Refused(f"{file}: {name} holds NaN or infinity: its training diverged; use an earlier checkpoint")
     return found
+
+
+def _bounded(name: str, config: ModelConfig, tensors: int) -> None:
+    """Raises Refused where a config names more layers than the file has tensors for: nothing is made of that size."""
+    if config.layers * LAYER_TENSORS > tensors:
+        raise Refused(f"{name}: {config.layers} layers, but {tensors} tensors; config and weights are of two models")
 
 
 class GgufModel:
@@ -128,11 +157,15 @@ class GgufModel:
         self.name = path.name
         self._file = gguf.GgufFile(path)
         self.config = gguf_config(self._file.metadata, tied="output.weight" not in self._file.tensors)
+        _bounded(self.name, self.config, len(self._file.tensors))
         self._names = {f"{ours}.weight": f"{theirs}.weight" for theirs, ours in GGUF_WHOLE.items()}
         for layer in range(self.config.layers):
             for theirs, ours in GGUF_LAYER.items():
                 for part in ("weight", "bias"):
                     self._names[f"layers.{layer}.{ours}.{part}"] = f"blk.{layer}.{theirs}.{part}"
+        wanted = {self._names.get(name, name) for name in shapes(self.config)}
+        if more := sorted(set(self._file.tensors) - wanted):
+            raise Refused(f"{self.name}: tensors {', '.join(more[:3])} have no part in this decoder; use another file")
 
     def get(self, name: str) -> Stored:
         info, raw = self._file.raw(self._names.get(name, name))
@@ -147,11 +180,17 @@ class GgufModel:
     def tokenizer(self) -> Tokenizer:
         from windward_worker.model.tokenizer import from_gguf
 
-        return from_gguf(self._file.metadata)
+        with refusing(f"{self.name}: unreadable tokenizer", FIX):
+            return from_gguf(self._file.metadata)
 
     def chat_template(self) -> str | None:
         found = self._file.metadata.get("tokenizer.chat_template")
         return found if isinstance(found, str) else None
+
+    def special_tokens(self) -> dict[str, str]:
+        listed = self._file.metadata["tokenizer.ggml.tokens"]
+        ids = (("bos_token", self.config.bos), ("eos_token", self.config.eos))
+        return {name: str(listed[i]) for name, i in ids if i is not None}
 
 
 class FolderModel:
@@ -167,8 +206,10 @@ class FolderModel:
                 )
         self.name = folder.name
         self._folder = folder
-        self.config = from_hf(self._json(CONFIG))
+        generation = self._json(GENERATION) if (folder / GENERATION).is_file() else None
+        self.config = from_hf(self._json(CONFIG), generation)
         self._shards = self._json(INDEX).get("weight_map") if sharded else None
+        _bounded(self.name, self.config, len(self._tensors))
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
@@ -230,22 +271,51 @@ class FolderModel:
         return Stored("Q4_1" if four else "Q8_0", np.concatenate((*halves, blocks), axis=1).reshape(-1), (rows, cols))
 
     def tokenizer(self) -> Tokenizer:
-        from tokenizers import Tokenizer as Read
+        from windward_worker.model.tokenizer import from_file
 
-        try:
-            return Read.from_file(str(self._folder / TOKENIZER))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise Refused(f"{self.name}: unreadable tokenizer: {error}; export the model again") from error
+        with refusing(f"{self.name}: unreadable tokenizer", FIX):
+            return from_file(self._folder / TOKENIZER)
 
     def chat_template(self) -> str | None:
         if (self._folder / TEMPLATE).is_file():
-            return (self._folder / TEMPLATE).read_text()
+            with refusing(f"{self.name}: {TEMPLATE}", FIX):
+                return (self._folder / TEMPLATE).read_text()
         if not (self._folder / TOKENIZER_CONFIG).is_file():
             return None
         found = self._json(TOKENIZER_CONFIG).get("chat_template")
         if isinstance(found, list):  # several, by name
-            found = next((t.get("template") for t in found if t.get("name") == "default"), None)
+            by_name = {t.get("name"): t.get("template") for t in found if isinstance(t, Mapping)}
+            found = by_name.get("default")
         return found if isinstance(found, str) else None
+
+    def special_tokens(self) -> dict[str, str]:
+        if not (self._folder / TOKENIZER_CONFIG).is_file():
+            return {}
+        settings = self._json(TOKENIZER_CONFIG)
+        found = {name: _text(entry) for name, entry in settings.items() if name.endswith("_token")}
+        return {name: text for name, text in found.items() if text is not None}
+
+
+def _text(entry: Any) -> str | None:
+    """A token in tokenizer_config.json: its text, or an object that holds it."""
+    found = entry.get("content") if isinstance(entry, Mapping) else entry
+    return found if isinstance(found, str) else None
+
+
+def _refuse_unknown(kind: str, metadata: Mapping[str, Any]) -> None:
+    """Raises Refused for keys that change what a model computes, and that this decoder does not honour."""
+    plain: dict[str, tuple[object, ...]] = {
+        f"{kind}.rope.scaling.type": ("none", ""),
+        f"{kind}.rope.scale_linear": (1, 0),
+        f"{kind}.logit_scale": (1, 0),
+        f"{kind}.expert_count": (0,),
+        f"{kind}.attention.causal": (True,),
+        "split.count": (0, 1),
+    }
+    for name, values in plain.items():
+        if name in metadata and metadata[name] not in values:
+            what = "it is one part of several" if name == "split.count" else "which is not computed here"
+            raise Refused(f"GGUF metadata sets {name} to {metadata[name]!r}: {what}; use another file")
 
 
 def gguf_config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
@@ -257,30 +327,38 @@ def gguf_config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
     def get(name: str, *default: Any) -> Any:
         return metadata.get(f"{kind}.{name}", *default) if default else metadata[f"{kind}.{name}"]
 
-    if get("rope.scaling.type", "none") not in ("none", ""):
-        raise Refused(f"GGUF metadata asks for rope scaling {get('rope.scaling.type')!r}, which is not computed here")
+    _refuse_unknown(kind, metadata)
     try:
-        heads, width = int(get("attention.head_count")), int(get("embedding_length"))
-        window = int(get("attention.sliding_window", 0))
+        heads, width = (whole(n, get(n)) for n in ("attention.head_count", "embedding_length"))
+        head_dim = whole("key_length", get("attention.key_length", width // heads))
+        window = whole("sliding_window", get("attention.sliding_window", 0))
+        ends = [e for n in GGUF_ENDS for e in tokens(n, metadata.get(f"tokenizer.ggml.{n}_token_id"))]
+        bos = tokens("bos_token_id", metadata.get("tokenizer.ggml.bos_token_id"))
+        for name in ("attention.value_length", "rope.dimension_count"):
+            if whole(name, get(name, head_dim)) != head_dim:
+                raise Refused(
+                    f"GGUF metadata sets {name} {get(name)} with heads of {head_dim}: not computed here; use another"
+                )
         return ModelConfig(
             vocabulary=len(metadata["tokenizer.ggml.tokens"]),
             width=width,
-            layers=int(get("block_count")),
+            layers=whole("block_count", get("block_count")),
             heads=heads,
-            kv_heads=int(get("attention.head_count_kv", heads)),
-            head_dim=int(get("attention.key_length", width // heads)),
-            hidden=int(get("feed_forward_length")),
-            context=int(get("context_length")),
-            rope_base=float(get("rope.freq_base", 10000.0)),
-            norm_eps=float(get("attention.layer_norm_rms_epsilon")),
+            kv_heads=whole("head_count_kv", get("attention.head_count_kv", heads)),
+            head_dim=head_dim,
+            hidden=whole("feed_forward_length", get("feed_forward_length")),
+            context=min(LARGEST, whole("context_length", get("context_length"))),
+            rope_base=real("freq_base", get("rope.freq_base", 10000.0)),
+            norm_eps=real("layer_norm_rms_epsilon", get("attention.layer_norm_rms_epsilon")),
             tied=tied,
-            bos=metadata.get("tokenizer.ggml.bos_token_id"),
-            eos=metadata.get("tokenizer.ggml.eos_token_id"),
+            bos=bos[0] if bos else None,
+            eos=ends[0] if ends else None,
+            more_eos=tuple(dict.fromkeys(ends))[1:],
             window=window if window > 0 and kind == "llama" else None,
             qkv_bias=kind == "qwen2",
             qk_norm=kind == "qwen3",
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise Refused(f"GGUF metadata lacks or garbles {error}; fetch the file again") from error
 
 
@@ -291,11 +369,12 @@ def half_split_order(rows: int, heads: int) -> npt.NDArray[np.int32]:
 
 
 def open_model(path: Path) -> ModelFile:
-    """A .gguf file or a model folder. Raises Refused where it is neither."""
-    if path.is_dir():
-        return FolderModel(path)
-    if path.suffix == ".gguf" and path.is_file():
-        return GgufModel(path)
+    """A .gguf file or a model folder. Raises Refused where it is neither, or damaged in whatever way."""
+    with refusing(path.name, FIX):
+        if path.is_dir():
+            return FolderModel(path)
+        if path.suffix == ".gguf" and path.is_file():
+            return GgufModel(path)
     raise Refused(f"{path.name}: no model there; give a .gguf file or a folder with {WEIGHTS}")
 
 

@@ -28,9 +28,9 @@ def add_commands(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         command.add_argument("--threads", type=int, default=1, help="CPU threads")
         command.add_argument("-o", "--output", default="table", help="table or json")
     quantize.add_argument("--method", default="gptq", help="rtn, gptq, awq, smoothquant or mixed")
-    quantize.add_argument("--bits", type=int, default=4, help="4 or 8")
+    quantize.add_argument("--bits", type=int, help="4 or 8 (default: 4; mixed chooses)")
     quantize.add_argument("--group", type=int, default=32, help="columns that share a scale: 32, 64 or 128")
-    quantize.add_argument("--budget", type=float, default=6.0, help="mixed: mean stored bits a weight, scales included")
+    quantize.add_argument("--budget", type=float, help="mixed: mean stored bits a weight, with scales (default: 6)")
     quantize.add_argument(
         "--out", required=True, type=Path, help="the folder to write; one that holds a model is replaced"
     )
@@ -55,7 +55,12 @@ def _quantize(arguments: argparse.Namespace) -> int:
     from windward_worker.quant.ptq import Scheme
     from windward_worker.quant.run import QuantizeRequest, quantize
 
-    scheme = Scheme(arguments.method, arguments.bits, arguments.group, arguments.budget)
+    if arguments.method == "mixed" and arguments.bits is not None:
+        raise Refused(f"--bits: {arguments.bits}, but mixed chooses the bits of each layer; give --budget instead")
+    if arguments.method != "mixed" and arguments.budget is not None:
+        raise Refused(f"--budget: {arguments.budget:g} is for --method mixed alone; leave it out, or choose mixed")
+    budget = 6.0 if arguments.budget is None else arguments.budget
+    scheme = Scheme(arguments.method, arguments.bits or 4, arguments.group, budget)
     request = QuantizeRequest(
         arguments.model, arguments.out, arguments.calibration, scheme, arguments.tokens, arguments.threads
     )
@@ -99,17 +104,22 @@ def _confidence(arguments: argparse.Namespace) -> int:
 
 def _pareto(arguments: argparse.Namespace) -> int:
     if arguments.confidence is not None:
+        for name in ("variants", "svg"):
+            if getattr(arguments, name) is not None:
+                raise Refused(f"--{name}: has no part in --confidence, which measures one model; leave one of them out")
         return _confidence(arguments)
     from windward_worker.quant.page import page
     from windward_worker.quant.pareto import DEFAULT, documents, pareto, table
 
     names = [n.strip() for n in arguments.variants.split(",")] if arguments.variants else DEFAULT
-    points = pareto(arguments.model, arguments.calibration, names, tokens=arguments.tokens, threads=arguments.threads)
+    found = pareto(arguments.model, arguments.calibration, names, tokens=arguments.tokens, threads=arguments.threads)
+    points, left_out = found.points, found.left_out
     title = f"{Path(arguments.model).name}: accuracy and energy"
     if arguments.svg is not None:
-        write_atomic(arguments.svg, page(points, title).encode())
+        write_atomic(arguments.svg, page(points, title, left_out).encode())
+    document = {"model": arguments.model, "points": documents(points), "left_out": dict(left_out)}
     if arguments.output == "json":
-        sys.stdout.write(json.dumps({"model": arguments.model, "points": documents(points)}) + "\n")
+        sys.stdout.write(json.dumps(document) + "\n")
     else:
-        sys.stdout.write(table(points) + "\n")
+        sys.stdout.write(table(points, left_out) + "\n")
     return 0

@@ -10,6 +10,7 @@ from windward_worker.quant.pareto import Point
 
 WIDTH, HEIGHT = 860, 520
 LEFT, RIGHT, TOP, BOTTOM = 76, 150, 64, 64
+LINE = 120  # characters of a line below
 LABEL = (120, 14)  # room that a label needs, across and down
 FRONT, BEHIND, INK = "#0b6e4f", "#9aa5a0", "#1d2b27"
 
@@ -59,18 +60,22 @@ def _apart(xs: Seq[float], ys: Seq[float]) -> list[float]:
     return [placed[i] for i in range(len(xs))]
 
 
-def page(points: Seq[Point], title: str) -> str:
-    """An SVG document. Filled: on the frontier (of all four costs); hollow: dominated. Raises ValueError for none."""
+def page(points: Seq[Point], title: str, left_out: Seq[tuple[str, str]] = ()) -> str:
+    """An SVG document. Filled: on the frontier (of all four costs); hollow: dominated; who did not run stands below.
+
+    Raises ValueError for no points.
+    """
     if not points:
         raise ValueError("a page needs at least one point")
+    height = HEIGHT + (16 * len(left_out) + 8 if left_out else 0)
     joules = [max(p.joules_per_token, 1e-9) for p in points]
     xs, x_low, x_high = _scale(joules, LEFT, WIDTH - RIGHT)
     ys, y_low, y_high = _scale([p.perplexity for p in points], HEIGHT - BOTTOM, TOP)
     methods = ", ".join(sorted({p.method for p in points}))
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif" '
         f'fill="{INK}" role="img" aria-label="{escape(title)}">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="30" font-size="18" font-weight="600">{escape(title)}</text>',
         f'<text x="{LEFT}" y="50" font-size="12">filled: on the frontier of perplexity, joules, speed and memory; '
         f"hollow: dominated; joules are {escape(methods)}</text>",
@@ -95,5 +100,12 @@ def page(points: Seq[Point], title: str) -> str:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{fill}" stroke="{stroke}" stroke-width="2">'
             f"<title>{escape(told)}</title></circle>"
             f'<text x="{x + 10:.1f}" y="{label + 4:.1f}" font-size="12">{escape(p.variant)}</text>'
+        )
+    for i, (name, why) in enumerate(left_out):
+        told = f"left out: {name}: {why}"
+        short = told if len(told) <= LINE else told[: LINE - 1] + "…"
+        out.append(
+            f'<text x="{LEFT}" y="{HEIGHT + 14 + 16 * i}" font-size="12">{escape(short)}'
+            f"<title>{escape(told)}</title></text>"
         )
     return "\n".join([*out, "</svg>", ""])

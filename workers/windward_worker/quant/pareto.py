@@ -9,6 +9,7 @@ point is dominated where another is no worse in perplexity, joules, speed and me
 from __future__ import annotations
 
 import logging
+import math
 import re
 import statistics
 import tempfile
@@ -16,6 +17,8 @@ import time
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import torch
 
 from windward_worker.control import Refused
 from windward_worker.inference import Engine, Limits, Opened, Request, open_runner
@@ -71,6 +74,10 @@ class Variant:
             raise Refused(
                 f"--variants: {name!r}: an int4 cache runs in torch; give float32, stored, a method or a folder"
             )
+        if found and found["group"] and found["method"] in ("stored", "float32"):
+            raise Refused(f"--variants: {name!r}: {found['method']} has no groups; leave -g{found['group']} out")
+        if found and found["bits"] and found["method"] == "mixed":
+            raise Refused(f"--variants: {name!r}: mixed chooses its bits itself; leave -w{found['bits']} out")
         if found and found["method"] in LOADED and not found["bits"]:
             group = int(found["group"] or 32)
             if group == 32:
@@ -100,6 +107,14 @@ class Point:
         return self.perplexity, self.joules_per_token, -self.tokens_per_s, self.memory_mb
 
 
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """What was measured, and what could not be, with the reasons: a variant that did not run has no point."""
+
+    points: tuple[Point, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
 def mark(points: Seq[Point]) -> list[Point]:
     """The same points, `dominated` set."""
 
@@ -125,11 +140,11 @@ class _Open:
 
 def pareto(
     model: str, calibration: Path, variants: Seq[str] = DEFAULT, *, tokens: int = 4096, threads: int = 1
-) -> list[Point]:  # fmt: skip
+) -> Frontier:  # fmt: skip
     """Measure each variant: perplexity on the text's last fifth; speed and joules of four answers at once, in turns.
 
     The variants take their turns one after another, so that a busy moment of the machine hits all alike; medians.
-    Raises Refused, OSError.
+    One that cannot run here is left out, and the reason kept. Raises Refused where none can, OSError.
     """
     from windward_worker.quant.run import check_scheme, find_model, split_text
 
@@ -143,15 +158,22 @@ def pareto(
     _, judged = split_text(open_model(path), calibration, tokens)
     with tempfile.TemporaryDirectory(prefix="windward-pareto-") as scratch:
         made: dict[tuple[str, int, int], Path] = {}
-        opened = []
+        opened, left_out = [], []
         for variant in wanted:
-            at = _prepared(variant, model, path, calibration, tokens, threads, Path(scratch), made)
-            opened.append(_opened(variant, at, judged, threads))
+            try:
+                at = _prepared(variant, model, path, calibration, tokens, threads, Path(scratch), made)
+                opened.append(_opened(variant, at, judged, threads))
+            except Refused as error:
+                left_out.append((variant.name, str(error)))
+                log.warning("%s is left out: %s", variant.name, error)
+                continue
             log.info("%s: perplexity %.3f", variant.name, opened[-1].perplexity)
+        if not opened:
+            raise Refused("--variants: none can run here: " + "; ".join(f"{n}: {why}" for n, why in left_out))
         for _ in range(TURNS):
             for each in opened:
                 _turn(each, judged)
-        return mark([_point(each) for each in opened])
+        return Frontier(tuple(mark([_point(each) for each in opened])), tuple(left_out))
 
 
 def _prepared(
@@ -182,11 +204,15 @@ def _prepared(
 def _opened(variant: Variant, path: Path, judged: list[int], threads: int) -> _Open:
     blocks = max(blocks_needed(), TOGETHER * ((PROMPT + ANSWER) // 16 + 2))
     if variant.kv == "int4":
+        torch.set_num_threads(threads)
         opened = _int4_cache(path, blocks)
     else:
         opened = open_runner(path, blocks=blocks, weights=variant.weights, kv=variant.kv, threads=threads)
     memory = weight_bytes(opened) + REACH * opened.runner.kv_bytes_per_token
-    return _Open(variant, opened, perplexity(opened.runner, judged), memory, [], [])
+    found = perplexity(opened.runner, judged)
+    if not math.isfinite(found):
+        raise Refused(f"its perplexity is {found}: weights or activations are out of range; quantise it otherwise")
+    return _Open(variant, opened, found, memory, [], [])
 
 
 def _int4_cache(path: Path, blocks: int) -> Opened:
@@ -235,8 +261,8 @@ def _point(each: _Open) -> Point:
     )
 
 
-def table(points: Seq[Point]) -> str:
-    """For people: best perplexity first, the frontier starred; changes against the first variant that was asked for."""
+def table(points: Seq[Point], left_out: Seq[tuple[str, str]] = ()) -> str:
+    """For people: best perplexity first, the frontier starred; changes against the first that ran; then who did not."""
     first = points[0]
     rows = [f"{'':2}{'variant':16}{'perplexity':>12}{'change':>10}{'J/token':>12}{'tokens/s':>11}{'MB':>10}"]
     for p in sorted(points, key=lambda p: p.perplexity):
@@ -251,7 +277,7 @@ def table(points: Seq[Point]) -> str:
     note += f"MB with {REACH} tokens of KV cache"
     if any(p.variant.endswith("+kv4") for p in points):
         note += "; +kv4 runs in plain torch, whose weights are float32 in memory"
-    return "\n".join([*rows, note])
+    return "\n".join([*rows, note, *(f"left out: {name}: {why}" for name, why in left_out)])
 
 
 def documents(points: Seq[Point]) -> list[dict[str, object]]:

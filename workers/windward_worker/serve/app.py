@@ -96,9 +96,14 @@ def _explained(error: RequestValidationError) -> ApiError:
     """The first fault by field and rule. Never the value: it may be the prompt."""
     fault = error.errors()[0]
     place = [str(x) for x in fault["loc"] if x != "body"]
-    param = ".".join(place)[:128] or None
-    message = "the body is no JSON object" if fault["type"] == "json_invalid" else str(fault["msg"])[:256]
+    param = _printable(".".join(place)[:128]) or None
+    message = "the body is no JSON object" if fault["type"] == "json_invalid" else _printable(str(fault["msg"])[:256])
     return ApiError(400, f"{param}: {message}" if param else message, param=param, code=str(fault["type"]))
+
+
+def _printable(text: str) -> str:
+    """A client's own field names may hold what UTF-8 cannot say."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class EventStream(StreamingResponse):

@@ -123,7 +123,12 @@ class Desk:
             template = self._template
             # Templates know `system`; `developer` is OpenAI's later name for it.
             messages = [
-                {"role": "system" if m.role == "developer" else m.role, "content": m.text} for m in asked.messages
+                {
+                    "role": "system" if m.role == "developer" else m.role,
+                    "content": m.text,
+                    **({} if m.name is None else {"name": m.name}),
+                }
+                for m in asked.messages
             ]
             try:
                 text = await asyncio.to_thread(template.render, messages)

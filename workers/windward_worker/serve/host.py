@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from windward_worker.inference.embed import Embedder, Floats
 from windward_worker.inference.engine import Answer, Engine, Event
@@ -56,13 +56,23 @@ class Ticket:
         return events
 
 
+def _advance(steps: Generator[None, None, Floats]) -> Floats | None:
+    """One chunk of a text; its vector after the last."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        made: Floats = end.value
+        return made
+    return None
+
+
 class EngineHost:
     """Runs an engine for the tasks of one event loop. `start` in the loop, `stop` before the loop ends."""
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self.engine = engine
         self._metrics = metrics
-        self._embedder = Embedder(engine.runner, engine.blocks)
+        self._embedder = Embedder(engine.runner, engine.blocks, chunk=engine.limits.tokens)
         self._tickets: dict[int, Ticket] = {}
         self._work: deque[Callable[[], None]] = deque()  # for the engine's thread, between two steps
         self._wake = threading.Condition()
@@ -128,14 +138,25 @@ class EngineHost:
             else:
                 future.set_exception(error or ApiError(500, "the engine has failed", code="engine_failed"))
 
+        steps = self._embedder.steps(tokens)
+        joules = 0.0
+
         def work() -> None:
+            """One chunk; the rest comes after the engine's next step."""
+            nonlocal joules
             made: tuple[Floats, float] | None = None
             error: Exception | None = None
-            if not future.cancelled():
+            if future.cancelled():
+                steps.close()
+            else:
                 try:
                     with self.engine.energy.apart() as spent:
-                        vector = self._embedder.embed(tokens)
-                    made = vector, spent.joules
+                        vector = _advance(steps)
+                    joules += spent.joules
+                    if vector is None:
+                        self._work.append(work)
+                        return
+                    made = vector, joules
                 except ValueError as fault:
                     error = fault
             loop.call_soon_threadsafe(settle, made, error)

@@ -21,15 +21,16 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from windward_worker.control import PauseRequest, Refused, RunEnv
-from windward_worker.control.errors import PauseAsked, WorkerError
+from windward_worker.control.errors import PauseAsked, WorkerError, refusing
 from windward_worker.control.run import Run, carry_out
 from windward_worker.inference.blocks import PAGE
 from windward_worker.inference.engine import Engine
-from windward_worker.inference.open import Opened, open_runner
+from windward_worker.inference.open import Opened, block_bytes, open_runner
 from windward_worker.inference.pace import Pace
 from windward_worker.inference.scheduler import Limits
 from windward_worker.model.chat import ChatTemplate
 from windward_worker.model.stored import ModelFile, open_model, package_file
+from windward_worker.serve import connections
 from windward_worker.serve.app import make_app
 from windward_worker.serve.desk import Desk
 from windward_worker.serve.host import EngineHost
@@ -39,6 +40,7 @@ from windward_worker.serve.settings import Settings
 
 log = logging.getLogger("windward.serve")
 SWITCH_S = 0.0005  # two threads want Python: the loop must not wait 5 ms for the engine's after each write to a socket
+LEAST_PAGES = 16  # below a context of some 250 tokens nothing is worth serving
 TELL_S = 5.0  # between two looks at the intensity, and two lines of progress
 
 
@@ -74,10 +76,19 @@ def open_model_for(settings: Settings) -> Opened:
     path = package_file(package) if package != settings.model else Path(settings.model)
     config = open_model(path).config
     context = min(config.context, settings.context or config.context)
-    token_bytes = 4 * config.layers * config.kv_heads * config.head_dim  # keys and values in float16
-    blocks = max(settings.kv_mib * 2**20 // (token_bytes * PAGE), math.ceil(context / PAGE) + 1)
+    each = block_bytes(config, settings.weights, settings.kv)
+    held = settings.kv_mib * 2**20 // each
+    if settings.context is None and (held - 1) * PAGE < context and held > LEAST_PAGES:
+        context = (held - 1) * PAGE
+        log.warning("--kv-mib %d holds %d tokens of one answer: the context is cut to that", settings.kv_mib, context)
+    least = math.ceil(context / PAGE) + 1  # of one answer at its longest
+    if held < least:
+        raise Refused(
+            f"serve: --kv-mib {settings.kv_mib} is too small: one answer of {context} tokens has "
+            f"{math.ceil(least * each / 2**20)} MiB in {settings.kv}; give that, or a smaller --context"
+        )
     # More than every sequence at its longest is never used.
-    blocks = min(blocks, settings.sequences * (math.ceil(context / PAGE) + 1))
+    blocks = min(held, settings.sequences * least)
     return open_runner(
         path, blocks=blocks, weights=settings.weights, kv=settings.kv, threads=settings.threads, context=context
     )
@@ -95,21 +106,25 @@ def _malloc_trim() -> Callable[[], object]:
 def template_of(file: ModelFile, opened: Opened, settings: Settings) -> ChatTemplate | None:
     """The given template, else the model's. Raises Refused, OSError."""
     given = settings.chat_template
-    text = file.chat_template() if given is None else given.read_text()
+    text = file.chat_template()
+    if given is not None:
+        with refusing(f"serve: --chat-template {given.name}", "give a text file"):
+            text = given.read_text()
     if text is None:
         return None
     config = opened.runner.config
     ends = [("" if i is None else opened.tokenizer.id_to_token(i) or "") for i in (config.bos, config.eos)]
-    return ChatTemplate(text, bos=ends[0], eos=ends[1])
+    named = {"bos_token": ends[0], "eos_token": ends[1], **file.special_tokens()}
+    return ChatTemplate(text, tokens=named)
 
 
 class _Uvicorn(uvicorn.Server):
     """One of two servers in a loop whose signals are ours."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limits: connections.Limits) -> None:
         config = uvicorn.Config(
             app, access_log=False, log_config=None, log_level="warning", lifespan="off", timeout_graceful_shutdown=5,
-            server_header=False, ws="none",
+            server_header=False, ws="none", http=connections.protocol(limits), backlog=connections.ACCEPTED,
         )  # fmt: skip
         super().__init__(config)
 
@@ -134,7 +149,9 @@ class _Server:
         self._desk = Desk(opened, self._engine, settings, template, metrics)
         self._host = EngineHost(self._engine, metrics)
         api = make_app(self._desk, self._host, metrics, settings)
-        self._servers = [_Uvicorn(api), _Uvicorn(ops_app(metrics.registry, self._state))]
+        clients = connections.Limits(connections.connections_for(settings.max_connections), settings.max_silence_s)
+        operators = connections.Limits(connections.OPS_MOST, 5.0, evict=True)
+        self._servers = [_Uvicorn(api, clients), _Uvicorn(ops_app(metrics.registry, self._state), operators)]
 
     def _state(self) -> str:
         if self._host.failed.is_set():
@@ -154,6 +171,10 @@ class _Server:
             asyncio.create_task(server.serve([sock])) for server, sock in zip(self._servers, self._sockets, strict=True)
         ]
         beat = asyncio.create_task(self._beat())
+        while not all(server.started or task.done() for server, task in zip(self._servers, serving, strict=True)):
+            await asyncio.sleep(0.01)
+        for sock in self._sockets:
+            sock.listen(1024)  # asyncio asked for as few as it takes in one turn
         api, ops = (sock.getsockname()[1] for sock in self._sockets)
         log.info("serving %s on %s:%d, metrics on port %d", self._desk.name, self._settings.host, api, ops)
         waits = [asyncio.create_task(asked.wait()), asyncio.create_task(self._host.failed.wait())]

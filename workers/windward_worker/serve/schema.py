@@ -1,4 +1,7 @@
-"""What the routes take, in OpenAI's words. Unknown fields are ignored; those that ask for what we lack are refused."""
+"""What the routes take, in OpenAI's words. A field is honoured, or refused by its name; none is dropped in silence.
+
+Only those are passed over that change no answer, such as `user`, and those whose value asks for nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# Fields that say something of the client, and nothing of the answer.
+_IDLE = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 # Fields that would change an answer and are not implemented, with the values that ask for nothing.
 _LACKING: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
@@ -14,11 +19,16 @@ _LACKING: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "logit_bias": ({},),
     "logprobs": (),
+    "min_p": (0,),
+    "modalities": (["text"],),
+    "parallel_tool_calls": (True,),
     "presence_penalty": (0,),
+    "repetition_penalty": (1,),
     "response_format": ({"type": "text"},),
     "suffix": ("",),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
+    "top_k": (0, -1),
     "top_logprobs": (0,),
 }
 
@@ -27,8 +37,24 @@ Tokens = Annotated[list[Token], Field(min_length=1)]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+def _without_nulls(data: Any) -> Any:
+    """null stands for a field's default, as OpenAI has it."""
+    return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+
 class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+def refuse_lacking(given: dict[str, Any] | None) -> None:
+    """Raises ValueError for a field that nobody honours, unless it asks for nothing."""
+    for name, value in (given or {}).items():
+        if name in _IDLE or value is False or (name in _LACKING and value in _LACKING[name]):
+            continue
+        raise ValueError(f"{name[:64]} is not supported here; leave it out")
 
 
 class Asked(BaseModel):
@@ -59,14 +85,11 @@ class Asked(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: Any) -> Any:
-        """null stands for a field's default, as OpenAI has it."""
-        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+        return _without_nulls(data)
 
     @model_validator(mode="after")
     def _lacking(self) -> Asked:
-        for name, value in (self.model_extra or {}).items():
-            if name in _LACKING and value is not False and value not in _LACKING[name]:
-                raise ValueError(f"{name} is not supported here; leave it out")
+        refuse_lacking(self.model_extra)
         return self
 
     @property
@@ -80,13 +103,25 @@ class Asked(BaseModel):
 
 
 class TextPart(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     type: Literal["text"]
     text: str
 
 
 class Message(BaseModel):
+    """A turn. Templates know nothing of tool calls here, so a turn that has some is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | Annotated[list[TextPart], Field(max_length=256)] | None = None
+    name: str | None = Field(None, max_length=64, description="who speaks, for templates that tell it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        return _without_nulls(data)
 
     @property
     def text(self) -> str:
@@ -111,6 +146,8 @@ class TextAsked(Asked):
 class VectorsAsked(BaseModel):
     """POST /v1/embeddings."""
 
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
     model: str = Field(max_length=256)
     input: (
         str
@@ -120,6 +157,16 @@ class VectorsAsked(BaseModel):
     )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, data: Any) -> Any:
+        return _without_nulls(data)
+
+    @model_validator(mode="after")
+    def _lacking(self) -> VectorsAsked:
+        refuse_lacking(self.model_extra)
+        return self
 
 
 class ErrorBody(BaseModel):

@@ -34,6 +34,8 @@ class Settings:
     sequences: int = 64  # that share a step
     step_tokens: int = 512
     max_concurrent: int = 256  # requests inside the server; more get 429
+    max_connections: int = 1024  # clients at once; less where the limit on open files is low
+    max_silence_s: float = 10.0  # of a connection without a request under way
     max_body: int = 1 << 20  # bytes
     max_prompt: int = 8192  # tokens
     max_tokens: int = 4096  # of an answer
@@ -64,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--sequences", type=_whole, default=Settings.sequences, help="requests that share a step")
     add("--step-tokens", type=_whole, default=Settings.step_tokens, help="most tokens that a step computes")
     add("--max-concurrent", type=_whole, default=Settings.max_concurrent, help="requests at once; more get 429")
+    add("--max-connections", type=_whole, default=Settings.max_connections, help="clients at once; more get 503")
+    add("--max-silence", type=_positive, default=Settings.max_silence_s, help="seconds for headers, or a next request")
     add("--max-body", type=_whole, default=Settings.max_body, help="bytes of a request (default: %(default)s)")
     add("--max-prompt", type=_whole, default=Settings.max_prompt, help="tokens of a prompt (default: %(default)s)")
     add("--max-tokens", type=_whole, default=Settings.max_tokens, help="tokens of an answer (default: %(default)s)")
@@ -105,6 +109,8 @@ def _wait(text: str) -> float:
 
 def settings_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     """Raises Refused where there is no token, or the limits contradict each other."""
+    if arguments.token_file is not None and arguments.insecure:
+        raise Refused("serve: --insecure and --token-file contradict each other; leave one of them out")
     token = _token(arguments.token_file, environ)
     if token is None and not arguments.insecure:
         raise Refused(
@@ -129,6 +135,8 @@ def settings_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         sequences=arguments.sequences,
         step_tokens=arguments.step_tokens,
         max_concurrent=arguments.max_concurrent,
+        max_connections=arguments.max_connections,
+        max_silence_s=arguments.max_silence,
         max_body=arguments.max_body,
         max_prompt=arguments.max_prompt,
         max_tokens=arguments.max_tokens,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-KEEP, WINDOW = 8, 64  # tokens that are decoded again as context; tokens after which only those are kept
-UNFINISHED = "\ufffd"  # what a decoder writes for the first bytes of a character
+KEEP, WINDOW = 8, 64  # tokens that are decoded again as context, at least; tokens after which only those are kept
+MOST = 4 * WINDOW  # tokens of the window where no shorter context is sound
+UNFINISHED = "\ufffd"  # what a decoder writes for the first bytes of a character: one for all of them, or one for each
 
 
 class Decodes(Protocol):
@@ -18,8 +19,9 @@ class Decodes(Protocol):
 class TextStream:
     """Feed it token by token; the pieces together are the whole text, cut before the stop string that is whole first.
 
-    A character of several bytes may come in several tokens, so a text's last character is held back while it is
-    unfinished; and so is an end that may become a stop string.
+    A character of several bytes may come in several tokens, so a text's end is held back while it is unfinished; and so
+    is an end that may become a stop string. Where bytes are tokens of their own (byte fallback, as of Llama-2 and
+    Mistral), one unfinished character makes the whole run of bytes before it unreadable, until it is whole.
     """
 
     def __init__(self, tokenizer: Decodes, stop: tuple[str, ...] = ()) -> None:
@@ -37,10 +39,22 @@ class TextStream:
         self._tokens.append(token)
         fresh = self._fresh(final=False)
         if len(self._tokens) > WINDOW:
-            del self._tokens[:-KEEP]
-            text = self._tokenizer.decode(self._tokens)
-            self._seen = len(text) - text.endswith(UNFINISHED)
+            self._forget()
         return self._take(fresh)
+
+    def _forget(self) -> None:
+        """Shorten the window to a few tokens that by themselves decode to the text's end, where there are such."""
+        whole = self._tokenizer.decode(self._tokens)
+        if not whole.endswith(UNFINISHED):
+            for count in range(KEEP, WINDOW):
+                text = self._tokenizer.decode(self._tokens[-count:])
+                if text and UNFINISHED not in text and whole.endswith(text):
+                    del self._tokens[:-count]
+                    self._seen = len(text)
+                    return
+        if len(self._tokens) > MOST:  # nothing but broken characters: their own tokens are all that is left of them
+            del self._tokens[:-KEEP]
+            self._seen = len(self._tokenizer.decode(self._tokens).rstrip(UNFINISHED))
 
     def finish(self) -> str:
         """What was held back: no token follows."""
@@ -53,8 +67,8 @@ class TextStream:
     def _fresh(self, *, final: bool) -> str:
         """What the window's text has got since the last look."""
         text = self._tokenizer.decode(self._tokens)
-        if text.endswith(UNFINISHED) and not final:
-            text = text[:-1]
+        if not final:
+            text = text.rstrip(UNFINISHED)
         fresh = text[self._seen :]
         self._seen = max(self._seen, len(text))
         return fresh

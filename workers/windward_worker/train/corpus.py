@@ -90,14 +90,23 @@ def _prepare(texts: Sequence[str], vocabulary: int, folder: Path, check: Callabl
 
 
 def open_corpus(
-    data: TrainData, vocabulary: int, context: int, env: RunEnv, check: Callable[[], None] = lambda: None
+    data: TrainData,
+    vocabulary: int,
+    context: int,
+    env: RunEnv,
+    check: Callable[[], None] = lambda: None,
+    begun: str | None = None,
 ) -> Corpus:
     """The text as tokens, from the cache under the storage where it is there, else made and cached first.
 
     The cache is named by the content and the vocabulary: it never goes stale, and jobs share it. `check` is called
-    now and then while it is made, and may raise. Raises Refused where there is no text, or too little of it.
+    now and then while it is made, and may raise. `begun`: digest of the text that earlier steps read; a named corpus
+    then comes from the cache as it was, whatever Python's patch release has made of it. Raises Refused where there is
+    no text, or too little of it.
     """
     name = data.corpus or data.path
+    if begun is not None and data.corpus is not None and (_cache(env, begun) / "tokens.bin").exists():
+        return _cached(name, context, _cache(env, begun), begun)
     texts = _read(_files(data, env))
     if not texts:
         raise Refused(f"no text found in {name!r}; give a folder with text files, relative to the storage")
@@ -105,9 +114,18 @@ def open_corpus(
     for text in texts:
         sums.update(hashlib.sha256(text.encode()).digest())
     digest = sums.hexdigest()
-    folder = env.need_storage_dir() / "cache" / "text" / digest[:32]
+    folder = _cache(env, digest)
     if not (folder / "tokens.bin").exists():
         _prepare(texts, vocabulary, folder, check)
+    return _cached(name, context, folder, digest)
+
+
+def _cache(env: RunEnv, digest: str) -> Path:
+    return env.need_storage_dir() / "cache" / "text" / digest[:32]
+
+
+def _cached(name: str | None, context: int, folder: Path, digest: str) -> Corpus:
+    """What lies in the cache, split. Raises Refused where it is too little."""
     tokens: Tokens = np.memmap(folder / "tokens.bin", dtype="<u2", mode="r")
     tail = max(context + 1, len(tokens) // HELD_OUT)
     if len(tokens) < 2 * (context + 1) + tail:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from windward_worker.control import Diverged
+
 BETA1, BETA2, EPS = 0.9, 0.95, 1e-8
 WEIGHT_DECAY = 0.1  # of matrices only
 CLIP = 1.0  # largest norm of the whole gradient
@@ -28,10 +30,15 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, number: int, rate: float) -> None:
-        """Step `number`, from 1 on, with the gradients that the weights hold; drops them."""
+        """Step `number`, from 1 on, with the gradients that the weights hold; drops them.
+
+        Raises Diverged, with weights and state as they were, where the gradients' norm is not finite.
+        """
         grads = [w.grad for w in self.weights if w.grad is not None]
         assert len(grads) == len(self.weights), "a weight has no part in the loss"
         norm = torch.stack(torch._foreach_norm(grads)).norm()
+        if not math.isfinite(float(norm)):
+            raise Diverged(f"the gradient's norm is {float(norm)}")
         torch._foreach_mul_(grads, (CLIP / (norm + 1e-6)).clamp_max(1.0))
         torch._foreach_lerp_(self.mean, grads, 1 - BETA1)
         torch._foreach_mul_(self.square, BETA2)

@@ -11,12 +11,12 @@ import torch
 from tokenizers import Tokenizer
 
 from windward_api.workload import TrainSpec
-from windward_worker.checkpoint import Claim, FolderStore
-from windward_worker.control import PauseAsked, PauseRequest, RunEnv, process_age_s
+from windward_worker.checkpoint import Checkpoint, Claim, FolderStore
+from windward_worker.control import Diverged, PauseAsked, PauseRequest, RunEnv, process_age_s
 from windward_worker.control.run import Run, carry_out
 from windward_worker.model import save_folder
 from windward_worker.train.corpus import open_corpus
-from windward_worker.train.trainer import Trainer
+from windward_worker.train.trainer import Trainer, check_same_work, stored_identity
 
 log = logging.getLogger("windward.train")
 
@@ -59,29 +59,56 @@ class _Training:
         self._saved = -1  # step of the newest checkpoint
 
     def go(self) -> None:
-        """Raises PauseAsked with a checkpoint written, ClaimLost, Refused, OSError."""
+        """Raises PauseAsked with a checkpoint written, Diverged, ClaimLost, Refused, OSError."""
         loaded = self._store.load()
         for sentence in loaded.passed_over:
             self._run.note(sentence)
         checkpoint = loaded.checkpoint
         if checkpoint is not None:
+            check_same_work(checkpoint, self._spec, None)
             self._run.checkpoint, self._saved = checkpoint.id, checkpoint.step
             self._metrics = dict(checkpoint.state.get("metrics", {}))
             sizes = self._spec
             tokens = checkpoint.step * sizes.batch_size * sizes.accumulation * sizes.model.context
             self._run.tell(checkpoint.step / sizes.steps, tokens, self._metrics)
+            if checkpoint.complete and checkpoint.step == sizes.steps and self._folder.is_dir():
+                log.info("complete since %s; nothing is left to do", checkpoint.id)
+                return
+            self._extended(checkpoint)
         elif loaded.passed_over:
             self._run.note("no sound checkpoint is left; beginning anew")
         spec = self._spec
-        corpus = open_corpus(spec.data, spec.model.vocabulary, spec.model.context, self._run.env, self._run.pause.check)
+        begun = stored_identity(checkpoint).get("text") if checkpoint is not None else None
+        text = (spec.data, spec.model.vocabulary, spec.model.context)
+        corpus = open_corpus(*text, self._run.env, self._run.pause.check, begun)
         trainer = Trainer(spec, corpus, _device())
         if checkpoint is not None:
             trainer.restore(checkpoint)
         if spec.precision == "bfloat16" and trainer.model.norm.weight.device.type == "cpu" and not fast_bfloat16():
             log.warning("this processor emulates bfloat16, which is some ten times slower: set precision float32")
         log.info("%s parameters, step %s of %s", f"{trainer.model.config.parameters:,}", trainer.step, spec.steps)
-        self._steps(trainer)
+        try:
+            self._steps(trainer)
+        except Diverged as error:
+            kept = (
+                f"checkpoint {self._run.checkpoint} is sound" if self._run.checkpoint else "no checkpoint was written"
+            )
+            raise Diverged(f"{error}; {kept}; lower learningRateMicro, or look at the text, and run again") from error
         self._export(trainer, corpus.tokenizer)
+
+    @property
+    def _folder(self) -> Path:
+        return self._models / self._run.env.job_name
+
+    def _extended(self, checkpoint: Checkpoint) -> None:
+        """A job that was given other steps: its judgement is of the past, and its rate follows the new number."""
+        old = checkpoint.state
+        before = old.get("steps", old.get("fingerprint", {}).get("spec", {}).get("steps", self._spec.steps))
+        if before != self._spec.steps:
+            self._metrics.pop("bits_per_byte", None)
+            self._run.note(
+                f"steps were {before} and are {self._spec.steps}: from here on the rate follows the new number"
+            )
 
     def _steps(self, trainer: Trainer) -> None:
         spec, run = self._spec, self._run
@@ -100,6 +127,7 @@ class _Training:
                     self._save(trainer)
             if "bits_per_byte" not in self._metrics:
                 self._metrics["bits_per_byte"] = trainer.bits_per_byte(run.pause)
+                self._saved = -1  # a pause may have kept this step without it
         except PauseAsked:
             self._save(trainer)
             raise
@@ -134,10 +162,12 @@ class _Training:
         self._saved = trainer.step
 
     def _export(self, trainer: Trainer, tokenizer: Tokenizer) -> None:
+        """Write the model, then the witness: whoever comes later finds that all is done."""
         self._store.check(self._claim)
-        folder = self._models / self._run.env.job_name
-        save_folder(trainer.model, tokenizer, folder)
-        log.info("model in %s", folder)
+        save_folder(trainer.model, tokenizer, self._folder)
+        assert self._run.checkpoint is not None, "the last step was committed"
+        self._store.complete(self._claim, self._run.checkpoint)
+        log.info("model in %s", self._folder)
 
 
 def measure(spec: TrainSpec, env: RunEnv) -> str:

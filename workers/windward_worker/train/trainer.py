@@ -13,7 +13,8 @@ from torch import Tensor
 
 from windward_api.workload import TrainSpec
 from windward_worker.checkpoint import Checkpoint
-from windward_worker.control import PauseRequest, Refused
+from windward_worker.control import Diverged, PauseRequest, Refused
+from windward_worker.control.identity import differences, flat
 from windward_worker.model import END_OF_TEXT, Decoder, shape, token_bytes
 from windward_worker.train.corpus import Corpus, Windows
 from windward_worker.train.optimiser import AdamW
@@ -32,6 +33,39 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
         return peak * (step + 1) / warm
     turn = (step - warm) / max(1, steps - warm)
     return peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * turn)))
+
+
+def identity(spec: TrainSpec, text: str | None) -> dict[str, Any]:
+    """What makes two runs the same work, by name: their steps would differ without. `text`: a digest, None: any.
+
+    `steps` is none of it: a job may be given more. The rate of the steps to come follows the new number.
+    """
+    names = ("batch_size", "accumulation", "learning_rate_micro", "precision", "seed")
+    found = {name: getattr(spec, name) for name in names}
+    shape_names = flat({"model": spec.model.model_dump(mode="json")})
+    return {**shape_names, **found, **({} if text is None else {"text": text})}
+
+
+def stored_identity(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The identity that a checkpoint was written under; also of those that kept their whole spec."""
+    state = checkpoint.state
+    if "identity" in state:
+        return dict(state["identity"])
+    old = state.get("fingerprint", {})
+    return {**flat(old.get("spec", {})), "text": old.get("text")}
+
+
+def check_same_work(checkpoint: Checkpoint, spec: TrainSpec, text: str | None) -> None:
+    """Raises Refused, naming what differs, where a checkpoint is of other work, or of more steps than are asked."""
+    defaults = identity(TrainSpec(steps=1), None)
+    found = differences(stored_identity(checkpoint), identity(spec, text), defaults)
+    if checkpoint.step > spec.steps:
+        found.append(f"it stands at step {checkpoint.step} of {spec.steps}")
+    if found:
+        raise Refused(
+            f"checkpoint {checkpoint.id} is of other work: {', '.join(found)}; undo the change, or give the job "
+            "another name, so that it begins anew"
+        )
 
 
 class Trainer:
@@ -75,7 +109,8 @@ class Trainer:
     def advance(self, pause: PauseRequest) -> float:
         """One optimiser step; returns its mean loss in nats per token.
 
-        Raises PauseAsked between micro-batches: then the step is as if never begun.
+        Raises PauseAsked between micro-batches, and Diverged where loss or gradient is not finite: then the step is as
+        if never begun.
         """
         spec = self.spec
         first = self.step * spec.batch_size * spec.accumulation
@@ -87,9 +122,14 @@ class Trainer:
             loss = self._loss(batch) / spec.accumulation
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
+        if not math.isfinite(total):
+            raise Diverged(f"step {self.step + 1}: the loss is {total}")
         rate = learning_rate(self.step, spec.steps, spec.learning_rate_micro * 1e-6)
+        try:
+            self._optimiser.step(self.step + 1, rate)
+        except Diverged as error:
+            raise Diverged(f"step {self.step + 1}: {error}") from None
         self.step += 1
-        self._optimiser.step(self.step, rate)
         return total
 
     @torch.no_grad()
@@ -116,19 +156,22 @@ class Trainer:
             for name, tensor in zip(self._names, tensors, strict=True):
                 yield kind, name, tensor
 
-    def _fingerprint(self) -> dict[str, Any]:
-        """What must not change between the runs of a job, or its steps would not be the same."""
-        free = {"threads", "checkpoint_every"}
-        return {"spec": self.spec.model_dump(mode="json", exclude=free), "text": self._corpus.digest}
+    def check_finite(self) -> None:
+        """Raises Diverged where a weight, or a mean of its gradients, is not finite."""
+        for kind, name, tensor in self._tensors():
+            if not bool(torch.isfinite(tensor).all()):
+                raise Diverged(f"step {self.step}: {kind} of {name} is not finite")
 
     def snapshot(self, metrics: dict[str, float]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and state of a checkpoint; `restore` takes them back."""
+        """Tensors and state of a checkpoint; `restore` takes them back. Raises Diverged where they are not finite."""
+        self.check_finite()
         tensors = {f"{kind}.{name}": tensor.detach() for kind, name, tensor in self._tensors()}
         tensors["rng.cpu"] = torch.get_rng_state()
         if self._device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self._device)
         state = {
-            "fingerprint": self._fingerprint(),
+            "identity": identity(self.spec, self._corpus.digest),
+            "steps": self.spec.steps,
             "sequences": self.step * self.spec.batch_size * self.spec.accumulation,
             "metrics": metrics,
         }
@@ -136,11 +179,7 @@ class Trainer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint. Raises Refused where it belongs to other work."""
-        if checkpoint.state.get("fingerprint") != self._fingerprint():
-            raise Refused(
-                f"checkpoint {checkpoint.id} is of other work: spec or text changed since; undo the change, or "
-                "give the job another name, so that it begins anew"
-            )
+        check_same_work(checkpoint, self.spec, self._corpus.digest)
         with torch.no_grad():
             for kind, name, tensor in self._tensors():
                 tensor.copy_(checkpoint.tensors[f"{kind}.{name}"])
