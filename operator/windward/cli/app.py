@@ -285,6 +285,22 @@ def report(
 
 
 @app.command()
+def settle(
+    provider: Provider = "",
+    trace: Trace = None,
+    output: Json = Output.TABLE,
+) -> None:
+    """Weigh ended jobs of this machine anew, and say which receipts became final.
+
+    Each is weighed by the source that it was run with; --provider and --trace are for those that had none.
+    """
+    from windward.cli.settle import settle as run
+    from windward.cli.sources import Source
+
+    run(Source.chosen(provider, trace) if provider or trace is not None else None, output)
+
+
+@app.command()
 def simulate(
     fleet: Annotated[
         Optional[Path],  # noqa: UP045

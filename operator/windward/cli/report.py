@@ -17,6 +17,7 @@ from windward.cli.errors import CliError, Exit, on_path
 from windward.cli.options import ReportOutput
 from windward.cli.output_file import check_output_file
 from windward.cli.receipt import LEVERS, card, late
+from windward.cli.settle import settle_in_passing
 from windward.cli.shown import csv_cell
 from windward.ledger.port import Ledger, LedgerError, Receipt, open_ledger
 from windward.reports.export import export_of, kind_of, mark_of, totals
@@ -32,6 +33,8 @@ def report(output: str, demo: bool, database: str, name: str, export: str = "") 
     """Print what the book says of ended jobs, or write its export."""
     if export:
         _check_export(export, output)
+    if not database:
+        settle_in_passing()
     ledger = _open(database, name)
     try:
         receipts = ledger.receipts(include_demo=demo or bool(name))

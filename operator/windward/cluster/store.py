@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -261,6 +261,11 @@ class Store:
         """(simulated, real, speed) as last saved."""
         r = self._db.execute("SELECT sim, real, speed FROM clocks WHERE uid = ?", (uid,)).fetchone()
         return (datetime.fromisoformat(r["sim"]), datetime.fromisoformat(r["real"]), r["speed"]) if r else None
+
+
+def is_rehearsal(planned: datetime, real: datetime, speed: float) -> bool:
+    """Whether a clock as saved is another than the real one, by more than a machine's clock is set."""
+    return speed != 1.0 or abs(planned - real) > timedelta(minutes=1)
 
 
 class Locks:

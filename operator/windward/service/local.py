@@ -14,7 +14,7 @@ from typing import Any
 from windward.cluster.local import LocalCluster
 from windward.cluster.parse import read_job
 from windward.cluster.port import BadObject
-from windward.cluster.store import Locks, Store
+from windward.cluster.store import Locks, Store, is_rehearsal
 from windward.domain.observed import Observed
 from windward.domain.run import Phase
 from windward.grid.ahead import Ahead
@@ -33,6 +33,7 @@ PAST = timedelta(days=3)
 # Annotations of a job of this machine: what submitted it, and where.
 COMMAND = "windward.dev/command"
 FOLDER = "windward.dev/folder"
+SOURCE = "windward.dev/source"  # where its intensities come from, for a later command
 
 Body = dict[str, Any]
 
@@ -51,6 +52,7 @@ class Submission:
 
     Attributes:
         command: what submitted them, as it is to be typed again; '' where nobody could.
+        source: where the jobs' intensities come from (`settling.source_note`); '' where no source was chosen.
         any_name: the jobs' names were not chosen by the user: where one is taken, another is found.
     """
 
@@ -59,6 +61,7 @@ class Submission:
     command: str = ""
     folder: str = ""
     any_name: bool = False
+    source: str = ""
 
 
 class NameInUse(Exception):
@@ -186,9 +189,10 @@ class LocalWorld:
                 self.resume_clock(uid)
                 return uid
             self.store.delete_job(old["metadata"]["namespace"], old["metadata"]["name"], uid)
-        notes = {k: v for k, v in ((COMMAND, of.command), (FOLDER, of.folder)) if v}
+        notes = {k: v for k, v in ((COMMAND, of.command), (FOLDER, of.folder), (SOURCE, of.source)) if v}
         meta = job["metadata"]
-        annotations = {**(meta.get("annotations") or {}), **notes}
+        given = {k: v for k, v in (meta.get("annotations") or {}).items() if k != SOURCE}  # no file names our source
+        annotations = {**given, **notes}
         at = self._begins or self.clock.now()
         stored = self.store.apply({**job, "metadata": {**meta, "annotations": annotations}}, at)
         uid = str(stored["metadata"]["uid"])
@@ -220,7 +224,7 @@ class LocalWorld:
             return
         sim, real, speed = saved
         went_on = any(o.live for o in self._cluster([uid]).snapshot().jobs)
-        if speed == 1.0 and abs(sim - real) < timedelta(minutes=1):
+        if not is_rehearsal(sim, real, speed):
             return  # it was driven by the real time, which does not stand still
         self.clock = WarpedClock(self.real, sim, speed, real if went_on else self.real.now())
         self._begins = None
