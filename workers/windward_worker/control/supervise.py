@@ -1,7 +1,7 @@
 """Runs any command under the contract: passes SIGTERM on, meters it, reports for it, leaves its exit code.
 
 The steps: start the child in its own process group; wait, forwarding a pause; write the Report (the child's own
-words kept, its energy filled in); leave the exit file; exit as the child did.
+words kept, its energy filled in); end what it left running; leave the exit file; exit as the child did.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from pathlib import Path
 
 from windward_api.contract import ENV_EXIT_FILE, EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
 from windward_worker.control.clock import now, rfc3339
+from windward_worker.control.descendants import become_subreaper, children, end_descendants, reap, wait_for_exit
 from windward_worker.control.env import RunEnv
 from windward_worker.control.files import write_atomic
 from windward_worker.control.pause import PauseRequest
@@ -29,6 +31,7 @@ log = logging.getLogger("windward.exec")
 
 HOLD_S = 1.0  # a pause is passed on this long after the start at the earliest: interpreters install handlers late
 POLL_S = 0.1
+ALIVE_S = 2.0
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -43,20 +46,27 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
 
 
-def _wait(child: subprocess.Popen[bytes], pause: PauseRequest) -> int:
-    """The child's exit code, as a shell would give it. Forwards one SIGTERM to its group once a pause is asked."""
-    started_s = time.monotonic()
+def _wait(child: subprocess.Popen[bytes], pause: PauseRequest, alive: Path | None, others: Set[int]) -> int:
+    """The child's exit code, as a shell would give it. Forwards one SIGTERM to its group once a pause is asked.
+
+    Touches `alive` now and then: whoever finds us dead knows from it until when we were not. `others` are children that
+    are not to be reaped.
+    """
+    started_s = told_s = time.monotonic()
     forwarded = False
-    while True:
-        try:
-            code = child.wait(POLL_S)
-        except subprocess.TimeoutExpired:
-            if pause.asked and not forwarded and time.monotonic() - started_s >= HOLD_S:
-                forwarded = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGTERM)
-            continue
-        return 128 - code if code < 0 else code
+    while (code := child.poll()) is None:
+        wait_for_exit(child.pid, POLL_S)
+        reap(others)
+        at_s = time.monotonic()
+        if alive is not None and at_s - told_s >= ALIVE_S:
+            told_s = at_s
+            with contextlib.suppress(OSError):
+                alive.touch()
+        if pause.asked and not forwarded and at_s - started_s >= HOLD_S:
+            forwarded = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+    return 128 - code if code < 0 else code
 
 
 def _outcome(code: int, asked: bool) -> tuple[Outcome, str]:
@@ -98,6 +108,10 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
         env.report_file.write_bytes(b"")  # a report of an earlier run is not this one's
     choice = choose_meter(env.power_w)
     recorder = EnergyRecorder(choice.meters)
+    alive = env.exit_file.with_name("alive") if env.exit_file is not None else None
+    become_subreaper()
+    others = set(children())
+    started_at = ended_at = now()
     try:
         child = _start(command)
     except OSError as error:
@@ -106,9 +120,14 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
         write_report(env.report_file, Report(outcome=Outcome.FAILED, message=short(message)))
     else:
         with recorder:
-            code = _wait(child, pause)
+            others.add(child.pid)
+            code = _wait(child, pause, alive, others)
+            left = end_descendants(others)
+            ended_at = now()
+        if left:
+            log.warning("ended %d processes that the command left running", left)
         write_report(env.report_file, _report(env, code, pause.asked, recorder))
     if env.exit_file is not None:
-        document = {"exit_code": code, "finished_at": rfc3339(now())}
+        document = {"exit_code": code, "started_at": rfc3339(started_at), "finished_at": rfc3339(ended_at)}
         write_atomic(env.exit_file, json.dumps(document).encode())
     return code
