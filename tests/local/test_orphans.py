@@ -163,11 +163,9 @@ def test_the_last_sign_of_life_is_neither_before_the_start_nor_to_come(machine, 
     assert (at - begun).total_seconds() == pytest.approx(ran_s, abs=1.0)
 
 
-def test_signal_numbers_of_a_group_are_forwarded_still(machine):
-    """A pause reaches a command that detached nothing, and one exit code comes of it."""
-    machine.apply(
-        job_body(command=["sh", "-c", "trap 'exit 75' TERM; touch $WINDWARD_CHECKPOINT_DIR/up; sleep 600 & wait"])
-    )
+def test_a_pause_ends_what_the_command_left_in_the_background(machine):
+    script = "trap 'exit 75' TERM; touch $WINDWARD_CHECKPOINT_DIR/up; setsid sleep 600 & wait"
+    machine.apply(job_body(command=["sh", "-c", script]))
     job = machine.start()
     machine.until(lambda _: (machine.checkpoint() / "up").exists())
     machine.cluster.stop_run(job, machine.rows()[0].name)

@@ -30,11 +30,9 @@ def card(body: Body, sha256: str) -> str:
 
 
 def _head(body: Body) -> str:
-    starts = [datetime.fromisoformat(i["start"]) for i in body["intervals"]]
-    finished = datetime.fromisoformat(body["finishedAt"])
-    submitted = datetime.fromisoformat(body["submittedAt"])
-    waited = min(starts, default=finished) - submitted
+    whole = datetime.fromisoformat(body["finishedAt"]) - datetime.fromisoformat(body["submittedAt"])
     ran = timedelta(seconds=body["runTimeSeconds"])
+    waited = max(timedelta(0), whole - ran)  # before the first run and between runs: the two add up to the whole
     state = "settled" if body["settled"] else "provisional: its figures may still be revised"
     state += f"; {mark_of(body).upper()}" if mark_of(body) else ""
     return (

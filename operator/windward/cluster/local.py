@@ -39,8 +39,18 @@ from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 log = logging.getLogger(__name__)
 GRACE = timedelta(seconds=120)
+START_PATIENCE_S = 20.0  # for a supervisor to start its command, under a fast clock
 SEEN_EVERY = timedelta(seconds=2)  # a run that was seen alive is noted so often
 _TOLD_ENDS = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a supervisor left of an ended run: exit code, when the command ended, and when it was started."""
+
+    code: int
+    finished: datetime
+    started: datetime | None
 
 
 @dataclass
@@ -152,6 +162,20 @@ class LocalCluster:
         with self._mutex:
             self._children[child.pid] = child
         self.store.set_pid(row.name, child.pid, processes.started(child.pid) or "")
+        if (
+            row.time_scale != 1.0
+        ):  # that a supervisor loads takes no planned time, or a fast clock would make hours of it
+            begun = time.monotonic()
+            while not self._has_begun(row, child) and time.monotonic() - begun < START_PATIENCE_S:
+                time.sleep(0.002)
+            self.store.set_started(row.name, self.clock.now(), self.real.now())
+
+    @staticmethod
+    def _has_begun(row: RunRow, supervisor: subprocess.Popen[bytes]) -> bool:
+        """Whether a run's command was started, or there is nothing more to wait for."""
+        if processes.has_children(supervisor.pid) or (row.folder / "exit.json").exists():
+            return True
+        return supervisor.poll() is not None
 
     def stop_run(self, job: GreenJob, name: str) -> None:
         row = next((r for r in self.store.runs(job.metadata.uid) if r.name == name), None)
@@ -236,30 +260,33 @@ class LocalCluster:
         phase, code, finished_real, message = self._phase(row, ended)
         message = "; ".join(x for x in (message, _left_behind(row)) if x)
         aside = [f"of its report was set aside: {', '.join(words.set_aside)}"] if words.set_aside else []
+        # The supervisor knows best when the work began and ended; in planned time both stand where its row has them.
+        started_real = ended.started if ended is not None and ended.started is not None else row.started_real
+        started_at = row.started_at + (started_real - row.started_real) * row.time_scale
         finished_at = None
         if finished_real is not None:
-            finished_at = row.started_at + max(timedelta(0), finished_real - row.started_real) * row.time_scale
+            finished_at = started_at + max(timedelta(0), finished_real - started_real) * row.time_scale
         return Run(
             name=row.name,
             attempt=row.attempt,
             region=row.region,
             phase=phase,
             pod_uid=row.token,
-            started_at=row.started_at,
+            started_at=started_at,
             finished_at=finished_at,
             exit_code=code,
             progress=progress.fraction if progress is not None else None,
             report=report if ended is not None else None,
             message="; ".join(x for x in (message or _last_words(words, ended), *aside) if x)[:512],
             time_scale=row.time_scale,
-            started_real=row.started_real,
+            started_real=started_real,
             asked=row.told_real is not None,
             level=row.level,
         )
 
-    def _phase(self, row: RunRow, ended: tuple[int, datetime] | None) -> tuple[Phase, int | None, datetime | None, str]:
+    def _phase(self, row: RunRow, ended: Ended | None) -> tuple[Phase, int | None, datetime | None, str]:
         if ended is not None:
-            code, at = ended
+            code, at = ended.code, ended.finished
             if row.told_real is not None and code in _TOLD_ENDS:
                 broke = code != EXIT_PAUSED
                 told = f"ended with {code} instead of {EXIT_PAUSED}: it does not honour the pause contract"
@@ -336,7 +363,7 @@ def _dump(status: Any) -> dict[str, Any]:
     return out
 
 
-def _last_words(words: Heard, ended: tuple[int, datetime] | None) -> str:
+def _last_words(words: Heard, ended: Ended | None) -> str:
     return words.report.message if words.report is not None and ended is not None else ""
 
 
@@ -357,10 +384,14 @@ def _progress(path: Path) -> Progress | None:
         return None
 
 
-def _exit(path: Path) -> tuple[int, datetime] | None:
+def _exit(path: Path) -> Ended | None:
     try:
         told = json.loads(path.read_bytes())
-        return int(told["exit_code"]), datetime.fromisoformat(told["finished_at"])
+        finished, started = datetime.fromisoformat(told["finished_at"]), told.get("started_at")
+        begun = datetime.fromisoformat(started) if started else None
+        if finished.tzinfo is None or (begun is not None and not begun <= finished):
+            return None
+        return Ended(int(told["exit_code"]), finished, begun)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -25,6 +25,13 @@ def started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def has_children(pid: int) -> bool:
+    """Returns whether a process is the parent of any."""
+    with suppress(OSError):
+        return any(task.read_text().strip() for task in (_PROC / str(pid) / "task").glob("*/children"))
+    return False
+
+
 def supervisor_of(token: str) -> int | None:
     """Returns the process that supervises the run with this token."""
     for pid in _with_token(token):

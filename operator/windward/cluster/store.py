@@ -240,6 +240,12 @@ class Store:
         with self._write() as db:
             db.execute("UPDATE runs SET told_real = ? WHERE name = ? AND told_real IS NULL", (at.isoformat(), name))
 
+    def set_started(self, name: str, at: datetime, real: datetime) -> None:
+        """Note when a run's command was started, in planned time and in real."""
+        with self._write() as db:
+            times = (at.isoformat(), real.isoformat(), name)
+            db.execute("UPDATE runs SET started_at = ?, started_real = ? WHERE name = ?", times)
+
     def set_seen(self, name: str, at: datetime) -> None:
         with self._write() as db:
             db.execute("UPDATE runs SET seen_real = ? WHERE name = ?", (at.isoformat(), name))

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,8 @@ class LocalWorld:
     grid: Grid
     real: SystemClock
     _begins: datetime | None = None  # a warped world stands at its start until it is driven
+    _live: set[str] = field(default_factory=set)  # runs that had not ended by the last turn
+    _turned_at: datetime | None = None
 
     def __post_init__(self) -> None:
         self.locks = Locks(self.home / "locks")
@@ -244,16 +246,31 @@ class LocalWorld:
             self.clock.restart()
             self._begins = None
         while True:
-            now = self.clock.now()
-            regions = cluster.snapshot().regions
-            self.grid.refresh(conductor.zones(regions), now)
-            cycle = conductor.cycle()
+            cycle = self._turn(cluster, conductor)
             for uid in uids:
                 self.store.save_clock(uid, self.clock.now(), self.real.now(), self.clock.speed)
             on_cycle(cycle)
             if stop() or not cycle.snapshot.jobs or all(o.ended for o in cycle.snapshot.jobs):
                 return cycle
             self._pass_time(cycle)
+
+    def _turn(self, cluster: LocalCluster, conductor: Conductor) -> Cycle:
+        """One turn of the conductor. Under a fast clock it takes no planned time while nothing runs: the clock stands
+        where the last run ended, and goes on from where the next one begins."""
+        seen, before = cluster.snapshot(), self.real.now()
+        runs = [r for o in seen.jobs for r in o.runs]
+        if self.clock.speed != 1.0 and not any(r.phase.live for r in runs):
+            # It was seen running by the last turn: time never runs backwards behind what a turn has seen.
+            ends = [r.finished_at for r in runs if r.finished_at is not None and r.name in self._live]
+            self.clock.hold(max(*ends, self._turned_at) if ends and self._turned_at is not None else None)
+        self._turned_at = self.clock.now()
+        try:
+            self.grid.refresh(conductor.zones(seen.regions), self._turned_at)
+            return conductor.cycle()
+        finally:
+            rows = [row for o in seen.jobs for row in self.store.runs(o.uid)]
+            self._live = {row.name for row in rows} - {r.name for r in runs if not r.phase.live}
+            self.clock.go_on(min((row.started_real for row in rows if row.started_real >= before), default=None))
 
     def _pass_time(self, cycle: Cycle) -> None:
         """Wait for the next turn; a warped clock leaps while nothing runs, so that nobody waits for an empty night."""

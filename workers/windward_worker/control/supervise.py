@@ -19,7 +19,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 
 from windward_api.contract import ENV_EXIT_FILE, EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
-from windward_worker.control.clock import now, rfc3339
+from windward_worker.control.clock import now
 from windward_worker.control.descendants import become_subreaper, children, end_descendants, reap, wait_for_exit
 from windward_worker.control.env import RunEnv
 from windward_worker.control.files import write_atomic
@@ -128,6 +128,6 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
             log.warning("ended %d processes that the command left running", left)
         write_report(env.report_file, _report(env, code, pause.asked, recorder))
     if env.exit_file is not None:
-        document = {"exit_code": code, "started_at": rfc3339(started_at), "finished_at": rfc3339(ended_at)}
+        document = {"exit_code": code, "started_at": started_at.isoformat(), "finished_at": ended_at.isoformat()}
         write_atomic(env.exit_file, json.dumps(document).encode())
     return code
