@@ -109,6 +109,7 @@ def _work(body: Body) -> list[str]:
 
 def _runs(body: Body) -> list[str]:
     out: list[str] = []
+    lost = {k["attempt"] for k in (body["baseline"] or {"kept": ()})["kept"] if k["start"] == k["end"]}
     for run in body["runs"]:
         rows = [i for i in body["intervals"] if i["attempt"] == run["attempt"]]
         if not rows:
@@ -124,9 +125,15 @@ def _runs(body: Body) -> list[str]:
         out.append(
             f"{'runs' if not out else '    '}      {run['attempt']}  {where}  {text.day_time(a)} to {b:%H:%MZ}"
             f"  {run['phase']}  {joules / 3.6e6:.3g} kWh  {text.grams(g)}{at}"
+            + ("  nothing of it was kept" if run["attempt"] in lost else "")
         )
     return out
 
 
 def _sources(body: Body) -> list[str]:
-    return [f"{s['zone']}: {s['source']}, {s['kind']}  {s['attribution']}" for s in body["intensity"]]
+    own = [
+        f"{o['region']}: {o['share']:.0%} of {o['from']:g} to {o['to']:g} h UTC generated on site at"
+        f" {o['intensityGramsPerKwh']:g} g/kWh, as declared"
+        for o in ({**site, **hours} for site in body.get("onSite", ()) for hours in site["hoursUtc"])
+    ]
+    return [f"{s['zone']}: {s['source']}, {s['kind']}  {s['attribution']}" for s in body["intensity"]] + own

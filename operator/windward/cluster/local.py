@@ -39,7 +39,7 @@ from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 log = logging.getLogger(__name__)
 GRACE = timedelta(seconds=120)
-START_PATIENCE_S = 20.0  # for a supervisor to start its command, under a fast clock
+START_PATIENCE = timedelta(seconds=20)  # for a supervisor to start its command
 SEEN_EVERY = timedelta(seconds=2)  # a run that was seen alive is noted so often
 _TOLD_ENDS = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
 
@@ -77,11 +77,20 @@ class LocalCluster:
     def __post_init__(self) -> None:
         self._locks = self.locks or Locks(self.home / "locks")
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._kept: Snapshot | None = None
         self._cleared: set[str] = set()  # runs without a supervisor, of which nothing is left
         self._seen: dict[str, datetime] = {}  # when each run was noted as alive
         self._mutex = threading.Lock()
 
     def snapshot(self) -> Snapshot:
+        kept, self._kept = self._kept, None
+        return kept or self._snapshot()
+
+    def keep(self, seen: Snapshot) -> None:
+        """Give `seen` as the next snapshot: who set the clock by it sees no run end after it in the same turn."""
+        self._kept = seen
+
+    def _snapshot(self) -> Snapshot:
         jobs: list[Observed] = []
         unreadable: list[BadObject] = []
         for body in self.store.all("GreenJob"):
@@ -166,7 +175,7 @@ class LocalCluster:
             row.time_scale != 1.0
         ):  # that a supervisor loads takes no planned time, or a fast clock would make hours of it
             begun = time.monotonic()
-            while not self._has_begun(row, child) and time.monotonic() - begun < START_PATIENCE_S:
+            while not self._has_begun(row, child) and time.monotonic() - begun < START_PATIENCE.total_seconds():
                 time.sleep(0.002)
             self.store.set_started(row.name, self.clock.now(), self.real.now())
 
@@ -260,9 +269,8 @@ class LocalCluster:
         phase, code, finished_real, message = self._phase(row, ended)
         message = "; ".join(x for x in (message, _left_behind(row)) if x)
         aside = [f"of its report was set aside: {', '.join(words.set_aside)}"] if words.set_aside else []
-        # The supervisor knows best when the work began and ended; in planned time both stand where its row has them.
-        started_real = ended.started if ended is not None and ended.started is not None else row.started_real
-        started_at = row.started_at + (started_real - row.started_real) * row.time_scale
+        started_real = _started_real(row, ended)  # its supervisor knows best when the work began
+        started_at = row.started_at + max(timedelta(0), started_real - row.started_real) * row.time_scale
         finished_at = None
         if finished_real is not None:
             finished_at = started_at + max(timedelta(0), finished_real - started_real) * row.time_scale
@@ -394,6 +402,12 @@ def _exit(path: Path) -> Ended | None:
         return Ended(int(told["exit_code"]), finished, begun)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _started_real(row: RunRow, ended: Ended | None) -> datetime:
+    """When a run's command was started: its supervisor's word, where it can be."""
+    told = ended.started if ended is not None else None
+    return told if told is not None and abs(told - row.started_real) <= START_PATIENCE else row.started_real
 
 
 def _left_behind(row: RunRow) -> str:

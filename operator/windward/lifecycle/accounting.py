@@ -75,13 +75,16 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
     real_start = run.started_real or run.started_at
     # Clocks differ: a series that seems to begin before its run is moved as a whole: no two steps share a start.
     offset = max(timedelta(0), series.start - real_start)
-    over = run.finished_at + (_WHOLE_SECOND if run.started_real is None else timedelta(0)) if run.finished_at else None
+    here = run.started_real is not None  # on this machine: ends are exact, and there is one clock
+    over = run.finished_at + (timedelta(0) if here else _WHOLE_SECOND) if run.finished_at is not None else None
     rows: list[EnergyInterval] = []
     for component in series.components:
         for i, joules in enumerate(component.joules):
             start = run.started_at + (offset + timedelta(seconds=i * series.step_s)) * run.time_scale
             end = start + timedelta(seconds=series.step_s) * run.time_scale
-            if over is not None and run.started_real is not None and start >= over:
+            if i == 0 and here and offset.total_seconds() <= series.step_s:
+                start = run.started_at  # the meter was there before the work: its first step begins with it
+            if over is not None and here and start >= over:
                 # The meter was read for the last time a moment after the end: that is of the last step.
                 if i and rows[-1].end == over:
                     rows[-1] = replace(rows[-1], joules=rows[-1].joules + joules * run.time_scale)

@@ -53,7 +53,7 @@ def receipt_of(
         "submittedAt": format_time(meta.creation_timestamp) if meta.creation_timestamp else None,
         "finishedAt": format_time(finished_at),
         "finishBy": format_time(observed.finish_by),
-        "lateSeconds": max(0.0, (finished_at - observed.finish_by).total_seconds()),
+        "lateSeconds": _late_s(finished_at, observed.finish_by),
         "outcome": _outcome(observed),
         "failedRuns": sum(r.phase is Phase.FAILED for r in observed.runs),
         "energyJoules": account.energy_j,
@@ -93,6 +93,11 @@ def _levers_of(account: Account, intensities: Mapping[str, Series], regions: Map
     if account.baseline is None or account.emissions_g is None:
         return None
     return levers_of(account.baseline, [p.row for p in account.pieces], account.emissions_g, intensities, regions)
+
+
+def _late_s(finished_at: datetime, finish_by: datetime) -> float:
+    """By how much a job was late, of the times as they are told: in whole seconds."""
+    return max(0.0, (finished_at.replace(microsecond=0) - finish_by.replace(microsecond=0)).total_seconds())
 
 
 def _rehearsed(run: Run) -> bool:

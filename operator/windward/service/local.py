@@ -93,7 +93,6 @@ class LocalWorld:
     real: SystemClock
     _begins: datetime | None = None  # a warped world stands at its start until it is driven
     _live: set[str] = field(default_factory=set)  # runs that had not ended by the last turn
-    _turned_at: datetime | None = None
 
     def __post_init__(self) -> None:
         self.locks = Locks(self.home / "locks")
@@ -257,15 +256,18 @@ class LocalWorld:
     def _turn(self, cluster: LocalCluster, conductor: Conductor) -> Cycle:
         """One turn of the conductor. Under a fast clock it takes no planned time while nothing runs: the clock stands
         where the last run ended, and goes on from where the next one begins."""
-        seen, before = cluster.snapshot(), self.real.now()
+        warps = self.clock.speed != 1.0
+        if warps and not self._live:
+            self.clock.hold()
+        before, seen = self.real.now(), cluster.snapshot()
         runs = [r for o in seen.jobs for r in o.runs]
-        if self.clock.speed != 1.0 and not any(r.phase.live for r in runs):
-            # It was seen running by the last turn: time never runs backwards behind what a turn has seen.
-            ends = [r.finished_at for r in runs if r.finished_at is not None and r.name in self._live]
-            self.clock.hold(max(*ends, self._turned_at) if ends and self._turned_at is not None else None)
-        self._turned_at = self.clock.now()
+        if warps and not any(r.phase.live for r in runs):
+            # Its supervisor takes a moment to tell that a run has ended: in planned time that would be minutes.
+            told = [r for r in runs if r.name in self._live and r.exit_code is not None]
+            self.clock.hold(max((r.finished_at for r in told if r.finished_at is not None), default=None))
         try:
-            self.grid.refresh(conductor.zones(seen.regions), self._turned_at)
+            self.grid.refresh(conductor.zones(seen.regions), self.clock.now())
+            cluster.keep(seen)
             return conductor.cycle()
         finally:
             rows = [row for o in seen.jobs for row in self.store.runs(o.uid)]

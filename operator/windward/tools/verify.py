@@ -95,7 +95,7 @@ class Receipt:
         yield from _same("energyJoules", body["energyJoules"], joules)
         yield from _same("emissionsGrams", body["emissionsGrams"], None if None in grams else sum(grams))
         yield from _same("runTimeSeconds", body["runTimeSeconds"], ran_s)
-        yield from _same("meanPowerWatts", body["meanPowerWatts"], joules / ran_s if ran_s else 0.0)
+        yield from _same("meanPowerWatts", body["meanPowerWatts"], joules / ran_s if ran_s else 0.0, _over(ran_s))
         if rows and body["method"] != max((row["method"] for row in rows), key=METHODS.index):
             yield f"method: the weakest is not {body['method']}"
         late_s = max(0.0, _s(body["finishedAt"]) - _s(body["finishBy"]))
@@ -123,7 +123,8 @@ class Receipt:
         found = self.mean(base["zone"], base["region"], start, start + useful_s)
         yield from _same("baseline: usefulSeconds", base["usefulSeconds"], useful_s)
         yield from _same("baseline: energyJoules", base["energyJoules"], joules)
-        yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], joules / useful_s if useful_s else 0.0)
+        mean_w = joules / useful_s if useful_s else 0.0
+        yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], mean_w, _over(useful_s))
         if found is None:
             yield "baseline: its hours are not in this receipt"
             return
@@ -238,10 +239,15 @@ def _sha256(body: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _same(what: str, told: float | None, own: float | None) -> Iterator[str]:
+def _over(span_s: float) -> float:
+    """Tolerance of what is divided by a span whose ends are told to the microsecond."""
+    return TOLERANCE + (1e-6 / span_s if span_s > 0 else 0.0)
+
+
+def _same(what: str, told: float | None, own: float | None, tolerance: float = TOLERANCE) -> Iterator[str]:
     if (told is None) != (own is None):
         yield f"{what}: is {own}, told is {told}"
-    elif told is not None and own is not None and not math.isclose(told, own, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+    elif told is not None and own is not None and not math.isclose(told, own, rel_tol=tolerance, abs_tol=TOLERANCE):
         yield f"{what}: is {own:.9g}, told is {told:.9g}"
 
 
