@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
 
 import pytest
 from skips import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
+
+WITH_RECEIPTS = {"acceptance", "cli", "local", "service", "simulation"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,3 +45,19 @@ def no_public_network():
         patch.setattr(socket.socket, "connect", _guarded(socket.socket.connect))
         patch.setattr(socket.socket, "connect_ex", _guarded(socket.socket.connect_ex))
         yield
+
+
+@pytest.fixture(autouse=True)
+def every_receipt_verifies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """A stranger agrees with each receipt that a test makes, in this process or in a book below `tmp_path`."""
+    if request.path.parent.name not in WITH_RECEIPTS:
+        yield
+        return
+    import receipts
+
+    faults = receipts.watch(monkeypatch)
+    folder = Path(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is not None:
+        faults += receipts.faults_of_books(folder)
+    assert not faults, "a stranger does not agree with a receipt:\n" + "\n".join(faults)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+import receipts
 from acceptance.shell import windward
 
 NO_SOCKETS = """
@@ -65,6 +66,13 @@ def test_every_gram_of_the_receipts_computes_again(demos):
         assert receipt["energyJoules"] == pytest.approx(sum(i["joules"] for i in rows), rel=1e-9)
         assert receipt["savedGrams"] == pytest.approx(receipt["runNowGrams"] - receipt["emissionsGrams"], rel=1e-6)
         assert "DEMO" in receipt["demo"] and "clock" in receipt["note"]
+
+
+def test_a_stranger_agrees_with_the_receipts(demos):
+    for demo in demos:
+        bodies = [{k: v for k, v in r.items() if k != "sha256"} for r in demo["receipts"]]
+        assert receipts.faults_of([receipts.entry(b) for b in bodies]) == []
+        assert [receipts.entry(b).sha256 for b in bodies] == [r["sha256"] for r in demo["receipts"]]
 
 
 def test_the_work_is_real(demos):

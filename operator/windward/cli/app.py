@@ -274,11 +274,30 @@ def report(
     demo: Annotated[bool, typer.Option("--include-demo", help="Demonstrations too, marked as such.")] = False,
     database: Annotated[str, typer.Option(help="The book; default: this machine's.")] = "",
     name: Annotated[str, typer.Option(help="One job: its receipt, every interval of it.")] = "",
+    export: Annotated[
+        str, typer.Option(metavar="FILE", help="Write the receipts for windward-verify instead; - is stdout.")
+    ] = "",
 ) -> None:
     """Account for ended jobs: energy, grams, saving, method; each figure with what it was computed from."""
     from windward.cli.report import report as run
 
-    run(output, demo, database, name)
+    run(output, demo, database, name, export)
+
+
+@app.command()
+def settle(
+    provider: Provider = "",
+    trace: Trace = None,
+    output: Json = Output.TABLE,
+) -> None:
+    """Weigh ended jobs of this machine anew, and say which receipts became final.
+
+    Each is weighed by the source that it was run with; --provider and --trace are for those that had none.
+    """
+    from windward.cli.settle import settle as run
+    from windward.cli.sources import Source
+
+    run(Source.chosen(provider, trace) if provider or trace is not None else None, output)
 
 
 @app.command()

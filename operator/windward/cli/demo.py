@@ -31,6 +31,7 @@ from windward.cli.run import World, drive
 from windward.cli.shown import shown
 from windward.cli.sources import Source
 from windward.domain.run import Phase
+from windward.reports.export import totals
 from windward.service.conductor import Cycle
 from windward.service.local import Submission
 from windward.service.planned import plan_body
@@ -206,7 +207,22 @@ def _document(receipts: list[Body], cycles: list[Cycle], first: Body) -> Body:
         "pauses": sum(r.phase is Phase.PAUSED for r in runs),
         "plan": first,
         "receipts": receipts,
+        "totals": totals(receipts),
     }
+
+
+def _totals(receipts: list[Body]) -> list[str]:
+    """The sums of the receipts, of each group that counts the same thing."""
+    out = []
+    for t in totals(receipts):
+        mark = "~" if any(r["method"] != "measured" for r in receipts) else ""
+        line = f"TOTAL     {t['jobs']} jobs {t['outcome']}  {t['energyJoules'] / 3.6e6:.4g} kWh"
+        if not t["jobsWithoutEmissions"] and not t["jobsWithoutBaseline"]:
+            saved = text.saved(t["savedGrams"], t["runNowGrams"], mark)
+            line += f"  {text.grams(t['emissionsGrams'], mark)}  run at once {text.grams(t['runNowGrams'], mark)}"
+            line += f"  saved {saved}"
+        out.append(f"{line}  DEMO TRACE 2022, not for reporting")
+    return out
 
 
 def _close(receipts: list[Body], home: Path, torch: bool) -> None:
@@ -221,15 +237,8 @@ def _close(receipts: list[Body], home: Path, torch: bool) -> None:
             answer = json.loads(line)
             written_line = (answer["prompt"] + answer["text"]).splitlines() or [""]
             print(f"          {shown(written_line[0][:100])!r}")
-    used = sum(r["energyJoules"] for r in receipts) / 3.6e6
-    grams = [r["emissionsGrams"] for r in receipts]
-    base = [r["runNowGrams"] for r in receipts]
-    if None not in grams and None not in base and sum(base):
-        saved = text.saved(sum(base) - sum(grams), sum(base), "~")
-        print(
-            f"TOTAL     {used:.4g} kWh  ~{sum(grams):.0f} g  run at once ~{sum(base):.0f} g"
-            f"  saved {saved}  DEMO TRACE 2022"
-        )
+    for line in _totals(receipts):
+        print(line)
     if not torch:
         print("NOTE      plain commands ran; pip install 'windward[worker]' adds training and inference by our runtime")
     print("NEXT      windward plan -f examples/train.yaml")

@@ -7,6 +7,7 @@ import sys
 from datetime import datetime
 
 from windward.cli import text
+from windward.cli.settle import settle_in_passing
 from windward.cli.worlds import Driver, Jobs, Target, Told, jobs_of, one
 from windward.cluster.port import BadObject
 from windward.domain.observed import Observed
@@ -20,10 +21,12 @@ STOPPED, NOBODY = "Stopped", "NobodyDrives"
 
 def list_jobs(target: Target, output: str) -> None:
     """All GreenJobs; an empty list is a success and says what to do next."""
+    if target.local:
+        settle_in_passing()
     known = jobs_of(target)
     jobs = known.all(target.namespace)
     if output == "json":
-        items = [_body(j, _driver(known, j)) if isinstance(j, GreenJob) else _bad_body(j) for j in jobs]
+        items = [_body(j, known) if isinstance(j, GreenJob) else _bad_body(j) for j in jobs]
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "JobList", "items": items}, indent=2))
         return
     if not jobs:
@@ -52,9 +55,10 @@ def _row(job: GreenJob | BadObject, jobs: Jobs, now: datetime) -> list[str]:
     state, reason = state_of(job, driver)
     done = f"{job.status.progress_percent} %" if job.status.progress_percent is not None else ""
     where = [job.metadata.namespace, job.metadata.name, state, reason, s.zone]
-    grams = s.emissions + ("  DEMO" if is_demo(job) else "")
+    grams = s.emissions + _mark(job, jobs)
+    saved = no_minus_zero(s.saved) + ("  provisional" if is_provisional(job) else "")
     finish_by = s.finish_by if job.finish_by().year == now.year else f"{job.finish_by():%Y-%m-%d %H:%MZ}"
-    return [*where, s.start, finish_by, s.energy, grams.strip(), no_minus_zero(s.saved), done]
+    return [*where, s.start, finish_by, s.energy, grams.strip(), saved.strip(), done]
 
 
 def state_of(job: GreenJob, driver: Driver) -> tuple[str, str]:
@@ -70,6 +74,17 @@ def is_demo(job: GreenJob) -> bool:
     return job.status.plan.demo or job.status.accounting.demo
 
 
+def is_provisional(job: GreenJob) -> bool:
+    """Whether it has ended, and its figures may still be revised."""
+    accounting = job.status.accounting
+    return job.status.finished_at is not None and bool(accounting.energy_joules) and not accounting.settled
+
+
+def _mark(job: GreenJob, jobs: Jobs) -> str:
+    """Why its figures are those of no real work."""
+    return "  DEMO" if is_demo(job) else "  REHEARSAL" if jobs.rehearsed(job) else ""
+
+
 def no_minus_zero(words: str) -> str:
     """A figure of a status without a minus before a zero."""
     return words.replace("-0 ", "0 ") if words.lstrip("~").startswith("-0 ") else words
@@ -79,7 +94,8 @@ def _bad_body(job: BadObject) -> dict[str, object]:
     return {"namespace": job.namespace, "name": job.name, "refused": job.message}
 
 
-def _body(job: GreenJob, driver: Driver) -> dict[str, object]:
+def _body(job: GreenJob, jobs: Jobs) -> dict[str, object]:
+    driver = _driver(jobs, job)
     status = job.status.model_dump(by_alias=True, mode="json", exclude_none=True)
     if not driver.driven:
         state, reason = state_of(job, driver)
@@ -91,6 +107,8 @@ def _body(job: GreenJob, driver: Driver) -> dict[str, object]:
         "finishBy": format_time(job.finish_by()),
         "driven": driver.driven,
         "demo": is_demo(job),
+        "rehearsed": jobs.rehearsed(job),
+        "provisional": is_provisional(job),
         "status": status,
     }
 
@@ -108,16 +126,17 @@ def why(name: str, target: Target, output: str) -> None:
     events, driver = jobs.events(job), _driver(jobs, job)
     if output == "json":
         told = [{"at": e.at, "reason": e.reason, "message": e.message, "warning": e.warning} for e in events]
-        print(json.dumps({**_body(job, driver), "events": told}, indent=2))
+        print(json.dumps({**_body(job, jobs), "events": told}, indent=2))
         return
-    print("\n".join(_story(job, events, driver, target)))
+    print("\n".join(_story(job, events, driver, target, _mark(job, jobs))))
 
 
-def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target) -> list[str]:
+def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target, marked: str) -> list[str]:
     p, meta = job.status.plan, job.metadata
     now = SystemClock().now()
     state, reason = state_of(job, driver)
-    mark = "  DEMO TRACE, not for reporting" if is_demo(job) else ""
+    mark = {"  DEMO": "  DEMO TRACE, not for reporting", "": ""}.get(marked, f"{marked}, not for reporting")
+    mark += "  figures provisional" if is_provisional(job) else ""
     out = [f"{meta.namespace}/{meta.name}  {state} ({reason})  finish by {text.day_time(job.finish_by(), now)}{mark}"]
     if not driver.driven:
         goes = "its run goes on, but nobody would pause it or count it" if driver.live else "nobody drives this job"

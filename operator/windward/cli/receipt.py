@@ -9,35 +9,48 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from windward.cli import text
+from windward.reports.export import mark_of
 from windward_api.scalars import format_duration
 
 Body = Mapping[str, Any]
+LEVERS = ("hoursGrams", "placeGrams", "powerGrams", "overheadGrams")
 
 
 def card(body: Body, sha256: str) -> str:
     """The receipt of one job on a few lines."""
-    lines = [_head(body), _energy(body), _carbon(body), *_work(body), *_runs(body)]
+    lines = [_head(body), _outcome(body), _energy(body), *_carbon(body), *_work(body), *_runs(body)]
     if body.get("note"):
         lines.append(f"clock     {body['note']}")
     lines += [f"data      {source}" for source in _sources(body)]
     again = shlex.join(["windward", "report", "--name", f"{body['job']['namespace']}/{body['job']['name']}"])
     lines.append(f"record    sha256:{sha256[:16]}  {len(body['intervals'])} intervals; all of them: {again}")
-    if body.get("demo"):
-        lines.append(f"          {body['demo']}")
+    if mark := body.get("demo") or body.get("rehearsal"):
+        lines.append(f"          {mark}")
     return text.lines(lines, indent=10)
 
 
 def _head(body: Body) -> str:
-    starts = [datetime.fromisoformat(i["start"]) for i in body["intervals"]]
-    finished = datetime.fromisoformat(body["finishedAt"])
-    submitted = datetime.fromisoformat(body["submittedAt"])
-    waited = min(starts, default=finished) - submitted
+    whole = datetime.fromisoformat(body["finishedAt"]) - datetime.fromisoformat(body["submittedAt"])
     ran = timedelta(seconds=body["runTimeSeconds"])
-    state = "settled" if body["settled"] else "provisional: intensities may still be revised"
+    waited = max(timedelta(0), whole - ran)  # before the first run and between runs: the two add up to the whole
+    state = "settled" if body["settled"] else "provisional: its figures may still be revised"
+    state += f"; {mark_of(body).upper()}" if mark_of(body) else ""
     return (
         f"RECEIPT   {body['job']['namespace']}/{body['job']['name']}  ran {_span(ran)} in {len(body['runs'])} run"
         f"{'s' if len(body['runs']) != 1 else ''}, waited {_span(waited)}  ({state})"
     )
+
+
+def _outcome(body: Body) -> str:
+    """How it ended, how late, and how many of its runs failed."""
+    runs, failed = len(body["runs"]), body["failedRuns"]
+    when = f"{late(body['lateSeconds'])} late" if body["lateSeconds"] else "in time"
+    return f"outcome   {body['outcome']}, {when}, {failed or 'none'} of {runs} run{'' if runs == 1 else 's'} failed"
+
+
+def late(seconds: float) -> str:
+    """By how much a job was late; empty where it was in time."""
+    return _span(timedelta(seconds=seconds)) if seconds else ""
 
 
 def _span(span: timedelta) -> str:
@@ -55,17 +68,32 @@ def _energy(body: Body) -> str:
     return f"energy    {body['energyJoules'] / 3.6e6:.4g} kWh: {said}; with PUE {grid_j / 3.6e6:.4g} kWh"
 
 
-def _carbon(body: Body) -> str:
+def _carbon(body: Body) -> list[str]:
     mark = "" if body["method"] == "measured" else "~"
     zones = ", ".join(sorted({i["zone"] for i in body["intervals"]}))
     out = f"carbon    {text.grams(body['emissionsGrams'], mark)} (hourly, location-based, {zones})"
-    if body["savedGrams"] is None or not body["runNowGrams"]:
-        return f"{out}  run at once: unknown"
-    home = body["baseline"]["region"]
-    return (
-        f"{out}  run at once at {home} {text.grams(body['runNowGrams'], mark)}"
-        f"  saved {text.saved(body['savedGrams'], body['runNowGrams'], mark)}"
-    )
+    if body["outcome"] == "Failed":
+        return [f"{out}  nothing saved: the work failed for good"]
+    base = body["baseline"]
+    if body["savedGrams"] is None or base is None:
+        return [f"{out}  run at once: unknown"]
+    saved = text.saved(body["savedGrams"], body["runNowGrams"], mark)
+    useful = _span(timedelta(seconds=base["usefulSeconds"]))
+    return [
+        f"{out}  run at once at {base['region']} {text.grams(body['runNowGrams'], mark)}  saved {saved}",
+        f"baseline  {useful} of useful work at {base['meanPowerWatts']:.4g} W and {base['intensityGramsPerKwh']:.4g}"
+        f" g/kWh ({base['quality']}) in {base['zone']}",
+        *_levers(body, mark),
+    ]
+
+
+def _levers(body: Body, mark: str) -> list[str]:
+    """What each lever saved; they add up to the saving."""
+    levers = body["levers"]
+    if levers is None:
+        return ["levers    unknown: home's hours of a run are not known"]
+    named = zip(("hours", "place", "power", "overhead"), LEVERS, strict=True)
+    return ["levers    " + "  ".join(f"{name} {text.grams(levers[key], mark)}" for name, key in named)]
 
 
 def _work(body: Body) -> list[str]:
@@ -81,6 +109,7 @@ def _work(body: Body) -> list[str]:
 
 def _runs(body: Body) -> list[str]:
     out: list[str] = []
+    lost = {k["attempt"] for k in (body["baseline"] or {"kept": ()})["kept"] if k["start"] == k["end"]}
     for run in body["runs"]:
         rows = [i for i in body["intervals"] if i["attempt"] == run["attempt"]]
         if not rows:
@@ -96,9 +125,15 @@ def _runs(body: Body) -> list[str]:
         out.append(
             f"{'runs' if not out else '    '}      {run['attempt']}  {where}  {text.day_time(a)} to {b:%H:%MZ}"
             f"  {run['phase']}  {joules / 3.6e6:.3g} kWh  {text.grams(g)}{at}"
+            + ("  nothing of it was kept" if run["attempt"] in lost else "")
         )
     return out
 
 
 def _sources(body: Body) -> list[str]:
-    return [f"{s['zone']}: {s['source']}, {s['kind']}  {s['attribution']}" for s in body["intensity"]]
+    own = [
+        f"{o['region']}: {o['share']:.0%} of {o['from']:g} to {o['to']:g} h UTC generated on site at"
+        f" {o['intensityGramsPerKwh']:g} g/kWh, as declared"
+        for o in ({**site, **hours} for site in body.get("onSite", ()) for hours in site["hoursUtc"])
+    ]
+    return [f"{s['zone']}: {s['source']}, {s['kind']}  {s['attribution']}" for s in body["intensity"]] + own

@@ -7,34 +7,82 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from windward import __version__
 from windward.cli import text
 from windward.cli.errors import CliError, Exit, on_path
-from windward.cli.receipt import card
+from windward.cli.options import ReportOutput
+from windward.cli.output_file import check_output_file
+from windward.cli.receipt import LEVERS, card, late
+from windward.cli.settle import settle_in_passing
 from windward.cli.shown import csv_cell
 from windward.ledger.port import Ledger, LedgerError, Receipt, open_ledger
+from windward.reports.export import export_of, kind_of, mark_of, totals
 from windward.service.local import state_home
 
 _FIELDS = (
-    "namespace", "name", "finishedAt", "energyJoules", "emissionsGrams", "runNowGrams", "savedGrams", "method",
-    "settled", "demo", "revision", "sha256",
+    "namespace", "name", "finishedAt", "outcome", "lateSeconds", "failedRuns", "energyJoules", "emissionsGrams",
+    "runNowGrams", "savedGrams", *LEVERS, "method", "kind", "mark", "settled", "demo", "revision", "sha256",
 )  # fmt: skip
 
 
-def report(output: str, demo: bool, database: str, name: str) -> None:
-    """Print what the book says of ended jobs."""
+def report(output: str, demo: bool, database: str, name: str, export: str = "") -> None:
+    """Print what the book says of ended jobs, or write its export."""
+    if export:
+        _check_export(export, output)
+    if not database:
+        settle_in_passing()
     ledger = _open(database, name)
     try:
         receipts = ledger.receipts(include_demo=demo or bool(name))
         if name:
-            _one(receipts, name, output)
+            receipts = [_newest(receipts, name)]
+        if export:
+            _export(receipts, export)
+        elif name:
+            _one(receipts[0], output)
         else:
-            _all(receipts, output, hidden=len(ledger.receipts(include_demo=True)) - len(receipts))
+            _all(receipts, output)
+        if not name:
+            _hidden(len(ledger.receipts(include_demo=True)) - len(receipts), bool(receipts))
     finally:
         ledger.close()
+
+
+def _check_export(export: str, output: str) -> None:
+    """Refuse what cannot be, before anything is read."""
+    if output != ReportOutput.TABLE:
+        fix = f"leave -o {output} out: an export is always JSON"
+        raise CliError("--export and --output contradict each other", fix=fix, code=Exit.USAGE)
+    if export != "-":
+        check_output_file("--export", Path(export), example="receipts.json")
+
+
+def _export(receipts: Sequence[Receipt], export: str) -> None:
+    document = json.dumps(export_of(receipts, __version__), indent=1, allow_nan=False) + "\n"
+    if export == "-":
+        sys.stdout.write(document)
+        return
+    try:
+        Path(export).write_text(document, encoding="utf-8")
+    except OSError as e:
+        raise on_path(f"--export {export} cannot be written", e) from e
+    sys.stderr.write(f"export: {export}, {_count(len(receipts), 'receipt')}; to check it: windward-verify {export}\n")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _hidden(hidden: int, shown: bool) -> None:
+    """What is not in this report, and why."""
+    if not shown:
+        sys.stderr.write("no ended job in the book yet; windward run -- CMD makes one\n")
+    if hidden > 0:
+        sys.stderr.write(f"{_count(hidden, 'demonstration')} left out; --include-demo shows them, marked\n")
 
 
 def _open(database: str, name: str) -> Ledger:
@@ -75,56 +123,60 @@ def _without_password(words: str) -> str:
     return re.sub(r"(//[^:/@\s]*:)[^@\s]*@", r"\1***@", words)
 
 
-def _one(receipts: Sequence[Receipt], name: str, output: str) -> None:
+def _newest(receipts: Sequence[Receipt], name: str) -> Receipt:
     found = [r for r in receipts if name in (r.name, f"{r.namespace}/{r.name}", r.uid)]
     if not found:
         raise CliError(f"the book has no receipt of {name}", fix="windward report lists them", code=Exit.NOT_FOUND)
-    newest = found[-1]
+    return found[-1]
+
+
+def _one(newest: Receipt, output: str) -> None:
+    mark = mark_of(newest.body)
     if output == "json":
-        print(json.dumps({**newest.body, "sha256": newest.sha256, "revision": newest.revision}, indent=2))
+        told = {**newest.body, "mark": mark, "sha256": newest.sha256, "revision": newest.revision}
+        print(json.dumps(told, indent=2))
         return
     rows = newest.body["intervals"]
     if output == "csv":
-        _csv(list(rows[0]) if rows else [], rows)
+        _csv([*rows[0], "mark"] if rows else [], [{**row, "mark": mark} for row in rows])
         return
     print(card(newest.body, newest.sha256))
     lines = [
         [
             str(i["attempt"]), i["start"][:16], i["end"][11:16], i["component"], f"{i['joules']:.6g}", i["method"],
-            i["zone"], f"{i['pue']:.3g}", _plain(i["intensityGramsPerKwh"]), _plain(i["emissionsGrams"]),
+            i["zone"], f"{i['pue']:.3g}", _plain(i["intensityGramsPerKwh"]), i["quality"] or "",
+            _plain(i["emissionsGrams"]), mark,
         ]
         for i in rows
     ]  # fmt: skip
-    head = ["RUN", "START", "END", "PART", "JOULES", "METHOD", "ZONE", "PUE", "G/KWH", "GRAMS"]
-    print(f"\n{text.lines([newest.body['formula']])}\n{text.table([head, *lines], right=(4, 7, 8, 9))}")
+    head = ["RUN", "START", "END", "PART", "JOULES", "METHOD", "ZONE", "PUE", "G/KWH", "QUALITY", "GRAMS", "MARK"]
+    print(f"\n{text.lines([newest.body['formula']])}\n{text.table([head, *lines], right=(4, 7, 8, 10))}")
 
 
 def _plain(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.6g}"
 
 
-def _all(receipts: Sequence[Receipt], output: str, hidden: int) -> None:
+def _all(receipts: Sequence[Receipt], output: str) -> None:
     bodies = [_flat(r) for r in receipts]
     if output == "json":
-        document = {"apiVersion": "cli.windward.dev/v1", "kind": "Report", "items": bodies, "totals": _totals(receipts)}
+        sums = totals(r.body for r in receipts)
+        document = {"apiVersion": "cli.windward.dev/v1", "kind": "Report", "items": bodies, "totals": sums}
         print(json.dumps(document, indent=2))
     elif output == "csv":
         _csv(list(_FIELDS), bodies)
     elif receipts:
         print(_table(receipts))
-    if not receipts:
-        sys.stderr.write("no ended job in the book yet; windward run -- CMD makes one\n")
-    if hidden > 0:
-        sys.stderr.write(
-            f"{hidden} demonstration{'s' if hidden > 1 else ''} left out; --include-demo shows them, marked\n"
-        )
 
 
 def _flat(r: Receipt) -> dict[str, Any]:
     body = {
         **r.body,
+        **(r.body["levers"] or {}),
         "namespace": r.namespace,
         "name": r.name,
+        "kind": kind_of(r.body),
+        "mark": mark_of(r.body),
         "demo": r.demo,
         "revision": r.revision,
         "sha256": r.sha256,
@@ -138,38 +190,54 @@ def _csv(fields: list[str], rows: Sequence[Any]) -> None:
     writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
 
 
-def _totals(receipts: Sequence[Receipt]) -> dict[str, float | int]:
-    """Sums of what is known; how many jobs are missing from each."""
-    bodies = [r.body for r in receipts]
-    known = [b for b in bodies if b["emissionsGrams"] is not None]
-    compared = [b for b in bodies if b["savedGrams"] is not None]
-    return {
-        "jobs": len(bodies),
-        "energyJoules": sum(b["energyJoules"] for b in bodies),
-        "emissionsGrams": sum(b["emissionsGrams"] for b in known),
-        "jobsWithoutEmissions": len(bodies) - len(known),
-        "savedGrams": sum(b["savedGrams"] for b in compared),
-        "jobsWithoutBaseline": len(bodies) - len(compared),
-    }
+_HEAD = [
+    "JOB", "FINISHED", "OUTCOME", "LATE", "FAILED RUNS", "ENERGY", "CO2e", "RUN NOW", "SAVED",
+    "HOURS", "PLACE", "POWER", "OVERHEAD", "METHOD", "DATA", "MARK", "STATE", "RECORD",
+]  # fmt: skip
+_FIGURES = (3, 4, 5, 6, 7, 9, 10, 11, 12)
 
 
 def _table(receipts: Sequence[Receipt]) -> str:
-    head = ["JOB", "FINISHED", "ENERGY", "CO2e", "RUN NOW", "SAVED", "METHOD", "STATE", "RECORD"]
-    rows = [head]
-    for r in receipts:
-        b = r.body
-        mark = "" if b["method"] == "measured" else "~"
-        rows.append(
-            [
-                f"{r.namespace}/{r.name}", b["finishedAt"][:16] + "Z", f"{b['energyJoules'] / 3.6e6:.3g} kWh",
-                text.grams(b["emissionsGrams"], mark), text.grams(b["runNowGrams"], mark),
-                text.saved(b["savedGrams"], b["runNowGrams"], mark),
-                b["method"] + (" DEMO" if r.demo else ""), "settled" if r.settled else "provisional", r.sha256[:12],
-            ]
-        )  # fmt: skip
-    t = _totals(receipts)
-    kwh = f"{t['energyJoules'] / 3.6e6:.3g} kWh"
-    grams = text.grams(t["emissionsGrams"] if t["jobsWithoutEmissions"] < t["jobs"] else None)
-    saved = text.grams(t["savedGrams"] if t["jobsWithoutBaseline"] < t["jobs"] else None)
-    rows.append(["total", "", kwh, grams, "", saved, "", "", ""])
-    return text.table(rows, right=(2, 3, 4))
+    """A row for each job, and a total for each group of those that count the same thing."""
+    rows = [_HEAD, *(_row(r) for r in receipts), *(_total(t) for t in totals(r.body for r in receipts))]
+    return text.table(rows, right=_FIGURES)
+
+
+def _row(r: Receipt) -> list[str]:
+    b = r.body
+    mark = "" if b["method"] == "measured" else "~"
+    levers = b["levers"] or {}
+    return [
+        f"{r.namespace}/{r.name}", b["finishedAt"][:16] + "Z", b["outcome"], late(b["lateSeconds"]),
+        str(b["failedRuns"]), f"{b['energyJoules'] / 3.6e6:.3g} kWh",
+        text.grams(b["emissionsGrams"], mark), text.grams(b["runNowGrams"], mark) if _compared(b) else "",
+        text.saved(b["savedGrams"], b["runNowGrams"], mark) if _compared(b) else "nothing",
+        *(text.grams(levers[k], mark) if k in levers else "" for k in LEVERS),
+        b["method"], kind_of(b) or "none", mark_of(b).upper(), "settled" if r.settled else "provisional",
+        r.sha256[:12],
+    ]  # fmt: skip
+
+
+def _compared(body: Mapping[str, Any]) -> bool:
+    """Whether there is a baseline, or might be: work that failed for good has none, and saved nothing."""
+    return bool(body["outcome"] != "Failed")
+
+
+def _total(t: Mapping[str, Any]) -> list[str]:
+    """One group's sums; a sum that lacks some of its jobs says how many."""
+
+    def summed(name: str, without: str) -> str:
+        missing = t[without]
+        if missing == t["jobs"]:
+            return "unknown"
+        return text.grams(t[name]) + (f" (of {_count(t['jobs'] - missing, 'job')})" if missing else "")
+
+    compared = _compared(t)
+    state = f"{t['provisional']} provisional" if t["provisional"] else "settled"
+    return [
+        f"total of {_count(t['jobs'], 'job')}", "", t["outcome"], "", "", f"{t['energyJoules'] / 3.6e6:.3g} kWh",
+        summed("emissionsGrams", "jobsWithoutEmissions"),
+        summed("runNowGrams", "jobsWithoutBaseline") if compared else "",
+        summed("savedGrams", "jobsWithoutBaseline") if compared else "nothing",
+        "", "", "", "", "", t["kind"] or "none", t["mark"].upper(), state, "",
+    ]  # fmt: skip

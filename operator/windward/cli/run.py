@@ -24,6 +24,7 @@ from windward.manifests import TRUSTED, NotLocal, local_command
 from windward.service.clock import SystemClock
 from windward.service.conductor import Cycle
 from windward.service.local import LocalWorld, NameInUse, Submission, go_on, state_home
+from windward.service.settling import source_note
 from windward_api.greenjob import InterruptionPolicy
 
 Body = dict[str, Any]
@@ -65,6 +66,11 @@ class World:
     def real_on_demo(self) -> bool:
         """Whether real work would have nothing but demonstration data to go by."""
         return self.start is None and self.source.demo
+
+    @property
+    def noted(self) -> str:
+        """What a later command needs to ask the same source; '' where there is none to ask."""
+        return "" if self.real_on_demo else source_note(self.source.name, self.source.trace)
 
     def open(self) -> LocalWorld:
         """Open it.
@@ -119,7 +125,8 @@ def run_files(files: Sequence[Path], how: World, output: str, *, yes: bool = Fal
     _check_regions(objects, how)
     _consent(objects, yes)
     _say_without_source(how, [r.spec.grid_zone for r in objects.regions])
-    done = drive(Submission(tuple(jobs), tuple(regions), _typed(), str(Path.cwd())), how, output=output)
+    submission = Submission(tuple(jobs), tuple(regions), _typed(), str(Path.cwd()), source=how.noted)
+    done = drive(submission, how, output=output)
     return finish(*done, output)
 
 
@@ -206,7 +213,7 @@ def run_command(command: Sequence[str], asked: Asked, how: World, output: str, *
         sys.stderr.write("no --zone given: starts at once, and grams stay unknown\n")
     if asked.zone and not asked.duration:
         sys.stderr.write("no --duration given: starts at once; with --duration and --deadline it may wait\n")
-    submission = Submission((job,), (region,), _typed(), str(Path.cwd()), any_name=not asked.name)
+    submission = Submission((job,), (region,), _typed(), str(Path.cwd()), not asked.name, how.noted)
     cycle, world, uids = drive(submission, how, output=output)
     finish(cycle, world, uids, output)
     codes = [r.exit_code for o in cycle.snapshot.jobs for r in o.runs]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import random
 import sys
 import zlib
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from windward import planning
 from windward.cli import text
 from windward.cli.errors import CliError, Exit, on_path
+from windward.cli.output_file import check_output_file
 from windward.cli.schedules import ticks_of
 from windward.cli.sources import Source, moment, nearest, span, unreadable
 from windward.grid.ahead import lacking
@@ -70,11 +70,7 @@ class Study:
             raise CliError(f"--foresight {self.foresight}: not known", fix=fix, code=Exit.USAGE)
         span(self.step, "--step")
         if self.page is not None:
-            parent = self.page.resolve().parent
-            if self.page.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
-                cause = "it is a folder" if self.page.is_dir() else f"{parent} is no folder that you may write"
-                fix = "name a file in a folder of yours, as in --page study.html"
-                raise CliError(f"--page {self.page} cannot be written", cause=cause, fix=fix, code=Exit.USAGE)
+            check_output_file("--page", self.page, example="study.html")
 
 
 def simulate_fleet(

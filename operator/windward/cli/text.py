@@ -116,10 +116,10 @@ def percent(share: float | None) -> str:
 
 
 def saved(saved_g: float | None, run_now_g: float | None, mark: str = "") -> str:
-    """A saving in one form everywhere: `124 g (24 %)`; more than running now is negative."""
+    """A saving in one form everywhere: `124 g (24 %)`; more than running now is negative; of nothing no per cent."""
     if saved_g is None:
         return "unknown"
-    share = "" if not run_now_g else f" ({saved_percent(saved_g / run_now_g)})"
+    share = "" if not run_now_g or run_now_g < _ROUNDING_G else f" ({saved_percent(saved_g / run_now_g)})"
     return f"{grams(saved_g, mark)}{share}"
 
 

@@ -97,6 +97,8 @@ class Jobs(Protocol):
 
     def driver(self, job: GreenJob) -> Driver: ...
 
+    def rehearsed(self, job: GreenJob) -> bool: ...
+
 
 class LocalJobs:
     """Those of this machine; where nothing ran yet, nothing is written."""
@@ -149,6 +151,13 @@ class LocalJobs:
             return Driver()
         live = any(alive(row) for row in self._store.runs(uid))
         return Driver(False, go_on(job.metadata.annotations, Path.cwd()), live)
+
+    def rehearsed(self, job: GreenJob) -> bool:
+        """Whether its time is another than the real one."""
+        from windward.cluster.store import is_rehearsal
+
+        saved = self._store.clock(job.metadata.uid)
+        return saved is not None and is_rehearsal(*saved)
 
 
 class RemoteJobs:
@@ -219,6 +228,9 @@ class RemoteJobs:
 
     def driver(self, job: GreenJob) -> Driver:
         return Driver()
+
+    def rehearsed(self, job: GreenJob) -> bool:
+        return False
 
     def _done(self, call: Callable[[], object]) -> bool:
         from windward.cluster.kube_api import NotFound

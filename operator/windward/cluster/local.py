@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from windward.cluster import processes
 from windward.cluster.parse import bad_object, read_job, read_objects
 from windward.cluster.port import AttemptConflict, BadObject, Refused, Snapshot
 from windward.cluster.store import Locks, RunRow, Store
@@ -37,7 +39,18 @@ from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 log = logging.getLogger(__name__)
 GRACE = timedelta(seconds=120)
+START_PATIENCE = timedelta(seconds=20)  # for a supervisor to start its command
+SEEN_EVERY = timedelta(seconds=2)  # a run that was seen alive is noted so often
 _TOLD_ENDS = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a supervisor left of an ended run: exit code, when the command ended, and when it was started."""
+
+    code: int
+    finished: datetime
+    started: datetime | None
 
 
 @dataclass
@@ -64,9 +77,20 @@ class LocalCluster:
     def __post_init__(self) -> None:
         self._locks = self.locks or Locks(self.home / "locks")
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._kept: Snapshot | None = None
+        self._cleared: set[str] = set()  # runs without a supervisor, of which nothing is left
+        self._seen: dict[str, datetime] = {}  # when each run was noted as alive
         self._mutex = threading.Lock()
 
     def snapshot(self) -> Snapshot:
+        kept, self._kept = self._kept, None
+        return kept or self._snapshot()
+
+    def keep(self, seen: Snapshot) -> None:
+        """Give `seen` as the next snapshot: who set the clock by it sees no run end after it in the same turn."""
+        self._kept = seen
+
+    def _snapshot(self) -> Snapshot:
         jobs: list[Observed] = []
         unreadable: list[BadObject] = []
         for body in self.store.all("GreenJob"):
@@ -119,6 +143,9 @@ class LocalCluster:
         _below(storage / "checkpoints", Path(spec.env[contract.ENV_CHECKPOINT_DIR]).name)
         folder.mkdir(parents=True, exist_ok=True)
         Path(spec.env[contract.ENV_CHECKPOINT_DIR]).mkdir(parents=True, exist_ok=True)
+        for old in self.store.runs(meta.uid):
+            if old.attempt < facts.attempt:
+                self._clear(old)
         row = RunRow(
             facts.name, meta.uid, facts.attempt, facts.region.metadata.name, facts.token, folder, self.time_scale,
             self.clock.now(), self.real.now(), None, None, None, facts.level,
@@ -143,7 +170,21 @@ class LocalCluster:
                 raise Refused(f"the run could not be started: {e}") from e
         with self._mutex:
             self._children[child.pid] = child
-        self.store.set_pid(row.name, child.pid, _pid_started(child.pid) or "")
+        self.store.set_pid(row.name, child.pid, processes.started(child.pid) or "")
+        if (
+            row.time_scale != 1.0
+        ):  # that a supervisor loads takes no planned time, or a fast clock would make hours of it
+            begun = time.monotonic()
+            while not self._has_begun(row, child) and time.monotonic() - begun < START_PATIENCE.total_seconds():
+                time.sleep(0.002)
+            self.store.set_started(row.name, self.clock.now(), self.real.now())
+
+    @staticmethod
+    def _has_begun(row: RunRow, supervisor: subprocess.Popen[bytes]) -> bool:
+        """Whether a run's command was started, or there is nothing more to wait for."""
+        if processes.has_children(supervisor.pid) or (row.folder / "exit.json").exists():
+            return True
+        return supervisor.poll() is not None
 
     def stop_run(self, job: GreenJob, name: str) -> None:
         row = next((r for r in self.store.runs(job.metadata.uid) if r.name == name), None)
@@ -183,8 +224,34 @@ class LocalCluster:
         for row in self.store.runs(uid):
             if self._alive(row) and row.pid is not None:
                 with suppress(ProcessLookupError):
-                    os.kill(row.pid, signal.SIGKILL)  # the supervisor's child dies with it
+                    os.kill(row.pid, signal.SIGKILL)
+            processes.end_run(row.token)  # what outlives its supervisor
         self.store.delete_job(namespace, name, uid)
+
+    def _clear(self, row: RunRow) -> None:
+        """End what a run left: two attempts of one job never compute side by side.
+
+        Raises:
+            Refused: something of it does not end.
+        """
+        for _ in range(100 if (row.folder / "exit.json").exists() else 1):  # its last act is a moment before its end
+            if not self._alive(row):
+                break
+            time.sleep(0.02)
+        else:
+            raise Refused(f"run {row.attempt} still goes on")
+        if left := self._end_left(row)[1]:
+            said = f"run {row.attempt} left processes that do not end: {', '.join(map(str, left))}; end them"
+            raise Refused(said)
+
+    def _end_left(self, row: RunRow) -> tuple[RunRow, list[int]]:
+        """End what a dead supervisor left, and note it: it was alive until now. Returns the run, and what goes on."""
+        self._cleared.add(row.name)
+        count, left = processes.end_run(row.token)
+        if count:
+            self.store.add_left_behind(row.name, count)
+            self.store.set_seen(row.name, self.real.now())
+        return next((r for r in self.store.runs(row.uid) if r.name == row.name), row), left
 
     def close(self) -> None:
         """Let go of the jobs; their runs go on."""
@@ -197,42 +264,48 @@ class LocalCluster:
         report = words.report
         progress = _progress(row.folder / "progress.json")
         ended = _exit(row.folder / "exit.json")
+        if ended is None and row.name not in self._cleared and not self._alive(row):
+            row = self._end_left(row)[0]  # else it computes on, unmetered and beside the next run
         phase, code, finished_real, message = self._phase(row, ended)
+        message = "; ".join(x for x in (message, _left_behind(row)) if x)
         aside = [f"of its report was set aside: {', '.join(words.set_aside)}"] if words.set_aside else []
+        started_real = _started_real(row, ended)  # its supervisor knows best when the work began
+        started_at = row.started_at + max(timedelta(0), started_real - row.started_real) * row.time_scale
         finished_at = None
         if finished_real is not None:
-            finished_at = row.started_at + max(timedelta(0), finished_real - row.started_real) * row.time_scale
+            finished_at = started_at + max(timedelta(0), finished_real - started_real) * row.time_scale
         return Run(
             name=row.name,
             attempt=row.attempt,
             region=row.region,
             phase=phase,
             pod_uid=row.token,
-            started_at=row.started_at,
+            started_at=started_at,
             finished_at=finished_at,
             exit_code=code,
             progress=progress.fraction if progress is not None else None,
             report=report if ended is not None else None,
             message="; ".join(x for x in (message or _last_words(words, ended), *aside) if x)[:512],
             time_scale=row.time_scale,
-            started_real=row.started_real,
+            started_real=started_real,
             asked=row.told_real is not None,
             level=row.level,
         )
 
-    def _phase(self, row: RunRow, ended: tuple[int, datetime] | None) -> tuple[Phase, int | None, datetime | None, str]:
+    def _phase(self, row: RunRow, ended: Ended | None) -> tuple[Phase, int | None, datetime | None, str]:
         if ended is not None:
-            code, at = ended
+            code, at = ended.code, ended.finished
             if row.told_real is not None and code in _TOLD_ENDS:
                 broke = code != EXIT_PAUSED
                 told = f"ended with {code} instead of {EXIT_PAUSED}: it does not honour the pause contract"
                 return Phase.PAUSED, code, at, told if broke else ""
             return phase_of_exit(code), code, at, ""
         if not self._alive(row):
-            at = max(row.started_real, _last_sign(row) or row.started_real)
+            at = self._last_alive(row)
             if row.told_real is not None:
                 return Phase.PAUSED, None, at, "ended before it could report"
             return Phase.LOST, None, at, "its process is gone without a word"
+        self._note_seen(row)
         if row.told_real is None:
             return Phase.RUNNING, None, None, ""
         if self.real.now() > row.told_real + GRACE and row.pid is not None:
@@ -240,25 +313,37 @@ class LocalCluster:
                 os.kill(row.pid, signal.SIGKILL)
         return Phase.STOPPING, None, None, "writing its checkpoint"
 
+    def _note_seen(self, row: RunRow) -> None:
+        """Keep that a run is alive, every now and then: of one that is lost, all until then is booked."""
+        now, noted = self.real.now(), self._seen.get(row.name)
+        if noted is None or not timedelta(0) <= now - noted < SEEN_EVERY:
+            self._seen[row.name] = now
+            self.store.set_seen(row.name, now)
+
+    def _last_alive(self, row: RunRow) -> datetime:
+        """Until when a run that is gone was alive, as far as anybody knows: never later than now."""
+        signs = [row.started_real, row.seen_real, _last_sign(row)]
+        return min(self.real.now(), max(t for t in signs if t is not None))
+
     def _alive(self, row: RunRow) -> bool:
         """Whether the run's process still is the one we started. A crash before its pid was noted is made up for."""
         pid, started = row.pid, row.pid_started
         if pid is None:
-            found = _find(row.token)
+            found = processes.supervisor_of(row.token)
             if found is None:
                 return False
-            pid, started = found, _pid_started(found) or ""
+            pid, started = found, processes.started(found) or ""
             self.store.set_pid(row.name, pid, started)
         with self._mutex:
             child = self._children.get(pid)
         if child is not None:
             return child.poll() is None
-        return started != "" and _pid_started(pid) == started
+        return started != "" and processes.started(pid) == started
 
 
 def alive(row: RunRow) -> bool:
     """Whether the process of a run that another command started still is."""
-    return row.pid is not None and row.pid_started is not None and _pid_started(row.pid) == row.pid_started
+    return row.pid is not None and row.pid_started is not None and processes.started(row.pid) == row.pid_started
 
 
 # What any program needs to run at all: no credentials. PYTHONPATH is the supervisor's own, which runs first.
@@ -286,7 +371,7 @@ def _dump(status: Any) -> dict[str, Any]:
     return out
 
 
-def _last_words(words: Heard, ended: tuple[int, datetime] | None) -> str:
+def _last_words(words: Heard, ended: Ended | None) -> str:
     return words.report.message if words.report is not None and ended is not None else ""
 
 
@@ -307,38 +392,33 @@ def _progress(path: Path) -> Progress | None:
         return None
 
 
-def _exit(path: Path) -> tuple[int, datetime] | None:
+def _exit(path: Path) -> Ended | None:
     try:
         told = json.loads(path.read_bytes())
-        return int(told["exit_code"]), datetime.fromisoformat(told["finished_at"])
+        finished, started = datetime.fromisoformat(told["finished_at"]), told.get("started_at")
+        begun = datetime.fromisoformat(started) if started else None
+        if finished.tzinfo is None or (begun is not None and not begun <= finished):
+            return None
+        return Ended(int(told["exit_code"]), finished, begun)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
+def _started_real(row: RunRow, ended: Ended | None) -> datetime:
+    """When a run's command was started: its supervisor's word, where it can be."""
+    told = ended.started if ended is not None else None
+    return told if told is not None and abs(told - row.started_real) <= START_PATIENCE else row.started_real
+
+
+def _left_behind(row: RunRow) -> str:
+    n = row.left_behind
+    return f"ended {n} process{'es' if n > 1 else ''} that its dead supervisor left" if n else ""
+
+
 def _last_sign(row: RunRow) -> datetime | None:
-    """When a lost run last wrote anything: its progress, or its log, which is there from the start."""
+    """When a lost run last wrote anything: its supervisor's sign of life, its progress, or its log."""
     times = []
-    for name in ("progress.json", "log"):
+    for name in ("alive", "progress.json", "log"):
         with suppress(OSError):
             times.append((row.folder / name).stat().st_mtime)
     return datetime.fromtimestamp(max(times), UTC) if times else None
-
-
-def _pid_started(pid: int) -> str | None:
-    """Start time of a process in ticks: with the pid, it names a process for good. None: gone, or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _find(token: str) -> int | None:
-    """The supervisor of the run with this token, by its environment."""
-    wanted = f"{contract.ENV_RUN}={token}\0".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                if wanted in (entry / "environ").read_bytes() and b"\0exec\0" in (entry / "cmdline").read_bytes():
-                    return int(entry.name)
-    return None

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,20 +31,31 @@ CREATE TABLE IF NOT EXISTS runs (
   name TEXT PRIMARY KEY, uid TEXT NOT NULL, attempt INTEGER NOT NULL, region TEXT NOT NULL,
   token TEXT NOT NULL, folder TEXT NOT NULL, time_scale REAL NOT NULL,
   started_at TEXT NOT NULL, started_real TEXT NOT NULL,
-  pid INTEGER, pid_started TEXT, told_real TEXT, level TEXT NOT NULL DEFAULT '');
+  pid INTEGER, pid_started TEXT, told_real TEXT, level TEXT NOT NULL DEFAULT '',
+  seen_real TEXT, left_behind INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS events (
   id INTEGER PRIMARY KEY, uid TEXT NOT NULL, at TEXT NOT NULL, warning INTEGER NOT NULL,
   reason TEXT NOT NULL, message TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS clocks (
   uid TEXT PRIMARY KEY, sim TEXT NOT NULL, real TEXT NOT NULL, speed REAL NOT NULL);
 """
+_LATER_COLUMNS = {
+    "level": "TEXT NOT NULL DEFAULT ''",
+    "seen_real": "TEXT",
+    "left_behind": "INTEGER NOT NULL DEFAULT 0",
+}
 
 Body = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run as it was started here."""
+    """A run as it was started here.
+
+    Attributes:
+        seen_real: when it was last seen alive; None: never.
+        left_behind: processes that its dead supervisor left, and that were ended.
+    """
 
     name: str
     uid: str
@@ -59,6 +70,8 @@ class RunRow:
     pid_started: str | None
     told_real: datetime | None
     level: str = ""
+    seen_real: datetime | None = None
+    left_behind: int = 0
 
 
 class StateError(Exception):
@@ -93,8 +106,10 @@ class Store:
     def _open(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
-        if "level" not in {r["name"] for r in self._db.execute("PRAGMA table_info(runs)")}:  # made by an older version
-            self._db.execute("ALTER TABLE runs ADD COLUMN level TEXT NOT NULL DEFAULT ''")
+        there = {r["name"] for r in self._db.execute("PRAGMA table_info(runs)")}
+        for name, kind in _LATER_COLUMNS.items():
+            if name not in there:  # made by an older version
+                self._db.execute(f"ALTER TABLE runs ADD COLUMN {name} {kind}")
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
@@ -208,7 +223,8 @@ class Store:
         """Note a run before it is started; False where its name is taken already."""
         with self._write() as db:
             done = db.execute(
-                "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, ?)",
+                "INSERT OR IGNORE INTO runs (name, uid, attempt, region, token, folder, time_scale, started_at,"
+                " started_real, level) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     row.name, row.uid, row.attempt, row.region, row.token, str(row.folder), row.time_scale,
                     row.started_at.isoformat(), row.started_real.isoformat(), row.level,
@@ -224,6 +240,20 @@ class Store:
         with self._write() as db:
             db.execute("UPDATE runs SET told_real = ? WHERE name = ? AND told_real IS NULL", (at.isoformat(), name))
 
+    def set_started(self, name: str, at: datetime, real: datetime) -> None:
+        """Note when a run's command was started, in planned time and in real."""
+        with self._write() as db:
+            times = (at.isoformat(), real.isoformat(), name)
+            db.execute("UPDATE runs SET started_at = ?, started_real = ? WHERE name = ?", times)
+
+    def set_seen(self, name: str, at: datetime) -> None:
+        with self._write() as db:
+            db.execute("UPDATE runs SET seen_real = ? WHERE name = ?", (at.isoformat(), name))
+
+    def add_left_behind(self, name: str, count: int) -> None:
+        with self._write() as db:
+            db.execute("UPDATE runs SET left_behind = left_behind + ? WHERE name = ?", (count, name))
+
     def runs(self, uid: str) -> list[RunRow]:
         rows = self._db.execute("SELECT * FROM runs WHERE uid = ? ORDER BY attempt", (uid,))
         return [
@@ -231,7 +261,7 @@ class Store:
                 r["name"], r["uid"], r["attempt"], r["region"], r["token"], Path(r["folder"]), r["time_scale"],
                 datetime.fromisoformat(r["started_at"]), datetime.fromisoformat(r["started_real"]),
                 r["pid"], r["pid_started"], datetime.fromisoformat(r["told_real"]) if r["told_real"] else None,
-                r["level"],
+                r["level"], datetime.fromisoformat(r["seen_real"]) if r["seen_real"] else None, r["left_behind"],
             )
             for r in rows
         ]  # fmt: skip
@@ -261,6 +291,11 @@ class Store:
         """(simulated, real, speed) as last saved."""
         r = self._db.execute("SELECT sim, real, speed FROM clocks WHERE uid = ?", (uid,)).fetchone()
         return (datetime.fromisoformat(r["sim"]), datetime.fromisoformat(r["real"]), r["speed"]) if r else None
+
+
+def is_rehearsal(planned: datetime, real: datetime, speed: float) -> bool:
+    """Whether a clock as saved is another than the real one, by more than a machine's clock is set."""
+    return speed != 1.0 or abs(planned - real) > timedelta(minutes=1)
 
 
 class Locks:

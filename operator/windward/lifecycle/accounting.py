@@ -9,7 +9,7 @@ against running at once, at home: `baseline`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from windward.domain.energy import EnergyInterval
@@ -75,12 +75,21 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
     real_start = run.started_real or run.started_at
     # Clocks differ: a series that seems to begin before its run is moved as a whole: no two steps share a start.
     offset = max(timedelta(0), series.start - real_start)
-    over = run.finished_at + _WHOLE_SECOND * run.time_scale if run.finished_at is not None else None
-    rows = []
+    here = run.started_real is not None  # on this machine: ends are exact, and there is one clock
+    over = run.finished_at + (timedelta(0) if here else _WHOLE_SECOND) if run.finished_at is not None else None
+    rows: list[EnergyInterval] = []
     for component in series.components:
         for i, joules in enumerate(component.joules):
             start = run.started_at + (offset + timedelta(seconds=i * series.step_s)) * run.time_scale
             end = start + timedelta(seconds=series.step_s) * run.time_scale
+            if i == 0 and here and offset.total_seconds() <= series.step_s:
+                start = run.started_at  # the meter was there before the work: its first step begins with it
+            if over is not None and here and start >= over:
+                # The meter was read for the last time a moment after the end: that is of the last step.
+                if i and rows[-1].end == over:
+                    rows[-1] = replace(rows[-1], joules=rows[-1].joules + joules * run.time_scale)
+                    continue
+                start = run.started_at
             if over is not None and start < over:
                 end = min(end, over)  # the last step is cut short: nothing is drawn after the end
             rows.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from windward.domain.fleet import OnSite, Region
@@ -29,6 +29,8 @@ KEPT = (
 )
 DEMO_MARK = "DEMO DATA: recorded intensities of another year; not for reporting"
 SIMULATED_MARK = "SIMULATED: no job ran; stands in no total of real ones"
+
+REHEARSAL_MARK = "REHEARSAL: the hours that it counts with are not those in which it ran; not for reporting"
 
 
 def receipt_of(
@@ -58,7 +60,7 @@ def receipt_of(
         "submittedAt": format_time(meta.creation_timestamp) if meta.creation_timestamp else None,
         "finishedAt": format_time(finished_at),
         "finishBy": format_time(observed.finish_by),
-        "lateSeconds": max(0.0, (finished_at - observed.finish_by).total_seconds()),
+        "lateSeconds": _late_s(finished_at, observed.finish_by),
         "outcome": _outcome(observed),
         "failedRuns": sum(r.phase is Phase.FAILED for r in observed.runs),
         "energyJoules": account.energy_j,
@@ -83,6 +85,8 @@ def receipt_of(
         out["note"] = (
             f"clock at {scales[-1]:g} x real time: a measured watt counts over {scales[-1]:g} times the seconds it ran"
         )
+    elif any(_rehearsed(r) for r in observed.runs):
+        out["rehearsal"] = REHEARSAL_MARK
     names = {p.row.region for p in account.pieces} | ({account.baseline.region.name} if account.baseline else set())
     own = {name: regions[name].on_site for name in names if name in regions}
     if any(own.values()):
@@ -98,6 +102,18 @@ def _levers_of(account: Account, intensities: Mapping[str, Series], regions: Map
     if account.baseline is None or account.emissions_g is None:
         return None
     return levers_of(account.baseline, [p.row for p in account.pieces], account.emissions_g, intensities, regions)
+
+
+def _late_s(finished_at: datetime, finish_by: datetime) -> float:
+    """By how much a job was late, of the times as they are told: in whole seconds."""
+    return max(0.0, (finished_at.replace(microsecond=0) - finish_by.replace(microsecond=0)).total_seconds())
+
+
+def _rehearsed(run: Run) -> bool:
+    """Whether a run's planned time is another than the real one, by more than a machine's clock is set."""
+    if run.started_at is None or run.started_real is None:
+        return False
+    return abs(run.started_at - run.started_real) > timedelta(minutes=1)
 
 
 def _outcome(observed: Observed) -> str:

@@ -29,13 +29,24 @@ class WarpedClock:
         self._real = real
         self._sim = start
         self._since = since or real.now()
+        self._held = False
 
     def now(self) -> datetime:
-        return self._sim + (self._real.now() - self._since) * self.speed
+        return self._sim if self._held else self._sim + (self._real.now() - self._since) * self.speed
 
     def restart(self) -> None:
         """Begin to run now, at the planned time of the start: setting things up took no planned time."""
         self._since = self._real.now()
+
+    def hold(self, at: datetime | None = None) -> None:
+        """Stand still, now or at the planned time `at` where that is earlier: thinking takes no planned time."""
+        now = self.now()
+        self._sim, self._held = min(now, at or now), True
+
+    def go_on(self, since: datetime | None = None) -> None:
+        """Run on from where it stood, as of the real time `since`; now unless given."""
+        if self._held:
+            self._held, self._since = False, since or self._real.now()
 
     def leap(self, to: datetime) -> None:
         """Go to `to` at once; a time in the past changes nothing."""

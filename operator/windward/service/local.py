@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from windward.cluster.local import LocalCluster
 from windward.cluster.parse import read_job
 from windward.cluster.port import BadObject
-from windward.cluster.store import Locks, Store
+from windward.cluster.store import Locks, Store, is_rehearsal
 from windward.domain.observed import Observed
 from windward.domain.run import Phase
 from windward.grid.ahead import Ahead
@@ -33,6 +33,7 @@ PAST = timedelta(days=3)
 # Annotations of a job of this machine: what submitted it, and where.
 COMMAND = "windward.dev/command"
 FOLDER = "windward.dev/folder"
+SOURCE = "windward.dev/source"  # where its intensities come from, for a later command
 
 Body = dict[str, Any]
 
@@ -51,6 +52,7 @@ class Submission:
 
     Attributes:
         command: what submitted them, as it is to be typed again; '' where nobody could.
+        source: where the jobs' intensities come from (`settling.source_note`); '' where no source was chosen.
         any_name: the jobs' names were not chosen by the user: where one is taken, another is found.
     """
 
@@ -59,6 +61,7 @@ class Submission:
     command: str = ""
     folder: str = ""
     any_name: bool = False
+    source: str = ""
 
 
 class NameInUse(Exception):
@@ -89,6 +92,7 @@ class LocalWorld:
     grid: Grid
     real: SystemClock
     _begins: datetime | None = None  # a warped world stands at its start until it is driven
+    _live: set[str] = field(default_factory=set)  # runs that had not ended by the last turn
 
     def __post_init__(self) -> None:
         self.locks = Locks(self.home / "locks")
@@ -186,9 +190,10 @@ class LocalWorld:
                 self.resume_clock(uid)
                 return uid
             self.store.delete_job(old["metadata"]["namespace"], old["metadata"]["name"], uid)
-        notes = {k: v for k, v in ((COMMAND, of.command), (FOLDER, of.folder)) if v}
+        notes = {k: v for k, v in ((COMMAND, of.command), (FOLDER, of.folder), (SOURCE, of.source)) if v}
         meta = job["metadata"]
-        annotations = {**(meta.get("annotations") or {}), **notes}
+        given = {k: v for k, v in (meta.get("annotations") or {}).items() if k != SOURCE}  # no file names our source
+        annotations = {**given, **notes}
         at = self._begins or self.clock.now()
         stored = self.store.apply({**job, "metadata": {**meta, "annotations": annotations}}, at)
         uid = str(stored["metadata"]["uid"])
@@ -220,7 +225,7 @@ class LocalWorld:
             return
         sim, real, speed = saved
         went_on = any(o.live for o in self._cluster([uid]).snapshot().jobs)
-        if speed == 1.0 and abs(sim - real) < timedelta(minutes=1):
+        if not is_rehearsal(sim, real, speed):
             return  # it was driven by the real time, which does not stand still
         self.clock = WarpedClock(self.real, sim, speed, real if went_on else self.real.now())
         self._begins = None
@@ -240,16 +245,34 @@ class LocalWorld:
             self.clock.restart()
             self._begins = None
         while True:
-            now = self.clock.now()
-            regions = cluster.snapshot().regions
-            self.grid.refresh(conductor.zones(regions), now)
-            cycle = conductor.cycle()
+            cycle = self._turn(cluster, conductor)
             for uid in uids:
                 self.store.save_clock(uid, self.clock.now(), self.real.now(), self.clock.speed)
             on_cycle(cycle)
             if stop() or not cycle.snapshot.jobs or all(o.ended for o in cycle.snapshot.jobs):
                 return cycle
             self._pass_time(cycle)
+
+    def _turn(self, cluster: LocalCluster, conductor: Conductor) -> Cycle:
+        """One turn of the conductor. Under a fast clock it takes no planned time while nothing runs: the clock stands
+        where the last run ended, and goes on from where the next one begins."""
+        warps = self.clock.speed != 1.0
+        if warps and not self._live:
+            self.clock.hold()
+        before, seen = self.real.now(), cluster.snapshot()
+        runs = [r for o in seen.jobs for r in o.runs]
+        if warps and not any(r.phase.live for r in runs):
+            # Its supervisor takes a moment to tell that a run has ended: in planned time that would be minutes.
+            told = [r for r in runs if r.name in self._live and r.exit_code is not None]
+            self.clock.hold(max((r.finished_at for r in told if r.finished_at is not None), default=None))
+        try:
+            self.grid.refresh(conductor.zones(seen.regions), self.clock.now())
+            cluster.keep(seen)
+            return conductor.cycle()
+        finally:
+            rows = [row for o in seen.jobs for row in self.store.runs(o.uid)]
+            self._live = {row.name for row in rows} - {r.name for r in runs if not r.phase.live}
+            self.clock.go_on(min((row.started_real for row in rows if row.started_real >= before), default=None))
 
     def _pass_time(self, cycle: Cycle) -> None:
         """Wait for the next turn; a warped clock leaps while nothing runs, so that nobody waits for an empty night."""

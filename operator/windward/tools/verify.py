@@ -17,6 +17,8 @@ from datetime import datetime, timezone
 
 TOLERANCE = 1e-6
 KWH_J = 3.6e6
+MARKS = {"simulated": "simulated", "demo": "demonstration", "timeScale": "warped clock", "rehearsal": "rehearsal"}
+COUNTS = ("jobs", "provisional", "jobsWithoutEmissions", "jobsWithoutBaseline")
 METHODS = ["measured", "modelled", "estimated"]  # best first
 QUALITIES = ["measured", "recorded", "estimated", "forecast"]
 
@@ -26,20 +28,15 @@ class Receipt:
 
     def __init__(self, entry: dict) -> None:
         self.entry, self.body = entry, entry["body"]
-        job = self.body["job"]
-        self.name = f"{job['namespace']}/{job['name']}"
+        self.name = f"{self.body['job']['namespace']}/{self.body['job']['name']}"
         self.zones = {source["zone"]: source for source in self.body["intensity"]}
         self.own = {one["region"]: one for one in self.body.get("onSite", ())}
         self.rows = self.body["intervals"]
         self.runs = {run["attempt"]: run for run in self.body["runs"]}
 
     def faults(self) -> Iterator[str]:
-        yield from self._hashes()
-        yield from self._intervals()
-        yield from self._totals()
-        yield from self._baseline()
-
-    # -- intensities -------------------------------------------------------------------------------------------------
+        for check in (self._hashes, self._intervals, self._totals, self._baseline):
+            yield from check()
 
     def mean(self, zone: str, region: str, start: float, end: float) -> tuple[float, str] | None:
         """(g/kWh over [start, end], weakest quality), with what the region generates itself; None where unknown."""
@@ -58,8 +55,6 @@ class Receipt:
             return None
         return area / (end - start), QUALITIES[weakest]
 
-    # -- checks ------------------------------------------------------------------------------------------------------
-
     def _hashes(self) -> Iterator[str]:
         if _sha256(self.body) != self.entry["sha256"]:
             yield "the body is not the one that its hash names"
@@ -74,11 +69,11 @@ class Receipt:
             if found is None:
                 yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], None)
                 continue
-            mean, quality = found
-            yield from _same(f"{at}: intensityGramsPerKwh", row["intensityGramsPerKwh"], mean)
-            yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], row["joules"] / KWH_J * mean * row["pue"])
-            if row["quality"] != quality:
-                yield f"{at}: quality is {quality}, told is {row['quality']}"
+            grams = row["joules"] / KWH_J * found[0] * row["pue"]
+            yield from _same(f"{at}: intensityGramsPerKwh", row["intensityGramsPerKwh"], found[0])
+            yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], grams)
+            if row["quality"] != found[1]:
+                yield f"{at}: quality is {found[1]}, told is {row['quality']}"
             if row["vintage"] != self.zones[row["zone"]]["vintage"]:
                 yield f"{at}: its vintage is not in this receipt"
 
@@ -93,11 +88,10 @@ class Receipt:
         yield from _same("energyJoules", body["energyJoules"], joules)
         yield from _same("emissionsGrams", body["emissionsGrams"], None if None in grams else sum(grams))
         yield from _same("runTimeSeconds", body["runTimeSeconds"], ran_s)
-        yield from _same("meanPowerWatts", body["meanPowerWatts"], joules / ran_s if ran_s else 0.0)
+        yield from _same("meanPowerWatts", body["meanPowerWatts"], joules / ran_s if ran_s else 0.0, _over(ran_s))
         if rows and body["method"] != max((row["method"] for row in rows), key=METHODS.index):
             yield f"method: the weakest is not {body['method']}"
-        late_s = max(0.0, _s(body["finishedAt"]) - _s(body["finishBy"]))
-        yield from _same("lateSeconds", body["lateSeconds"], late_s)
+        yield from _same("lateSeconds", body["lateSeconds"], max(0.0, _s(body["finishedAt"]) - _s(body["finishBy"])))
         if body["failedRuns"] != sum(run["phase"] == "Failed" for run in self.runs.values()):
             yield "failedRuns: not as many as there are"
 
@@ -120,8 +114,9 @@ class Receipt:
         joules = sum(j * k["speed"] * k["draw"] for _, k, _, _, j in parts)
         found = self.mean(base["zone"], base["region"], start, start + useful_s)
         yield from _same("baseline: usefulSeconds", base["usefulSeconds"], useful_s)
-        yield from _same("baseline: energyJoules", base["energyJoules"], joules)
-        yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], joules / useful_s if useful_s else 0.0)
+        yield from _same("baseline: energyJoules", base["energyJoules"], joules, _over(useful_s))
+        mean_w = joules / useful_s if useful_s else 0.0
+        yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], mean_w, _over(useful_s))
         if found is None:
             yield "baseline: its hours are not in this receipt"
             return
@@ -236,10 +231,15 @@ def _sha256(body: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _same(what: str, told: float | None, own: float | None) -> Iterator[str]:
+def _over(span_s: float) -> float:
+    """Tolerance of what is divided by a span whose ends are told to the microsecond."""
+    return TOLERANCE + (4e-6 / span_s if span_s > 0 else 0.0)
+
+
+def _same(what: str, told: float | None, own: float | None, tolerance: float = TOLERANCE) -> Iterator[str]:
     if (told is None) != (own is None):
         yield f"{what}: is {own}, told is {told}"
-    elif told is not None and own is not None and not math.isclose(told, own, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+    elif told is not None and own is not None and not math.isclose(told, own, rel_tol=tolerance, abs_tol=TOLERANCE):
         yield f"{what}: is {own:.9g}, told is {told:.9g}"
 
 
@@ -249,11 +249,13 @@ def totals(receipts: list[dict]) -> list[dict]:
     for entry in receipts:
         body = entry["body"]
         kinds = ", ".join(sorted({source["kind"] for source in body["intensity"]}))
-        marks = {"simulated": "simulated", "demo": "demonstration", "timeScale": "warped clock"}
-        mark = next((said for key, said in marks.items() if key in body), "")
+        mark = next((mark for key, mark in MARKS.items() if key in body), "")
         key = (kinds, mark, body["outcome"])
-        one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)) | {"jobs": 0})
+        one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)) | dict.fromkeys(COUNTS, 0))
         one["jobs"] += 1
+        one["provisional"] += not body["settled"]
+        one["jobsWithoutEmissions"] += body["emissionsGrams"] is None
+        one["jobsWithoutBaseline"] += body["savedGrams"] is None
         for name in ("energyJoules", "emissionsGrams", "runNowGrams", "savedGrams"):
             one[name] = one.get(name, 0.0) + (body[name] or 0.0)
     return [groups[key] for key in sorted(groups)]
@@ -261,10 +263,8 @@ def totals(receipts: list[dict]) -> list[dict]:
 
 def verify(export: dict) -> list[str]:
     """What does not agree, one sentence each; empty where everything does."""
-    found = []
-    for entry in export["receipts"]:
-        receipt = Receipt(entry)
-        found += [f"{receipt.name}: {fault}" for fault in receipt.faults()]
+    receipts = [Receipt(entry) for entry in export["receipts"]]
+    found = [f"{receipt.name}: {fault}" for receipt in receipts for fault in receipt.faults()]
     own, told = totals(export["receipts"]), export["totals"]
     if len(own) != len(told):
         return [*found, f"totals: there are {len(own)} groups, told are {len(told)}"]
@@ -284,14 +284,14 @@ def main(argv: list[str] | None = None) -> int:
             export = json.load(file)
         found = verify(export)
     except (ValueError, KeyError, TypeError, OSError) as error:
-        sys.stderr.write(f"error: no export to verify: {type(error).__name__}: {error}\n")
-        sys.stderr.write("fix: windward report --export FILE writes one; then verify.py FILE\n")
+        fix = "windward report --export FILE writes one; then verify.py FILE"
+        sys.stderr.write(f"error: no export to verify: {type(error).__name__}: {error}\nfix: {fix}\n")
         return 2
-    for fault in found:
-        print(fault)
     n = len(export["receipts"])
     print(
-        f"{n} receipts: every figure agrees to {TOLERANCE:g}" if not found else f"{len(found)} faults in {n} receipts"
+        *found,
+        f"{n} receipts: {f'{len(found)} faults' if found else f'every figure agrees to {TOLERANCE:g}'}",
+        sep="\n",
     )
     return 1 if found else 0
 

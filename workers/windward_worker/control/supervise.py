@@ -1,7 +1,7 @@
 """Runs any command under the contract: passes SIGTERM on, meters it, reports for it, leaves its exit code.
 
 The steps: start the child in its own process group; wait, forwarding a pause; write the Report (the child's own
-words kept, its energy ours); leave the exit file; exit as the child did.
+words kept, its energy ours); end what it left running; leave the exit file; exit as the child did.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from pathlib import Path
 
 from windward_api.contract import ENV_EXIT_FILE, EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
-from windward_worker.control.clock import now, rfc3339
+from windward_worker.control.clock import now
+from windward_worker.control.descendants import become_subreaper, children, end_descendants, reap, wait_for_exit
 from windward_worker.control.env import RunEnv
 from windward_worker.control.files import write_atomic
 from windward_worker.control.pause import PauseRequest
@@ -29,7 +31,8 @@ log = logging.getLogger("windward.exec")
 
 HOLD_S = 1.0  # a pause is passed on this long after the start at the earliest: interpreters install handlers late
 POLL_S = 0.1
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
+ALIVE_S = 2.0
+PR_SET_PDEATHSIG = 1  # prctl(2)
 MESSAGE_LIMIT = 512  # of Report.message
 
 
@@ -39,41 +42,32 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _adopt_orphans() -> None:
-    """Be the parent of what outlives its own parent below us, so that its CPU time stays in our tree (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _reap_orphans(child: subprocess.Popen[bytes]) -> None:
-    """Wait for orphans that have ended; the child itself is left to its Popen."""
-    with contextlib.suppress(ChildProcessError):
-        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            if ended.si_pid == child.pid:
-                return
-            os.waitpid(ended.si_pid, 0)
-
-
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     environ = {k: v for k, v in os.environ.items() if k != ENV_EXIT_FILE}  # ours, not a nested supervisor's
     return subprocess.Popen(command, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
 
 
-def _wait(child: subprocess.Popen[bytes], pause: PauseRequest) -> int:
-    """The child's exit code, as a shell would give it. Forwards one SIGTERM to its group once a pause is asked."""
-    started_s = time.monotonic()
+def _wait(child: subprocess.Popen[bytes], pause: PauseRequest, alive: Path | None, others: Set[int]) -> int:
+    """The child's exit code, as a shell would give it. Forwards one SIGTERM to its group once a pause is asked.
+
+    Touches `alive` now and then: whoever finds us dead knows from it until when we were not. `others` are children that
+    are not to be reaped.
+    """
+    started_s = told_s = time.monotonic()
     forwarded = False
-    while True:
-        try:
-            code = child.wait(POLL_S)
-        except subprocess.TimeoutExpired:
-            _reap_orphans(child)
-            if pause.asked and not forwarded and time.monotonic() - started_s >= HOLD_S:
-                forwarded = True
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGTERM)
-            continue
-        return 128 - code if code < 0 else code
+    while (code := child.poll()) is None:
+        wait_for_exit(child.pid, POLL_S)
+        reap(others)
+        at_s = time.monotonic()
+        if alive is not None and at_s - told_s >= ALIVE_S:
+            told_s = at_s
+            with contextlib.suppress(OSError):
+                alive.touch()
+        if pause.asked and not forwarded and at_s - started_s >= HOLD_S:
+            forwarded = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
+    return 128 - code if code < 0 else code
 
 
 def _outcome(code: int, asked: bool) -> tuple[Outcome, str]:
@@ -138,9 +132,12 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
     """Run `command` to its end; returns its exit code (128 + signal if a signal ended it, 127 if it cannot start)."""
     if env.report_file is not None and env.report_file.exists():
         env.report_file.write_bytes(b"")  # a report of an earlier run is not this one's
-    _adopt_orphans()
     choice = choose_meter(env.power_w)
     recorder = EnergyRecorder(choice.meters, declared_w=choice.declared_w)
+    alive = env.exit_file.with_name("alive") if env.exit_file is not None else None
+    become_subreaper()
+    others = set(children())
+    started_at = ended_at = now()
     try:
         child = _start(command)
     except OSError as error:
@@ -149,9 +146,14 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
         write_report(env.report_file, Report(outcome=Outcome.FAILED, message=short(message)))
     else:
         with recorder:
-            code = _wait(child, pause)
+            others.add(child.pid)
+            code = _wait(child, pause, alive, others)
+            left = end_descendants(others)
+            ended_at = now()
+        if left:
+            log.warning("ended %d processes that the command left running", left)
         write_report(env.report_file, _report(env, code, pause.asked, recorder, choice.uncounted))
     if env.exit_file is not None:
-        document = {"exit_code": code, "finished_at": rfc3339(now())}
+        document = {"exit_code": code, "started_at": started_at.isoformat(), "finished_at": ended_at.isoformat()}
         write_atomic(env.exit_file, json.dumps(document).encode())
     return code
