@@ -30,7 +30,7 @@ system:  ## Debian packages for real nodes and PostgreSQL, where we are root and
 cluster-binaries: .venv/.dev  ## Kubernetes, KWOK and Helm from Go modules, once, into the user's cache
 	@$(BIN)/python tests/cluster/build.py || { test -z "$$CI$$WINDWARD_NO_SKIP" && echo 'cluster tests will be skipped'; }
 
-bench-demo: .venv/.dev  ## figures of the demo; ends with one line of JSON
+bench-demo: .venv/.dev  ## figures of the demo, and of the operator's memory on a real API server; ends with JSON
 	@$(BIN)/python tests/bench/demo.py
 
 DATA ?= data
