@@ -59,13 +59,14 @@ class Outcome(StrEnum):
     FAILED = "Failed"
 
 
+_BREAKS = re.compile(r"[\t\n\v\f\r]+ *")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
 
 
 def printable(text: str) -> str:
-    """Returns the text with each run of control, format and surrogate characters as one U+FFFD: what a container says
-    reaches terminals, databases and pages."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """Returns the text on one line, with each run of other control, format and surrogate characters as one U+FFFD: what
+    a container says reaches terminals, databases and pages."""
+    return _UNPRINTABLE.sub("\ufffd", _BREAKS.sub(" ", text))
 
 
 def _measurable(value: float) -> float:

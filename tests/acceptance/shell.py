@@ -15,7 +15,7 @@ PATIENCE_S = 240.0
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Ours, with Windward's state in `home`, no cluster and no colour."""
-    dropped = ("KUBECONFIG", "FORCE_COLOR")
+    dropped = ("KUBECONFIG", "FORCE_COLOR", "COLUMNS")
     kept = {k: v for k, v in os.environ.items() if k not in dropped and not k.startswith("WINDWARD_")}
     return kept | {"WINDWARD_HOME": str(home), "HOME": str(home), **more}
 

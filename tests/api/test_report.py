@@ -70,7 +70,7 @@ def test_a_loss_that_became_nan_costs_only_itself():
     ("path", "text", "kept"),
     [
         (("progress", "unit"), "\x1b]52;c;ZXZpbA==\x07", "\ufffd]52;c;ZXZpbA==\ufffd"),
-        (("message",), "a\x00b\nc", "a\ufffdb\ufffdc"),
+        (("message",), "a\x00b\n  c", "a\ufffdb c"),
         (("message",), "\u202egnp.exe", "\ufffdgnp.exe"),
         (("energy", "components", 0, "source"), "a\x00b", "a\ufffdb"),
     ],

@@ -242,8 +242,8 @@ def test_the_policy_can_be_narrowed_and_turned_off(helm: Helm) -> None:
     def validations(objects: list[Body]) -> list[int]:
         return [len(o["spec"]["validations"]) for o in objects if o["kind"] == "ValidatingAdmissionPolicy"]
 
-    assert validations(render(helm)) == [2, 2, 3], "authors of jobs, authors of schedules, and the operator itself"
-    assert validations(render(helm, "locked-down")) == [11, 11, 3]
+    assert validations(render(helm)) == [2, 2, 4], "authors of jobs, authors of schedules, and the operator itself"
+    assert validations(render(helm, "locked-down")) == [11, 11, 4]
     assert validations(render(helm, "default", "admissionPolicy.enabled=false")) == []
 
 

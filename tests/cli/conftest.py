@@ -28,6 +28,12 @@ class Said:
         return json.loads(self.out)
 
 
+@pytest.fixture(autouse=True)
+def no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a test runner say how wide their terminal is, and have none."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty machine: no state, no kubeconfig, no wishes about colour; in the repository's root."""

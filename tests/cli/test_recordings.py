@@ -99,14 +99,14 @@ def test_a_file_that_is_no_trace_is_told_in_our_words(windward, recording, tmp_p
     told = said.err + said.out
     assert "report this" not in told and "Traceback" not in told
     assert "DE.csv" in told and ("Save it" in told or "Name the columns" in told)
-    assert (said.code == 0) is (command == "plan"), "a plan goes on by its fallback"
+    assert said.code == 2, "a recording that was asked for and cannot be read is no reason to go on without one"
 
 
-def test_a_zone_that_cannot_be_read_says_why_beside_those_that_can(windward, recording, tmp_path):
+def test_one_file_that_cannot_be_read_is_named(windward, recording, tmp_path):
     folder = recording()
     (tmp_path / "recorded" / "FR.csv").write_text("a;b\n")
     said = windward("forecast", "--trace", folder, "--at", "2022-01-05T06:00:00Z")
-    assert said.code == 0 and "FR.csv has semicolons between its columns. Save it with commas" in said.out
+    assert said.code == 2 and "FR.csv has semicolons between its columns" in said.err and "commas" in said.err
 
 
 def test_the_unit_beside_a_recording_is_obeyed(windward, recording):

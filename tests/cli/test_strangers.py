@@ -136,7 +136,7 @@ def test_ones_own_command_is_not_asked_about_and_keeps_its_environment(machine):
 
 LOCAL = [
     ("{name: m, image: x}", "containers[0].command: a local run uses no image"),
-    ("{name: m, image: x, command: sh}", "containers[0].command: must be a list of words"),
+    ("{name: m, image: x, command: sh}", "containers[0].command: must be a list"),
     (
         "{name: m, image: x, command: [env], envFrom: [{secretRef: {name: s}}]}",
         "containers[0].envFrom: there is no cluster",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster.images import CHART, chart_images
+from cluster.images import CHART, built_images, chart_images
 from cluster.kube import Cluster, ExistingCluster, Helm, Kube, Unavailable, binaries
 from cluster.kube.node import Node
 from cluster.kube.skip import unavailable
@@ -35,7 +35,7 @@ def any_cluster(kube_binaries: Path) -> Iterator[Cluster | ExistingCluster]:
         yield ExistingCluster(Path(given), kube_binaries)
         return
     try:
-        cluster = Cluster(kube_binaries, chart_images()).__enter__()
+        cluster = Cluster(kube_binaries, [*chart_images(), *built_images()]).__enter__()
     except Unavailable as why:
         unavailable(why)
     try:

@@ -164,12 +164,16 @@ def test_the_operator_makes_and_changes_only_children_of_green_jobs(kube: Kube, 
     operator = kube.as_user(OPERATOR, "system:authenticated")
     with pytest.raises(Refused, match="only children of a GreenJob"):
         operator.create(batch_job(namespace))
-    with pytest.raises(Refused, match="nothing in namespace kube-system"):
+    with pytest.raises(Refused, match="touches nothing in namespace kube-system"):
         operator.create(owned(batch_job("kube-system"), "GreenJob"))
     prod = batch_job(namespace)
     kube.create(prod)
     with pytest.raises(Refused, match="only children of a GreenJob"):
         operator.patch("job", prod["metadata"]["name"], {"spec": {"suspend": False}}, namespace)
+    container = {"name": "main", "image": "x"}
+    meta = {"name": "stray", "namespace": namespace, "labels": {"windward.dev/job-uid": "copied"}}
+    stray = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {"containers": [container]}}
+    kube.create(stray)
     parent = green_job(namespace)
     kube.apply(parent)
     found = kube.must_get("greenjob", parent["metadata"]["name"], namespace)
@@ -178,6 +182,8 @@ def test_the_operator_makes_and_changes_only_children_of_green_jobs(kube: Kube, 
     operator.create(mine)
     name = mine["metadata"]["name"]
     operator.patch("job", name, {"spec": {"suspend": False}}, namespace)
+    with pytest.raises(Refused, match="only children of a Job"):
+        operator.delete("pod", stray["metadata"]["name"], namespace)
     with pytest.raises(Refused, match=r"nothing of a Job but spec\.suspend"):
         operator.patch("job", name, {"metadata": {"labels": {"a": "b"}}}, namespace)
 

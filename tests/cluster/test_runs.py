@@ -67,7 +67,10 @@ def test_what_ends_well_while_it_is_paused_and_nobody_looks_is_done(kube: Kube, 
     body = kube.wait("greenjob", "finisher", lambda one: state(one) == "Running", 60, namespace)
     (child,) = children(kube, namespace, body)
     scale_operator(kube, 0)
-    kube.patch("job", child["metadata"]["name"], {"spec": {"suspend": True}}, namespace)
+    told = {"windward.dev/paused-at": "2026-01-01T00:00:00Z"}  # its last deed, as `stop_run` does it
+    kube.patch("job", child["metadata"]["name"], {"metadata": {"annotations": told}}, namespace)
+    (pod,) = kube.list("pods", namespace)
+    kube.delete("pod", pod["metadata"]["name"], namespace, wait=False)
     wait_for("pod gone", lambda: not kube.list("pods", namespace), 60)
     scale_operator(kube, 1)
     done = kube.wait("greenjob", "finisher", lambda one: state(one) in ("Complete", "Paused", "Running"), 90, namespace)

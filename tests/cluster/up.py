@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.images import chart_images
+from cluster.images import built_images, chart_images
 from cluster.kube import Cluster, Unavailable, binaries
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     words.add_argument("--storage", metavar="NAMESPACE")
     asked = words.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that `kill` tears down as Ctrl-C does
-    with Cluster(binaries(), chart_images()) as cluster:
+    with Cluster(binaries(), [*chart_images(), *built_images()]) as cluster:
         for name in asked.nodes:
             cluster.node(name)
         for region in asked.fake:

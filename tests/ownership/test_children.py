@@ -98,22 +98,45 @@ def test_a_pod_whose_job_was_deleted_is_known_by_the_uid_that_the_status_kept():
     assert phases([], [pod(state, owner="job-9")], status={"runs": [kept]}) == [Phase.LOST]
 
 
+FAILED = {
+    "failed": 1,
+    "conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": "2026-03-02T08:00:00Z"}],
+}
+UNCOUNTED = {"uncountedTerminatedPods": {"succeeded": ["pod-1"]}}
+
+
 @pytest.mark.parametrize(
-    ("status", "phase"),
+    ("status", "suspend", "phase"),
     [
-        ({"active": 1}, Phase.STOPPING),
-        ({}, Phase.PAUSED),
-        ({"succeeded": 1}, Phase.SUCCEEDED),  # it ended with 0 while it was being paused and nobody watched
-        (DONE, Phase.SUCCEEDED),
+        ({"active": 1}, False, Phase.STOPPING),
+        ({"active": 1}, True, Phase.STOPPING),
+        ({"terminating": 1}, False, Phase.STOPPING),
+        ({"uncountedTerminatedPods": {"failed": ["pod-1"]}}, False, Phase.STOPPING),
+        (FAILED, False, Phase.PAUSED),
+        ({}, True, Phase.PAUSED),
+        ({}, False, Phase.STARTING),  # told before there was a pod, by an operator that died: one may be made yet
+        ({"succeeded": 1}, True, Phase.SUCCEEDED),  # it ended with 0 while it was being paused and nobody watched
+        (UNCOUNTED, False, Phase.SUCCEEDED),
+        (DONE, False, Phase.SUCCEEDED),
     ],
 )
-def test_the_job_is_the_witness_of_a_pod_that_is_gone(status, phase):
+def test_the_job_is_the_witness_of_a_pod_that_is_gone(status, suspend, phase):
     one = child(status=status)
-    one["spec"]["suspend"] = True
+    one["spec"]["suspend"] = suspend
+    one["metadata"]["annotations"] = {"windward.dev/paused-at": "2026-03-02T07:59:00Z"}
     assert phases([one]) == [phase]
     kept = {"name": "x", "attempt": 1, "uid": "job-1", "region": "north", "phase": "Paused"}
     told = phases([one], status={"runs": [kept]})
     assert told == ([Phase.SUCCEEDED] if phase is Phase.SUCCEEDED else [Phase.PAUSED])
+
+
+def test_a_pod_that_was_to_go_and_is_not_deleted_is_told_again():
+    """The operator died between its note on the Job and the pod."""
+    one = child(status={"active": 1})
+    one["metadata"]["annotations"] = {"windward.dev/paused-at": "2026-03-02T07:59:00Z"}
+    state = {"name": "main", "state": {"running": {"startedAt": "2026-03-02T08:00:00Z"}}}
+    assert phases([one], [pod(state)]) == [Phase.RUNNING]
+    assert phases([one], [pod(state, deletionTimestamp="2026-03-02T09:00:00Z")]) == [Phase.STOPPING]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +155,19 @@ def test_the_job_is_the_witness_of_a_pod_that_is_gone(status, phase):
 def test_a_pod_has_ended_when_all_its_containers_have(statuses, phase, code):
     end = pod_end(pod(*statuses, phase=phase, names=("main", "log")))
     assert (None if end is None else end.code) == code
+
+
+def test_a_pod_that_was_paused_before_it_started_was_never_lost():
+    """Nobody scheduled it; Kubernetes marks it failed when it is deleted."""
+    one = child()
+    one["metadata"]["annotations"] = {"windward.dev/paused-at": "2026-03-02T08:59:00Z"}
+    (run,) = runs_of(greenjob(), [one], [pod(phase="Failed")], {}, NOW)
+    assert (run.phase, run.message, run.finished_at) == (Phase.PAUSED, "never started", NOW)
+    kept = {"name": run.name, "attempt": 1, "uid": "job-1", "region": "north", "phase": "Paused",
+            "finishedAt": "2026-03-02T08:59:30Z"}  # fmt: skip
+    (again,) = runs_of(greenjob(status={"runs": [kept]}), [one], [pod(phase="Failed")], {}, NOW)
+    assert again.finished_at == datetime(2026, 3, 2, 8, 59, 30, tzinfo=UTC), "the time stands as it was first seen"
+    assert phases([child()], [pod(phase="Failed")]) == [Phase.LOST]
 
 
 def condition(kind, status, message="", at="2026-03-02T08:59:00Z"):

@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 from service.world import World, job_body, region_body
 
+from windward.domain.run import Phase
+
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
@@ -115,3 +117,18 @@ def test_while_due_work_waits_for_room_any_early_end_is_news():
     world.advance(5 * HOUR)
     assert [world.status(n)["summary"]["state"] for n in ("one", "two")] == ["Complete", "Complete"]
     world.close()
+
+
+def test_a_region_that_had_no_place_for_a_job_is_news(world, asked):
+    """Else the plan that stood sends it there again."""
+    uid = world.cluster.submit(
+        job_body(completeWithin="3h", placement={"regions": ["north", "south"], "home": "south"})
+    )
+    world.tick()
+    world.cluster.pass_time(HOUR)
+    world.tick()
+    (run,) = world.cluster.runs[uid]
+    never = replace(run, phase=Phase.PAUSED, asked=True, started_at=None, finished_at=world.clock.now(), progress=None)
+    world.cluster.runs[uid] = [never]
+    world.tick()
+    assert asked[-1].work[0].regions == tuple({"north", "south"} - {run.region})

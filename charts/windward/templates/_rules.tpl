@@ -10,14 +10,16 @@
 - apiGroups: [windward.dev]
   resources: [greenjobs/status, greencronjobs/status]
   verbs: [patch]
-# One child for each run; changed only to suspend it, which is how a run is paused. The garbage collector deletes.
+# One child for each run; changed only to note that it is paused, or to keep it from starting. The garbage collector
+# deletes.
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [create, get, list, patch]
-# Pods tell how a run went; they are the Job's to make.
+# Pods tell how a run went; they are the Job's to make. A run is paused by ending its pod, so that its Job counts how it
+# ended; an admission policy keeps this to pods of runs.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [delete, list, watch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

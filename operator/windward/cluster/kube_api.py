@@ -70,8 +70,10 @@ class Api:
     def patch(self, path: str, body: Any, content_type: str = MERGE, **query: str) -> Body:
         return self._json("PATCH", path, body=body, content_type=content_type, query=query)
 
-    def delete(self, path: str, **query: str) -> Body:
-        return self._json("DELETE", path, query=query)
+    def delete(self, path: str, uid: str = "", **query: str) -> Body:
+        """Deletes an object; with `uid`, only if it still is that one."""
+        body = {"preconditions": {"uid": uid}} if uid else None
+        return self._json("DELETE", path, query=query, body=body)
 
     def watch(self, path: str, seconds: int, **query: str) -> Iterator[tuple[str, Body]]:
         """(type, object) of a watch that the server ends after `seconds`.

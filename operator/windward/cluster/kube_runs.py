@@ -19,7 +19,7 @@ from windward.cluster.kube_pods import PodEnd, controller_of, moment, pod_end, t
 from windward.domain.run import Phase, Run, Trouble, TroubleReason, phase_of_exit, run_name
 from windward.lifecycle.bounds import within_bounds
 from windward.lifecycle.work import most_power_w
-from windward.manifests.job import LABEL_ATTEMPT, LABEL_LEVEL, LABEL_REGION
+from windward.manifests.job import LABEL_ATTEMPT, LABEL_LEVEL, LABEL_REGION, PAUSED_AT
 from windward_api.contract import EXIT_PAUSED, heard, printable
 from windward_api.greenjob import GreenJob, RunStatus
 
@@ -101,9 +101,9 @@ def _run(context: _Context, attempt: int, job: Body | None, pod: Body | None, ke
     )  # fmt: skip
     created = moment(child["metadata"].get("creationTimestamp")) or meta.creation_timestamp or context.now
     if end is not None:
-        run = _ended(base, end, told)
+        run = _ended(base, end, told, kept, context.now)
     elif pod is not None:
-        run = _living(base, pod, told, context.now)
+        run = _living(base, pod, context.now)
     elif kept is not None and not Phase(kept.phase).live and not _succeeded(job or {}):
         return _kept(kept, Phase(kept.phase))
     else:
@@ -112,10 +112,16 @@ def _run(context: _Context, attempt: int, job: Body | None, pod: Body | None, ke
 
 
 def _told(job: Body) -> bool:
-    return bool(job["spec"].get("suspend")) or "deletionTimestamp" in job["metadata"]
+    """Whether a run was told to pause. That its pod goes is another matter: whoever told it may have died before."""
+    annotated = PAUSED_AT in (job["metadata"].get("annotations") or {})
+    return annotated or bool(job["spec"].get("suspend")) or "deletionTimestamp" in job["metadata"]
 
 
-def _ended(base: Run, end: PodEnd, told: bool) -> Run:
+def _ended(base: Run, end: PodEnd, told: bool, kept: RunStatus | None, now: datetime) -> Run:
+    """A run whose pod ended; of one that no container told the end of, what the status kept."""
+    if end.code < 0 and told:
+        over = kept.finished_at if kept is not None and kept.finished_at is not None else now
+        return replace(_paused(base, kept.started_at if kept is not None else None, over), pod_uid=end.pod_uid)
     words = heard(end.message)
     message = words.report.message if words.report is not None else printable(end.message)
     if words.set_aside:
@@ -139,10 +145,10 @@ def _ended(base: Run, end: PodEnd, told: bool) -> Run:
     )
 
 
-def _living(base: Run, pod: Body, told: bool, now: datetime) -> Run:
-    """A pod that has not ended."""
+def _living(base: Run, pod: Body, now: datetime) -> Run:
+    """A pod that has not ended. One that was to go and is not being deleted is told again: it runs."""
     status = pod.get("status") or {}
-    told = told or "deletionTimestamp" in pod["metadata"]
+    told = "deletionTimestamp" in pod["metadata"]
     states = [(c.get("state") or {}) for c in status.get("containerStatuses") or []]
     running = next((s["running"] for s in states if "running" in s), None)
     phase = Phase.STOPPING if told else Phase.RUNNING if running is not None else Phase.STARTING
@@ -161,7 +167,8 @@ def _succeeded(job: Body) -> bool:
     """Whether the Job controller counted a pod that ended with 0: a witness that outlives the pod and us."""
     status = job.get("status") or {}
     complete = any(c.get("type") == "Complete" and c.get("status") == "True" for c in status.get("conditions") or [])
-    return complete or int(status.get("succeeded") or 0) > 0
+    uncounted = (status.get("uncountedTerminatedPods") or {}).get("succeeded")  # seen, and counted in a moment
+    return complete or bool(uncounted) or int(status.get("succeeded") or 0) > 0
 
 
 def _podless(base: Run, job: Body, told: bool, kept: RunStatus | None, now: datetime) -> Run:
@@ -170,13 +177,15 @@ def _podless(base: Run, job: Body, told: bool, kept: RunStatus | None, now: date
     conditions = {c.get("type"): c for c in status.get("conditions") or [] if c.get("status") == "True"}
     started = kept.started_at if kept is not None else None
     if _succeeded(job):
-        last = conditions.get("Complete") or conditions.get("Suspended") or {}
+        last: Body = next((conditions[k] for k in ("Complete", "Failed", "Suspended") if k in conditions), {})
         done = moment(status.get("completionTime")) or moment(last.get("lastTransitionTime"))
         begun = started or moment(status.get("startTime"))
         return replace(base, phase=Phase.SUCCEEDED, started_at=begun, finished_at=done, exit_code=0)
-    if told and not status.get("active") and not status.get("terminating"):
-        return _paused(base, started, _suspended_at(conditions) or now)
-    if told:
+    going = bool(status.get("active") or status.get("terminating") or status.get("uncountedTerminatedPods"))
+    over = "Failed" in conditions or bool(job["spec"].get("suspend")) or "deletionTimestamp" in job["metadata"]
+    if told and over and not going:
+        return _paused(base, started, _over_at(conditions) or now)
+    if told and (over or going):
         return replace(base, phase=Phase.STOPPING, started_at=started)
     if "Failed" in conditions:
         failed = moment(conditions["Failed"].get("lastTransitionTime"))
@@ -200,8 +209,10 @@ def _paused(base: Run, started: datetime | None, at: datetime) -> Run:
     return replace(base, phase=Phase.PAUSED, started_at=started, finished_at=at, message=message, asked=True)
 
 
-def _suspended_at(conditions: Mapping[Any, Body]) -> datetime | None:
-    return moment(conditions["Suspended"].get("lastTransitionTime")) if "Suspended" in conditions else None
+def _over_at(conditions: Mapping[Any, Body]) -> datetime | None:
+    """When the Job controller saw that nothing of a run goes on."""
+    last = conditions.get("Failed") or conditions.get("Suspended")
+    return moment(last.get("lastTransitionTime")) if last is not None else None
 
 
 def _kept(kept: RunStatus, phase: Phase) -> Run:

@@ -1,7 +1,7 @@
 """A Kubernetes cluster: a batch/v1 Job per run, in the region's nodes by node selector.
 
-Reads are whole lists from etcd, so that no decision rests on an old view. Writes are idempotent by name. Pausing is
-the child's `suspend`: the Job controller then ends the pod with its grace period and never makes another.
+Reads are whole lists from etcd, so that no decision rests on an old view. Writes are idempotent by name. A run is
+paused by deleting its pod with its grace period: the Job counts how it ended, and never makes another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from windward.cluster.port import AttemptConflict, BadObject, ClusterError, Refu
 from windward.domain.clock import Clock
 from windward.domain.observed import Event, Observed
 from windward.manifests import RunFacts, render_job
-from windward.manifests.job import LABEL_UID, RuntimeImage
+from windward.manifests.job import LABEL_UID, PAUSED_AT, RuntimeImage
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
@@ -94,10 +94,23 @@ class KubernetesCluster:
                 raise Refused(f"Job {facts.name} belongs to somebody else: delete or rename it") from None
 
     def stop_run(self, job: GreenJob, name: str) -> None:
+        """Ends the pod of a run with its grace period; the Job counts how it ended (docs/decisions/0014)."""
+        namespace, uid = job.metadata.namespace, job.metadata.uid
+        path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
         try:
-            self.api.patch(
-                f"/apis/batch/v1/namespaces/{job.metadata.namespace}/jobs/{name}", {"spec": {"suspend": True}}
-            )
+            child = self.api.get(path)
+            if not is_child(job, child):
+                return
+            if PAUSED_AT not in (child["metadata"].get("annotations") or {}):
+                self.api.patch(path, {"metadata": {"annotations": {PAUSED_AT: format_time(self.clock.now())}}})
+            pods = self.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{LABEL_UID}={uid}")
+            mine = [p for p in pods if controller_of(p["metadata"]) == ("Job", child["metadata"]["uid"])]
+            if not mine:  # none yet: then none is to be made
+                self.api.patch(path, {"spec": {"suspend": True}})
+            for pod in mine:
+                if "deletionTimestamp" not in pod["metadata"] and pod_end(pod) is None:
+                    meta = pod["metadata"]
+                    self.api.delete(f"/api/v1/namespaces/{namespace}/pods/{meta['name']}", uid=meta["uid"])
         except NotFound:
             return
 

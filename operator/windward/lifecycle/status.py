@@ -305,7 +305,7 @@ def _summary(
         finish_by=f"{observed.finish_by:%m-%d %H:%MZ}",
         energy=f"{energy_j / 3.6e6:.3g} kWh" if energy_j else "",
         emissions="" if grams is None else f"{mark}{grams:.3g} g" if grams < 100 else f"{mark}{grams:.0f} g",
-        saved="" if saved is None else f"{mark}{100 * saved:.0f} %",
+        saved="" if saved is None else f"{mark}{round(100 * saved) or 0} %",
     )
 
 

@@ -15,6 +15,7 @@ LABEL_UID = "windward.dev/job-uid"
 LABEL_ATTEMPT = "windward.dev/attempt"
 LABEL_REGION = "windward.dev/region"
 LABEL_LEVEL = "windward.dev/power-level"
+PAUSED_AT = "windward.dev/paused-at"  # annotation of a child: when it was told to pause
 STORAGE_MOUNT = "/windward/storage"
 GRACE_S = 120  # a checkpoint of a few gigabytes to a network volume
 

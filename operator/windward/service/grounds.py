@@ -10,7 +10,7 @@ from windward.domain.observed import Observed
 from windward.domain.plan import SOONEST, JobPlan, Plan
 from windward.domain.run import Phase
 from windward.lifecycle.decide import end_of
-from windward.lifecycle.work import pending, running_in
+from windward.lifecycle.work import avoided, pending, running_in
 
 EARLY = timedelta(minutes=15)  # by which a job may end before its planned end and leave no room worth a new plan
 
@@ -64,16 +64,16 @@ class Grounds:
 
 
 def _of_job(o: Observed, made: JobPlan | None, now: datetime) -> tuple[object, ...]:
-    """What was asked for, the mishaps, and where it runs if the plan has it elsewhere."""
+    """What was asked for, the mishaps, where it runs if not as planned, and what lately had no room for it."""
     asked = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now)
     if not o.runs:
-        return (*asked, 0, None)
+        return (*asked, 0, None, ())
     mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
     runs_in = running_in(o)
     may_begin_later = pending(o)  # it waits for room, and the plan has it wait
     begun = [w.region for w in made.windows if w.start <= now or may_begin_later] if made and runs_in else []
     astray = None if begun and begun[-1] == runs_in else runs_in
-    return (*asked, mishaps, astray)
+    return (*asked, mishaps, astray, tuple(sorted(avoided(o, now))))
 
 
 def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:

@@ -286,6 +286,7 @@ def verify(export: dict) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Verify the export of which the path is given; returns the exit code."""
     paths = sys.argv[1:] if argv is None else argv
     try:
         (path,) = paths

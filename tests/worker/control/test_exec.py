@@ -98,12 +98,47 @@ def test_the_childs_own_report_is_kept_and_metered(world):
     assert kept.progress.units_done == 7 and kept.checkpoint == "c7" and kept.energy.total_j > 0
 
 
-def test_the_childs_own_energy_is_kept(world):
-    component = EnergyComponent(name="gpu", method=Method.MEASURED, source="nvml", joules=(41.5,))
-    energy = EnergySeries(start="2026-03-01T00:00:00Z", step_s=9, components=(component,))
-    said = Report(outcome=Outcome.SUCCEEDED, progress=Progress(fraction=1), energy=energy)
+OWN = EnergySeries(
+    start="2026-03-01T00:00:00Z",
+    step_s=9,
+    components=(EnergyComponent(name="gpu", method=Method.MEASURED, source="wall-meter", joules=(9e8, 1e8)),),
+)
+
+
+def test_what_the_child_says_of_its_energy_stands_beside_ours(world):
+    """Larger and called measured, it still is its own word."""
+    progress = Progress(fraction=1, energy_j=5e8, metrics={"loss": 1.5})
+    world.run(*python(says(Report(outcome=Outcome.SUCCEEDED, progress=progress, energy=OWN).model_dump_json())))
+    report = world.report
+    assert [c.name for c in report.energy.components] == ["cpu"] and 0 < report.energy.total_j < 1e6
+    assert report.progress.energy_j == pytest.approx(report.energy.total_j)
+    told = report.progress.metrics
+    assert told["reported_energy_j gpu measured wall-meter"] == 1e9 and told["reported_energy_j progress"] == 5e8
+    assert told["loss"] == 1.5
+
+
+def test_it_is_told_in_words_where_there_is_no_progress(world):
+    said = Report(outcome=Outcome.SUCCEEDED, energy=OWN, message="mine")
     world.run(*python(says(said.model_dump_json())))
-    assert world.report.energy == energy
+    assert world.report.progress is None and 0 < world.report.energy.total_j < 1e6
+    assert world.report.message == "mine; reported_energy_j gpu measured wall-meter: 1e+09, not counted"
+
+
+def test_the_childs_own_progress_does_not_replace_a_meter(world):
+    code = f"open({str(world.progress_file)!r}, 'w').write('{{\"fraction\": 0.4, \"energy_j\": 1e9}}'); exit(75)"
+    world.run(*python(code))
+    progress = world.report.progress
+    assert progress.energy_j == pytest.approx(world.report.energy.total_j) and progress.energy_j < 1e6
+    assert progress.metrics["reported_energy_j progress"] == 1e9
+
+
+def test_an_orphan_stays_in_the_account(world):
+    """Its parent ends at once, unwaited; it uses CPU time of its own, and ends before the run does."""
+    burn = "import time; e = time.process_time() + 1.2\nwhile time.process_time() < e: pass"
+    spawn = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"
+    code = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {spawn!r}]); time.sleep(4)"
+    world.run(*python(code))
+    assert world.report.energy.total_j >= 1.2 * 3.5
 
 
 def test_the_exit_code_outweighs_the_report(world):
@@ -131,7 +166,7 @@ def test_declared_watts_times_time(world):
     world.run(*python("import time; time.sleep(0.5)"), WINDWARD_POWER_WATTS="200")
     wall_s = time.monotonic() - started_s
     (component,) = world.report.energy.components
-    assert (component.source, component.method) == ("model:declared", Method.MODELLED)
+    assert (component.source, component.method) == ("declared watts x time", Method.ESTIMATED)
     assert 0.5 * 200 <= sum(component.joules) <= wall_s * 200
 
 

@@ -1,6 +1,8 @@
 """Fakes of sensors and of time. FAKE: nothing here measures anything."""
 
+import os
 import threading
+from types import SimpleNamespace
 
 
 class FakeClock:
@@ -17,13 +19,19 @@ class FakeClock:
 
 
 class FakeNvml:
-    """The few NVML calls that the meter makes, on counters that `draw` moves."""
+    """The few NVML calls that the meter makes, on counters that tests move. On each board runs this process alone."""
 
-    def __init__(self, counters_mj=(5_000_000,), limit_w=700.0, count=None):
+    def __init__(self, counters_mj=(5_000_000,), limit_w=700.0, mig=False):
         self.counters_mj = list(counters_mj)
         self.limit_w = limit_w
+        self.mig = mig
+        self.pids = [[os.getpid()] for _ in self.counters_mj]
+        self.used = {}  # per cent of time by pid
+        self.lost = set()
         self.broken = False
+        self.lists_processes = True
         self.open = 0
+        self.us = 0
 
     def nvmlInit(self):
         self.open += 1
@@ -44,9 +52,28 @@ class FakeNvml:
         return int(self.limit_w * 1000)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):
-        if self.broken:
+        if self.broken or handle in self.lost:
             raise RuntimeError("GPU is lost")
         return self.counters_mj[handle]
+
+    def nvmlDeviceGetMigMode(self, handle):
+        return [int(self.mig), int(self.mig)]
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        if not self.lists_processes:
+            raise RuntimeError("Not Supported")
+        return [SimpleNamespace(pid=pid) for pid in self.pids[handle]]
+
+    def nvmlDeviceGetProcessUtilization(self, handle, since_us):
+        if self.used is None:
+            raise RuntimeError("Not Supported")
+        here = [pid for pid in self.pids[handle] if self.used.get(pid)]
+        if not here:
+            error = RuntimeError("Not Found")
+            error.value = 6
+            raise error
+        self.us += 1
+        return [SimpleNamespace(pid=pid, timeStamp=self.us, smUtil=self.used[pid]) for pid in here]
 
 
 class FakeRapl:
@@ -78,6 +105,41 @@ class FakeRapl:
         path.write_text(f"{(int(path.read_text()) + energy_uj) % self.range_uj}\n")
 
 
+class FakeMachine:
+    """CPU seconds of works, strangers and idling on one machine; `pass_s` lets time pass at given rates."""
+
+    def __init__(self, cpus=8, clock=None):
+        self.cpus = cpus
+        self.clock = clock or FakeClock()
+        self.own_s = {}
+        self.busy_s = self.idle_s = 0.0
+
+    def pass_s(self, seconds, **rates):
+        """Each work uses so many CPUs."""
+        self.clock.pass_s(seconds)
+        for name, cpus in rates.items():
+            self.own_s[name] = self.own_s.get(name, 0.0) + cpus * seconds
+        busy = sum(rates.values())
+        self.busy_s += busy * seconds
+        self.idle_s += (self.cpus - busy) * seconds
+
+    def use(self, name, every_s=0.5):
+        from windward_worker.energy import CpuUse
+
+        return CpuUse(
+            lambda: self.own_s.get(name, 0.0),
+            lambda: (self.busy_s, self.idle_s),
+            every_s=every_s,
+            monotonic=self.clock,
+        )
+
+    def alone(self):
+        """The use of a work that all of the machine's time goes to."""
+        from windward_worker.energy import CpuUse
+
+        return CpuUse(self.clock, lambda: (self.clock(), 0.0), every_s=0.0, monotonic=self.clock)
+
+
 class FakeMeter:
     """Joules as a list says, one entry for each reading; an exception in it is raised."""
 
@@ -87,6 +149,7 @@ class FakeMeter:
         self.component, self.max_w = component, max_w
         self.method = method or Method.MEASURED
         self.source = "fake"
+        self.resets = 0
         self.closed = 0
         self._readings = list(readings)
         self._lock = threading.Lock()

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from worker.energy.fakes import FakeClock, FakeNvml, FakeRapl
+from worker.energy.fakes import FakeClock, FakeMachine, FakeNvml, FakeRapl
 
 from windward_api.contract import EnergyComponent, Method
 from windward_worker.control import MeterError
@@ -41,7 +41,12 @@ def rapl(component, zones):
         def fail():
             fake.set(zones[0], "")
 
-        return Bench(RaplMeter(component, root=tmp_path, monotonic=clock), clock, draw, fail)
+        return Bench(
+            RaplMeter(component, root=tmp_path, use=FakeMachine(clock=clock).alone(), monotonic=clock),
+            clock,
+            draw,
+            fail,
+        )
 
     return make
 
@@ -50,7 +55,7 @@ def cpu_model(tmp_path):
     clock, used_s = FakeClock(), [100.0]
 
     def draw():
-        used_s[0] += (50 - 4 * 0.74 * 2) / (3.5 - 0.74)  # on top of 4 idle CPUs for 2 s
+        used_s[0] += 50 / 3.5
 
     return Bench(CpuModelMeter(cpus=4, cpu_s=lambda: used_s[0], monotonic=clock), clock, draw)
 
@@ -90,7 +95,10 @@ def test_it_names_itself_as_the_contract_wants(bench):
     meter = bench.meter
     component = EnergyComponent(name=meter.component, method=meter.method, source=meter.source, joules=(1,))
     assert component.name in ("cpu", "gpu", "dram", "other")
-    assert (meter.method is Method.MODELLED) == meter.source.startswith("model:")
+    modelled = meter.source.startswith("model:") or " x cpu-time" in meter.source
+    assert meter.method is (
+        Method.ESTIMATED if "declared" in meter.source else Method.MODELLED if modelled else Method.MEASURED
+    )
     assert 0 < meter.max_w < math.inf
 
 

@@ -1,11 +1,16 @@
 """Counters wrap, restart and hide: what the meters on hardware make of it."""
 
 import pytest
-from worker.energy.fakes import FakeClock, FakeNvml, FakeRapl
+from worker.energy.fakes import FakeClock, FakeMachine, FakeNvml, FakeRapl
 
 from windward_worker.control import MeterError
-from windward_worker.energy import NvmlMeter, RaplMeter
+from windward_worker.energy import DeviceAbsent, EnergyUnknown, NvmlMeter, RaplMeter
 from windward_worker.energy.meter import CounterSum
+
+
+def rapl(root, clock, component="cpu"):
+    """A meter of a work that has the machine to itself."""
+    return RaplMeter(component, root=root, use=FakeMachine(clock=clock).alone(), monotonic=clock)
 
 
 @pytest.mark.parametrize(
@@ -21,25 +26,39 @@ from windward_worker.energy.meter import CounterSum
 )
 def test_a_falling_counter(readings, wrap_at, total, resets):
     rate = 20.0
-    counter = CounterSum(readings[0], 0.0, max_rate=rate, wrap_at=wrap_at)
+    counter = CounterSum(readings[0], 0.0, wrap_at=wrap_at)
     for at_s, value in enumerate(readings[1:], 1):
-        result = counter.add(value, float(at_s))
-    assert (result, counter.resets) == (total, resets)
+        counter.add(value, float(at_s), rate)
+    assert (counter.total, counter.resets) == (total, resets)
+
+
+@pytest.mark.parametrize(
+    ("wrap_at", "gap_s", "value", "at_least"),
+    [(100, 5.0, 60, 50), (100, 5.0, 3, 93), (100, 900.0, 10, 0), (None, 11.0, 3, 3), (None, 11.0, 9, None)],
+    ids=["one wrap is possible", "fallen", "whole rounds", "restarted unread", "restarted unread, shows too much"],
+)
+def test_a_counter_that_cannot_tell_says_so(wrap_at, gap_s, value, at_least):
+    counter = CounterSum(10.0, 0.0, wrap_at=wrap_at)
+    rate = 20.0 if at_least is not None else 0.1
+    with pytest.raises(EnergyUnknown) as caught:
+        counter.add(value, gap_s, rate)
+    assert caught.value.at_least_j == (at_least or 0.0) and counter.total == 0
+    assert counter.add(value + 5, gap_s + 1.0, 20.0) == 5, "it counts on from there"
 
 
 def test_rapl_wraps_at_its_range(tmp_path):
-    clock, fake = FakeClock(), FakeRapl(tmp_path, range_uj=65_000_000)
-    meter = RaplMeter("cpu", root=tmp_path, monotonic=clock)
+    clock, fake = FakeClock(), FakeRapl(tmp_path, range_uj=65_000_000_000)  # at 1 kW after 65 s at the soonest
+    meter = rapl(tmp_path, clock)
     for _ in range(10):
-        clock.pass_s(1.0)
-        fake.add("intel-rapl:0", 30_000_000)
+        clock.pass_s(60.0)
+        fake.add("intel-rapl:0", 30_000_000_000)
         meter.read_j()
-    assert meter.read_j() == pytest.approx(300.0) and meter.resets == 0
+    assert meter.read_j() == pytest.approx(300_000.0) and meter.resets == 0
 
 
 def test_rapl_notices_a_reset(tmp_path):
     clock, fake = FakeClock(), FakeRapl(tmp_path)
-    meter = RaplMeter("cpu", root=tmp_path, monotonic=clock)
+    meter = rapl(tmp_path, clock)
     fake.set("intel-rapl:0", 91_000_000)
     clock.pass_s(1.0)
     assert meter.read_j() == pytest.approx(90.0)
@@ -50,7 +69,7 @@ def test_rapl_notices_a_reset(tmp_path):
 
 def test_rapl_counts_no_zone_twice(tmp_path):
     clock, fake = FakeClock(), FakeRapl(tmp_path)
-    meter = RaplMeter("cpu", root=tmp_path, monotonic=clock)
+    meter = rapl(tmp_path, clock)
     for inside in ("intel-rapl:0:0", "intel-rapl:0:1", "intel-rapl:9"):
         fake.add(inside, 5_000_000)
     assert meter.read_j() == 0
@@ -67,13 +86,24 @@ def test_rapl_that_is_not_there(tmp_path, spoil):
 
 
 @pytest.mark.parametrize(
-    ("visible", "joules"), [(None, 6), ("0", 1), ("2,1", 5), ("GPU-111", 2), ("GPU-22, 0", 4), ("7", None), ("", None)]
+    ("visible", "joules"),
+    [
+        (None, 6),
+        ("0", 1),
+        ("2,1", 5),
+        ("GPU-111", 2),
+        ("GPU-22, 0", 4),
+        ("7", None),
+        ("", None),
+        ("1,1,GPU-111", 2),
+        ("1,7,2", 2),
+    ],  # each board once; CUDA stops at what it does not know
 )
 def test_only_visible_gpus_count(visible, joules):
     fake = FakeNvml([0, 0, 0])
     environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     if joules is None:
-        with pytest.raises(MeterError, match="no GPU is visible"):
+        with pytest.raises(DeviceAbsent, match="no GPU is visible"):
             NvmlMeter(fake, environ=environ)
         assert fake.open == 0
         return

@@ -97,7 +97,7 @@ def test_windows_nest_and_name_the_weakest_method():
         with made.window("inner") as inner:
             clock.pass_s(2.0)
     assert (inner.name, inner.energy.joules) == ("inner", pytest.approx(10.0))
-    assert outer.energy.joules == pytest.approx(15.0) and outer.energy.method is Method.MODELLED
+    assert outer.energy.joules == pytest.approx(15.0) and outer.energy.method is Method.ESTIMATED
     made.stop()
 
 

@@ -27,8 +27,8 @@ class Run:
         self.env = env
         self.pause = pause
         choice = choose_meter(env.power_w)
-        self.energy = EnergyRecorder(choice.meters)
-        self.notes: list[str] = []
+        self.energy = EnergyRecorder(choice.meters, declared_w=choice.declared_w)
+        self.notes: list[str] = list(choice.uncounted)
         self.checkpoint: str | None = None
         self.run_units = 0.0
         self._progress = Progress(fraction=0, unit=unit)
@@ -68,11 +68,10 @@ class Run:
     def report(self, outcome: Outcome, message: str = "") -> None:
         """Stop the meters and write the report. Raises OSError."""
         self.energy.stop()
-        if self.energy.clamped_j > 0:
-            self.notes.append(f"{self.energy.clamped_j:.0f} J of implausible readings were cut")
-        if self.energy.failures:
-            self.notes.append(f"{self.energy.failures} meter readings failed")
-        self._progress = self._progress.model_copy(update={"energy_j": self.energy.total_j, "updated_at": now()})
+        self.notes += self.energy.notes
+        metrics = {**self._progress.metrics, **self.energy.unattributed}
+        told = {"energy_j": self.energy.total_j, "updated_at": now(), "metrics": metrics}
+        self._progress = self._progress.model_copy(update=told)
         self._file.write(self._progress, last=True)
         report = Report(
             outcome=outcome,

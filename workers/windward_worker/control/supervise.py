@@ -1,7 +1,7 @@
 """Runs any command under the contract: passes SIGTERM on, meters it, reports for it, leaves its exit code.
 
 The steps: start the child in its own process group; wait, forwarding a pause; write the Report (the child's own
-words kept, its energy filled in); end what it left running; leave the exit file; exit as the child did.
+words kept, its energy ours); end what it left running; leave the exit file; exit as the child did.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ HOLD_S = 1.0  # a pause is passed on this long after the start at the earliest: 
 POLL_S = 0.1
 ALIVE_S = 2.0
 PR_SET_PDEATHSIG = 1  # prctl(2)
+MESSAGE_LIMIT = 512  # of Report.message
 
 
 def _die_with_parent() -> None:
@@ -82,34 +83,59 @@ def _outcome(code: int, asked: bool) -> tuple[Outcome, str]:
     return Outcome.FAILED, f"exit code {code}" + (f" (signal {code - 128})" if code > 128 else "")
 
 
-def _report(env: RunEnv, code: int, asked: bool, recorder: EnergyRecorder) -> Report:
-    """What the child said, checked against its exit code; else what can be known from outside."""
+def _beside(said: Report | None, progress: Progress | None) -> dict[str, float]:
+    """What the child says of its own energy, by source: shown, never counted, since the meters here are ours."""
+    beside = {}
+    if progress is not None and progress.energy_j is not None:
+        beside["reported_energy_j progress"] = progress.energy_j
+    for component in said.energy.components if said is not None and said.energy is not None else ():
+        name = f"reported_energy_j {component.name} {component.method} {component.source}"[:64]
+        beside[name] = beside.get(name, 0.0) + sum(component.joules)
+    return beside
+
+
+def _message(first: str, notes: Sequence[str]) -> str:
+    """Both within the limit; the notes are the shorter part and keep up to half of it."""
+    added = "; ".join(notes)[: MESSAGE_LIMIT // 2]
+    return "; ".join(part for part in (first[: MESSAGE_LIMIT - len(added) - 2], added) if part)
+
+
+def _report(env: RunEnv, code: int, asked: bool, recorder: EnergyRecorder, uncounted: Sequence[str]) -> Report:
+    """What the child said, checked against its exit code; else what can be known from outside. The energy is ours."""
     outcome, message = _outcome(code, asked)
-    energy = recorder.series()
     said = read_report(env.report_file)
-    if said is not None:
-        if said.outcome != outcome:  # the exit code is what Kubernetes acts on
-            message = message or f"reported {said.outcome}, but exit code {code} means {outcome}"
-            said = said.model_copy(update={"outcome": outcome, "message": message})
-        # Ours began before the child had loaded anything: what starting costs belongs to the run.
-        whole = said.energy is None or energy.total_j >= said.energy.total_j
-        return said.model_copy(update={"energy": energy}) if whole else said
-    progress = read_progress(env.progress_file)
-    if outcome is Outcome.SUCCEEDED:
+    if said is not None and said.outcome != outcome:  # the exit code is what Kubernetes acts on
+        message = message or f"reported {said.outcome}, but exit code {code} means {outcome}"
+    elif said is not None:
+        message = said.message
+    progress = said.progress if said is not None else read_progress(env.progress_file)
+    beside = _beside(said, progress)
+    if said is None and outcome is Outcome.SUCCEEDED:
         progress = (progress or Progress(fraction=1.0)).model_copy(update={"fraction": 1.0})
+    notes = [*uncounted, *recorder.notes]
     if progress is not None:
-        progress = progress.model_copy(update={"updated_at": now(), "energy_j": energy.total_j})
-    return Report(outcome=outcome, progress=progress, energy=energy, message=message)
+        metrics = {**progress.metrics, **beside, **recorder.unattributed}
+        told: dict[str, object] = {"energy_j": recorder.total_j, "metrics": metrics}
+        progress = progress.model_copy(update=told if said is not None else {**told, "updated_at": now()})
+    else:
+        notes += [f"{name}: {joules:.6g}, not counted" for name, joules in beside.items()]
+    update = {
+        "outcome": outcome,
+        "progress": progress,
+        "energy": recorder.series(),
+        "message": _message(message, notes),
+    }
+    return (said or Report(outcome=outcome)).model_copy(update=update)
 
 
 def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
     """Run `command` to its end; returns its exit code (128 + signal if a signal ended it, 127 if it cannot start)."""
     if env.report_file is not None and env.report_file.exists():
         env.report_file.write_bytes(b"")  # a report of an earlier run is not this one's
-    choice = choose_meter(env.power_w)
-    recorder = EnergyRecorder(choice.meters)
-    alive = env.exit_file.with_name("alive") if env.exit_file is not None else None
     become_subreaper()
+    choice = choose_meter(env.power_w)
+    recorder = EnergyRecorder(choice.meters, declared_w=choice.declared_w)
+    alive = env.exit_file.with_name("alive") if env.exit_file is not None else None
     others = set(children())
     started_at = ended_at = now()
     try:
@@ -126,7 +152,7 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
             ended_at = now()
         if left:
             log.warning("ended %d processes that the command left running", left)
-        write_report(env.report_file, _report(env, code, pause.asked, recorder))
+        write_report(env.report_file, _report(env, code, pause.asked, recorder, choice.uncounted))
     if env.exit_file is not None:
         document = {"exit_code": code, "started_at": started_at.isoformat(), "finished_at": ended_at.isoformat()}
         write_atomic(env.exit_file, json.dumps(document).encode())
