@@ -52,7 +52,7 @@ def test_exit_codes_become_outcomes(world, code, outcome, fraction, words):
     assert (report.progress.fraction if report.progress is not None else None) == fraction
     assert report.energy.total_j > 0
     left = json.loads(world.exit_file.read_text())
-    assert left["exit_code"] == expected and re.fullmatch(r".*T\d\d:\d\d:\d\d\.\d{3}Z", left["finished_at"])
+    assert left["exit_code"] == expected and re.fullmatch(r".*T\d\d:\d\d:\d\d\.\d{6}Z", left["finished_at"])
 
 
 def test_a_pause_is_passed_on(world, until):
