@@ -223,7 +223,7 @@ def test_a_zero_has_no_minus(say, values, said):
 
 def test_list_and_report_agree_on_the_sign(windward):
     """What is saved is positive everywhere, whatever the command."""
-    assert windward(*RUN_GB, "--name", "clean", "--", "sleep", "1").code == 0
+    assert windward(*RUN_GB, "--zone", "DE", "--deadline", "18h", "--name", "clean", "--", "sleep", "1").code == 0
     (row,) = (line for line in windward("list").out.splitlines() if " clean " in line)
     listed = int(re.search(r"~(-?\d+) %", row)[1])
     (carbon,) = (x for x in windward("report", "--name", "clean").out.splitlines() if x.startswith("carbon"))
