@@ -23,6 +23,7 @@ from windward.cluster.store import Store
 
 AT = ("--at", "2022-05-11T15:00:00Z")
 REHEARSE = ("--start", "2022-05-11T15:00:00Z", "--speed", "3600")
+DIRTY = ("--zone", "DE", "--start", "2022-05-11T20:00:00Z", "--deadline", "18h")  # an evening: waiting saves
 RUN_GB = ("run", "--zone", "GB", "--duration", "1h", "--deadline", "12h", *REHEARSE)
 STUDY = (
     "simulate",
@@ -223,7 +224,7 @@ def test_a_zero_has_no_minus(say, values, said):
 
 def test_list_and_report_agree_on_the_sign(windward):
     """What is saved is positive everywhere, whatever the command."""
-    assert windward(*RUN_GB, "--name", "clean", "--", "sleep", "1").code == 0
+    assert windward(*RUN_GB, *DIRTY, "--name", "clean", "--", "sleep", "1").code == 0
     (row,) = (line for line in windward("list").out.splitlines() if " clean " in line)
     listed = int(re.search(r"~(-?\d+) %", row)[1])
     (carbon,) = (x for x in windward("report", "--name", "clean").out.splitlines() if x.startswith("carbon"))

@@ -17,7 +17,8 @@ from windward.domain.fleet import Region
 from windward.domain.observed import Observed
 from windward.domain.run import Run
 from windward.domain.series import Quality, Series
-from windward.lifecycle.baseline import JOULES_PER_KWH, Baseline, baseline_of, effective, running_s, weakest
+from windward.lifecycle.baseline import JOULES_PER_KWH, Baseline, baseline_of, effective, kept_of, running_s, weakest
+from windward.lifecycle.decide import end_of
 from windward.lifecycle.work import power_w
 from windward_api.contract import Method
 
@@ -198,7 +199,7 @@ def account(
         emissions_g=None if any(g is None for g in grams) else sum(g for g in grams if g is not None),
         baseline=baseline,
         method=max((r.method for r in rows), key=lambda m: _WORST.index(Method(m)), default=""),
-        settled=bool(rows) and all(_settled(*span, settled_until) for span in spans),
+        settled=_both_sides(observed, baseline, rows) and all(_settled(*span, settled_until) for span in spans),
         mean_power_w=mean_w,
         run_time_s=run_time_s,
         pieces=pieces,
@@ -211,6 +212,13 @@ def _weigh(row: EnergyInterval, series: Series | None) -> Piece:
     intensity = series.mean(row.start, row.end)
     quality = weakest(series.quality_over(row.start, row.end))
     return Piece(row, intensity, row.joules / JOULES_PER_KWH * intensity * row.pue, quality)
+
+
+def _both_sides(observed: Observed, baseline: Baseline | None, rows: Sequence[EnergyInterval]) -> bool:
+    """Whether both sides are known: work that failed for good, or of which nothing was kept, has no baseline."""
+    over = end_of(observed)
+    failed = over is not None and not over.succeeded
+    return bool(rows) and (baseline is not None or failed or not any(k.useful_s for k in kept_of(observed, rows)))
 
 
 def _settled(series: Series | None, start: datetime, end: datetime, until: datetime | None) -> bool:

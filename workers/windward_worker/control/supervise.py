@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence, Set
+from datetime import datetime
 from pathlib import Path
 
 from windward_api.contract import ENV_EXIT_FILE, EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
@@ -128,14 +129,19 @@ def _report(env: RunEnv, code: int, asked: bool, recorder: EnergyRecorder, uncou
     return (said or Report(outcome=outcome)).model_copy(update=update)
 
 
+def _exactly(moment: datetime) -> str:
+    """To the microsecond: under a fast clock a millisecond is seconds."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
     """Run `command` to its end; returns its exit code (128 + signal if a signal ended it, 127 if it cannot start)."""
     if env.report_file is not None and env.report_file.exists():
         env.report_file.write_bytes(b"")  # a report of an earlier run is not this one's
+    become_subreaper()
     choice = choose_meter(env.power_w)
     recorder = EnergyRecorder(choice.meters, declared_w=choice.declared_w)
     alive = env.exit_file.with_name("alive") if env.exit_file is not None else None
-    become_subreaper()
     others = set(children())
     started_at = ended_at = now()
     try:
@@ -154,6 +160,6 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
             log.warning("ended %d processes that the command left running", left)
         write_report(env.report_file, _report(env, code, pause.asked, recorder, choice.uncounted))
     if env.exit_file is not None:
-        document = {"exit_code": code, "started_at": started_at.isoformat(), "finished_at": ended_at.isoformat()}
+        document = {"exit_code": code, "started_at": _exactly(started_at), "finished_at": _exactly(ended_at)}
         write_atomic(env.exit_file, json.dumps(document).encode())
     return code
