@@ -25,7 +25,7 @@ IN_NAMESPACES: Rules = {
     ("windward.dev", "greenjobs/status", "patch"),
     ("windward.dev", "greencronjobs/status", "patch"),
     *(("batch", "jobs", verb) for verb in ("create", "get", "list", "patch")),
-    *(("", "pods", verb) for verb in ("list", "watch")),
+    *(("", "pods", verb) for verb in ("delete", "list", "watch")),
     ("", "events", "create"),
 }
 IN_THE_CLUSTER: Rules = {

@@ -186,7 +186,7 @@ TABLE: list[tuple[str, list[str], int]] = [
     ("demo below a file", ["demo", "--plain", "--keep", "{other.txt}/x"], USAGE),
     *[(f"{c} -o xml", [*c.split(), "-o", "xml"], USAGE) for c in (
         "demo", "forecast", "plan -f {job.yaml}", "run", "apply -f {job.yaml}", "list", "why x", "run-now x", "hold x",
-        "release x", "cancel x", "report", "simulate", "backtest -f {job.yaml}", "providers list", "providers test trace",
+        "release x", "cancel x", "report", "settle", "simulate", "backtest -f {job.yaml}", "providers list", "providers test trace",
         "zones search", "doctor", "crd", "version")],
     *[(f"forecast at {at}", ["forecast", "GB", "--at", at], USAGE) for at in (
         "noon", "2022-05-11", "2022-05-11T15:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1e9", "2022-13-01T00:00Z",

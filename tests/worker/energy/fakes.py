@@ -141,7 +141,7 @@ class FakeMachine:
 
 
 class FakeMeter:
-    """Joules as a list says, one entry for each reading; an exception in it is raised."""
+    """0 J at first, then as a list says, one entry for each reading; an exception in it is raised."""
 
     def __init__(self, readings, component="cpu", max_w=1e6, method=None):
         from windward_api.contract import Method
@@ -151,7 +151,7 @@ class FakeMeter:
         self.source = "fake"
         self.resets = 0
         self.closed = 0
-        self._readings = list(readings)
+        self._readings = [0.0, *readings]  # none yet when it is made
         self._lock = threading.Lock()
 
     def read_j(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -97,11 +97,13 @@ class EnergyRecorder:
         self.stop()
 
     def start(self) -> EnergyRecorder:
-        """Begin the series now and sample in the background."""
+        """Begin the series now and sample in the background; what was drawn before is in no step."""
         self._start_wall, self._start_s = self._wall(), self._monotonic()
         self._sampled_s = self._start_s
         for track in self._tracks:
             track.last_s = self._start_s
+            with suppress(MeterError):  # the next sample tells
+                track.last_j = track.meter.read_j()
         self._thread = threading.Thread(target=self._loop, name="energy", daemon=True)
         self._thread.start()
         return self
