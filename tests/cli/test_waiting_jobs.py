@@ -152,7 +152,7 @@ def test_ctrl_c_says_what_becomes_of_a_run(machine, more, said):
             env=machine.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err,
         )  # fmt: skip
     machine.children.append(child)
-    machine.until(lambda: (machine.home / "local.db").exists() and machine.state("r")[0] == "Running")
+    machine.until(lambda: machine.runs("r"))
     child.send_signal(signal.SIGINT)
     assert child.wait(60) == 130
     assert said in machine.said()
@@ -165,7 +165,7 @@ def test_a_run_that_goes_on_by_itself_is_not_called_stopped(machine):
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     machine.children.append(child)
-    machine.until(lambda: (machine.home / "local.db").exists() and machine.state("r")[0] == "Running")
+    machine.until(lambda: machine.runs("r"))
     child.kill()
     child.wait()
     assert machine.state("r") == ("Running", "NobodyDrives")

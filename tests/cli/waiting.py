@@ -76,6 +76,10 @@ class Machine:
         summary = self.jobs()[name]["status"]["summary"]  # type: ignore[index]
         return summary["state"], summary["reason"]
 
+    def runs(self, name: str) -> bool:
+        """Whether the job is there and runs: its database comes before its row."""
+        return (self.home / "local.db").exists() and name in self.jobs() and self.state(name)[0] == "Running"
+
     @staticmethod
     def until(reached: object) -> None:
         assert callable(reached)

@@ -364,6 +364,34 @@ def test_a_provider_that_never_answers_delays_no_decision():
         world.close()
 
 
+def test_a_job_that_is_deleted_as_soon_as_it_ended_has_its_receipt():
+    """Its measured hours were asked for and not there yet: the first receipt says what is known, the last the rest."""
+    world, gate = World(background=True), threading.Event()
+    try:
+        world.cluster.submit(job_body(**AT_ONCE))
+        world.advance(1 * HOUR)
+        history = world.provider.history
+        world.provider.history = lambda *asked: gate.wait(60) and history(*asked)
+        world.advance(2 * HOUR)
+        assert world.status()["summary"]["state"] == "Complete"
+        world.cluster.delete_job("default", "night")
+        world.advance(1 * HOUR)
+        (first,) = world.ledger.receipts(include_demo=True)
+        assert first.body["energyJoules"] == pytest.approx(200 * 7200) and not first.settled
+        gate.set()
+        for _ in range(200):
+            world.advance(timedelta(minutes=10))
+            if world.ledger.receipts(include_demo=True)[0].settled:
+                break
+            time.sleep(0.01)
+        (last,) = world.ledger.receipts(include_demo=True)
+        assert last.settled and last.revision > 1 and last.body["emissionsGrams"] > 0
+        assert not world.conductor.departed._gone
+    finally:
+        gate.set()
+        world.close()
+
+
 def test_hours_that_were_pending_are_in_the_receipt_a_moment_later():
     world = World(background=True)
     try:
@@ -372,10 +400,11 @@ def test_hours_that_were_pending_are_in_the_receipt_a_moment_later():
         for _ in range(200):
             world.cluster.pass_time(timedelta(seconds=20))
             world.tick()
-            if world.ledger.receipts(include_demo=True):
+            if any(receipt.settled for receipt in world.ledger.receipts(include_demo=True)):
                 break
             time.sleep(0.01)
         (receipt,) = world.ledger.receipts(include_demo=True)
         assert receipt.body["emissionsGrams"] > 0
+        assert {row["quality"] for row in receipt.body["intervals"]} == {"measured"}
     finally:
         world.close()

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import Enum
+from typing import NamedTuple
 
 from windward.domain.clock import Clock
 from windward.domain.energy import EnergyInterval
@@ -28,13 +28,18 @@ LAST_WORDS = timedelta(seconds=15)
 REGION_FACTS = "RegionFacts"
 
 
-class Pending(Enum):
-    """Measured hours were asked for and are not there yet."""
+class Settlement(NamedTuple):
+    """What came of weighing an ended job.
 
-    PENDING = "pending"
+    Attributes:
+        account: None where no receipt was written: nothing is known of its energy, or a final one is waited for.
+        receipt: the receipt's hash; empty without one.
+        pending: whether measured hours were asked for just now, so that it is worth asking again in a moment.
+    """
 
-
-PENDING = Pending.PENDING
+    account: Account | None = None
+    receipt: str = ""
+    pending: bool = False
 
 
 @dataclass
@@ -152,42 +157,38 @@ class Book:
 
     def settle(
         self, observed: Observed, regions: Mapping[str, Region], at: datetime, *, provisional: bool = True
-    ) -> tuple[Account, str] | Pending | None:
+    ) -> Settlement:
         """Weigh an ended job with the best known intensities and put the receipt into the book.
 
         Until the provider revises none of them any more this is done again and again: a revised intensity makes the
-        next revision of the receipt, which restates the account; the earlier ones stay in the book.
+        next revision of the receipt, which restates the account; the earlier ones stay in the book. Nothing is waited
+        for here: the first receipt of a job may rest on forecasts, and stands should its object be deleted next.
 
         Args:
-            provisional: whether it is written too while intensities may still be revised.
-
-        Returns:
-            The account and the receipt's hash; None where nothing is known of its energy or the hours; `PENDING` where
-            its hours were asked for just now: nothing is waited for here, so ask again in a moment.
+            provisional: whether it is written too while intensities may still be revised or are not measured yet.
         """
         page = self._pages.get(observed.uid, _Page())
         rows = page.rows if page.rows is not None else self.ledger.energy(observed.uid)
         submitted = observed.job.metadata.creation_timestamp
         if not rows or submitted is None:
-            return None
+            return Settlement()
         regions = self._with_deleted(observed, regions)
         end = max(at, max(r.end for r in rows))
         zones = {r.zone for r in rows} | _home_zone(observed, regions)
         now = self.clock.now()
         known = {zone: self.grid.measured(zone, submitted, end + timedelta(seconds=1), now) for zone in sorted(zones)}
-        if any(k.pending for k in known.values()):
-            return PENDING
+        pending = any(k.pending for k in known.values())
         intensities = {zone: k.series for zone, k in known.items() if k.series is not None}
         made = account(observed, rows, intensities, regions, self._settled_until(known.values()))
-        if _unbooked(observed, rows):
-            made = replace(made, settled=False)  # a receipt that is final would seal their energy away
+        if pending or _unbooked(observed, rows):
+            made = replace(made, settled=False)  # a receipt that is final would seal what is missing away
         if not (made.settled or provisional):
-            return None
+            return Settlement(pending=pending)
         body = receipt_of(observed, made, intensities, regions, at, simulated=self.simulated)
         meta = observed.job.metadata
         unreal = "demo" in body or "simulated" in body
         self.ledger.record_receipt(meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo=unreal)
-        return made, codec.sha256(codec.canonical(body))
+        return Settlement(made, codec.sha256(codec.canonical(body)), pending)
 
     def _settled_until(self, known: Iterable[Actuals]) -> datetime | None:
         """See `account`. A provider that never revises has settled whatever it calls measured, also the step of a meter

@@ -27,6 +27,7 @@ from windward.lifecycle.accounting import Account
 from windward.lifecycle.decide import retry_at
 from windward.service.book import Book
 from windward.service.crons import tell_cron_trouble, tend_cron
+from windward.service.departed import Departed
 from windward.service.fleet_plan import REPLAN_EVERY, FleetPlan, Planner, version_of
 from windward.service.grounds import to_be_placed
 from windward.service.guard import Guard
@@ -81,6 +82,7 @@ class Conductor:
         self.book = Book(self.ledger, self.grid, self.clock, self.simulated)
         self.guard = Guard()
         self.fleet = FleetPlan(self.guard, self.planner, None, self.replan_every, self.observes)
+        self.departed = Departed()
 
     @property
     def previous(self) -> Plan | None:
@@ -108,6 +110,8 @@ class Conductor:
             done = self.guard.run("turn", o.key, version_of(o), now, partial(turn.take, now))
             if done is not None:
                 actions[o.key], accounts[o.key] = done, turn.account
+        self.departed.keep(snapshot.jobs, now)
+        self.departed.settle(self.book, regions, self.guard, now)
         self._tend(snapshot, forecasts, now)  # 5. all others, and what went wrong
         faults = self.guard.faults()
         wake_at = now + timedelta(seconds=1) if self.guard.conflict else self._wake_at(snapshot, plan, now)

@@ -23,7 +23,7 @@ from windward.grid.port import Provider, ProviderError
 from windward.ledger.port import Ledger, open_ledger
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.status import Context, status_of
-from windward.service.book import Book, Pending
+from windward.service.book import Book
 from windward.service.clock import SystemClock
 from windward.service.local import SOURCE
 from windward.service.regions import regions_of
@@ -164,9 +164,9 @@ def _weigh(cluster: LocalCluster, clock: Clock, ledger: Ledger, provider: Provid
         made = book.settle(observed, regions, finished_at)
     finally:
         grid.close()
-    if made is None or isinstance(made, Pending):
+    account, receipt, _ = made
+    if account is None:
         return Weighed(key, None, "its hours are not known yet")
-    account, receipt = made
     context = Context({}, account, receipt, observed.job.status.accounting.demo)
     status = status_of(observed, None, [], now, context)
     if status != observed.job.status:

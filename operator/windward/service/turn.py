@@ -19,14 +19,13 @@ from windward.lifecycle.events import events_of
 from windward.lifecycle.status import Context, status_of
 from windward.lifecycle.work import progress_of
 from windward.manifests import RunFacts
-from windward.service.book import PENDING, Book
+from windward.service.book import Book
+from windward.service.departed import LOOK_AGAIN, SETTLE_EVERY
 from windward.service.guard import Fault
 from windward.service.planned import plan_body
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
 
-SETTLE_EVERY = timedelta(hours=1)
-LOOK_AGAIN = timedelta(seconds=15)  # where measured hours were asked for just now
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _BUT_PROGRESS = attrgetter(*(f.name for f in fields(Run) if f.name != "progress"))
@@ -198,13 +197,12 @@ class Turn:
             return old.accounting.receipt
         self.memory.settled_at = now
         made = world.book.settle(observed, world.regions, old.finished_at or now, provisional=world.tells)
-        if made is PENDING:  # look again in a moment
+        if made.pending:  # look again in a moment
             self.memory.settled_at = now - SETTLE_EVERY + LOOK_AGAIN
+        if made.account is None:
             return old.accounting.receipt
-        if made is None:
-            return old.accounting.receipt
-        self.account, receipt = made
-        return receipt
+        self.account = made.account
+        return made.receipt
 
     def _settles_again(self, now: datetime) -> bool:
         """Whether an ended job's intensities may have been revised since it was weighed last."""
