@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
 from windward_api.pod_template import checked_template
-from windward_api.scalars import Duration, Instant, ObjectName
+from windward_api.scalars import DerivedInstant, Duration, Instant, ObjectName
 from windward_api.workload import InferSpec, TrainSpec, Words
 
 
@@ -273,8 +273,8 @@ class PlannedWindow(Status):
     """A stretch of planned running."""
 
     region: str
-    start: Instant
-    end: Instant
+    start: DerivedInstant
+    end: DerivedInstant
     emissions_grams: str = ""
 
 
@@ -286,7 +286,7 @@ class PlanStatus(Status):
     power_level: str = ""
     reason: str = ""
     explanation: str = ""
-    latest_start: Instant | None = None
+    latest_start: DerivedInstant | None = None
     expected_emissions_grams: str = ""
     run_now_emissions_grams: str = ""
     forecast_vintages: tuple[str, ...] = ()

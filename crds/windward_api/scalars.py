@@ -61,6 +61,14 @@ def _duration_positive(value: timedelta) -> timedelta:
 
 
 def _instant_in(value: Any) -> Any:
+    return _instant_between(value, 1971, 8999)
+
+
+def _derived_in(value: Any) -> Any:
+    return _instant_between(value, 1800, 9199)
+
+
+def _instant_between(value: Any, first: int, last: int) -> Any:
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -70,8 +78,8 @@ def _instant_in(value: Any) -> Any:
         if value.tzinfo is None:
             raise ValueError(f"{value.isoformat()} has no time zone: end it with Z or an offset such as +01:00")
         # Beyond these years sums of times overflow and nothing is ever due.
-        if not 1970 < value.year < 9000:
-            raise ValueError(f"{value.isoformat()} is no time to work at: give a year from 1971 to 8999")
+        if not first <= value.year <= last:
+            raise ValueError(f"{value.isoformat()} is no time to work at: give a year from {first} to {last}")
         return value.astimezone(UTC)
     if isinstance(value, int | float):
         raise ValueError(f"{value!r} is not a time: write RFC 3339, as in 2026-11-21T18:00:00Z")
@@ -88,6 +96,13 @@ Duration = Annotated[
 Instant = Annotated[
     datetime,
     BeforeValidator(_instant_in),
+    PlainSerializer(format_time, return_type=str),
+    Field(json_schema_extra={"windward": "instant"}),
+]
+# A time that follows from others: a deadline less or plus a few of the longest durations, each of 27 years.
+DerivedInstant = Annotated[
+    datetime,
+    BeforeValidator(_derived_in),
     PlainSerializer(format_time, return_type=str),
     Field(json_schema_extra={"windward": "instant"}),
 ]

@@ -18,7 +18,7 @@ from windward.domain.observed import Event, Observed
 from windward.domain.run import Phase, Run
 from windward.lifecycle.work import speed_of
 from windward.manifests import RunFacts
-from windward_api.contract import EnergyComponent, EnergySeries, Method, Outcome, Progress, Report
+from windward_api.contract import EnergyComponent, EnergySeries, Method, Outcome, Progress, Report, heard
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
@@ -62,6 +62,7 @@ class MemoryCluster:
     done_s: dict[str, float] = field(default_factory=dict)
     resume_s: dict[str, float] = field(default_factory=dict)  # run name -> resume time still to pass
     worked_s: dict[str, float] = field(default_factory=dict)  # run name -> running time
+    last_words: dict[str, str] = field(default_factory=dict)  # uid -> what its containers leave instead of a report
     crash_after_claim: bool = False
     conflict_next: bool = False
     refuse_next: bool = False
@@ -266,7 +267,9 @@ class MemoryCluster:
                 name="gpu", method=Method.MEASURED, source="nvml", joules=(worked_s * _watts(job, run),)
             )
             energy = EnergySeries(start=run.started_at + self.ahead, step_s=worked_s, components=(joules,))
-        report = Report(outcome=outcome, progress=Progress(fraction=self._fraction(job)), energy=energy)
+        report: Report | None = Report(outcome=outcome, progress=Progress(fraction=self._fraction(job)), energy=energy)
+        if job.metadata.uid in self.last_words:
+            report = heard(self.last_words[job.metadata.uid]).report
         ended = replace(run, phase=phase, exit_code=code, finished_at=at + self.ahead, report=report)
         self._change(job.metadata.uid, run.name, lambda _: ended)
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from service.any_object import legal, legal_cron, legal_region, spec_of
 from service.world import T0, World, job_body, region_body
 
 from windward import planning
@@ -197,67 +198,61 @@ def test_a_status_that_is_refused_is_that_objects(world, monkeypatch):
     assert world.status("good")["summary"]["state"] == "Complete"
 
 
-TEXT = st.text(max_size=12)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | TEXT | st.sampled_from(["1e400", "nan", "-1", "1Ki", "9" * 40]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=6,
-)
-FIELDS = ("name", "image", "command", "args", "env", "resources", "requests", "limits", "cpu", "volumeMounts", "value")
-PODISH = st.recursive(
-    JSON, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=5),
-    max_leaves=10,
-)  # fmt: skip
-DURATIONS = st.sampled_from(["1s", "1h", "90m", "5d", "9999d", "99999h", "999999m", "9999999s", "9999d99999h999999m"])
-WHEN = st.fixed_dictionaries({}, optional={"completeWithin": DURATIONS, "deadline": st.sampled_from(
-    ["1971-01-01T00:00:00Z", "2026-03-02T18:00:00Z", "2026-03-03T00:00:00+14:00", "8999-12-31T23:59:59Z"]
-)})  # fmt: skip
-SPEC = st.fixed_dictionaries(
-    {
-        "duration": DURATIONS,
-        "template": st.one_of(
-            st.fixed_dictionaries({"spec": PODISH}),
-            st.builds(lambda c: {"spec": {"containers": [MAIN | c]}}, st.dictionaries(st.sampled_from(FIELDS), PODISH)),
-            st.just(template()),
-        ),
-    },
-    optional={
-        "durationP90": DURATIONS,
-        "priority": st.integers(-1000, 1000),
-        "backoffLimit": st.integers(0, 100),
-        "suspend": st.booleans(),
-        "ttlSecondsAfterFinished": st.integers(0, 31_536_000),
-        "power": st.fixed_dictionaries({"watts": st.integers(1, 10_000_000)}),
-        "interruption": st.fixed_dictionaries({"policy": st.just("Checkpoint")}, optional={"overhead": DURATIONS}),
-        "policy": st.fixed_dictionaries(
-            {},
-            optional={
-                "minSavingPercent": st.integers(0, 99),
-                "delayGramsPerHour": st.integers(0, 1_000_000),
-                "fallback": st.sampled_from(["RunNow", "RunAtLatest"]),
-            },
-        ),
-        "placement": st.sampled_from(
-            [{"regions": ["north"]}, {"regions": ["nowhere"]}, {"regions": ["north", "gone"], "home": "gone"}]
-        ),
-    },
-)
+def reports():
+    """What a container may leave: any bytes, a report cut anywhere, a sound one with any value anywhere."""
+    energy = {"start": "2026-03-02T07:00:00Z", "step_s": 60.0, "components": [
+        {"name": "gpu", "method": "measured", "source": "nvml", "joules": [1.0, 2.0]}
+    ]}  # fmt: skip
+    whole = {"version": 1, "outcome": "Failed", "progress": {"fraction": 0.5}, "message": "m", "energy": energy}
+    leaf = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    wild = st.recursive(
+        leaf | st.sampled_from([1e308, "1970"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["start", "joules"]), inner),
+        max_leaves=6,
+    )  # fmt: skip
+    changed = st.builds(lambda part, value: {**whole, part: value}, st.sampled_from(sorted(whole)), wild)
+    deeper = st.builds(
+        lambda part, value: {**whole, "energy": {**energy, part: value}}, st.sampled_from(sorted(energy)), wild
+    )
+    texts = (changed | deeper | st.just(whole)).map(json.dumps)
+    cut = st.builds(lambda text, at: text[:at], texts, st.integers(0, 400))
+    return st.binary(max_size=400).map(lambda data: data.decode("utf-8", "replace")) | texts | cut
 
 
-@given(spec=SPEC, when=WHEN)
+JOBS = spec_of("greenjobs")
+CRONS = spec_of("greencronjobs")
+REGIONS = spec_of("greenregions")
+
+
+@given(
+    job=JOBS | JOBS.map(legal) | JOBS.map(legal),
+    cron=CRONS | CRONS.map(legal_cron),
+    region=REGIONS | REGIONS.map(legal_region),
+    report=reports(),
+)
 @settings(max_examples=LONG or 60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_any_object_that_the_schema_takes_harms_itself_only(spec, when):
-    """`WINDWARD_LONG=3000` runs it on so many."""
+def test_any_object_and_any_report_harm_themselves_only(job, cron, region, report):
+    """Drawn from the CRDs, pod templates included; `WINDWARD_LONG=3000` runs it on so many."""
     logging.disable(logging.CRITICAL)
     world = World()
     try:
-        world.cluster.submit(job_body("any", **{"completeWithin": None, **spec, **when}))
+        world.cluster.add(region_body("any", "FR") | {"spec": region})
+        world.cluster.add(
+            {"apiVersion": "windward.dev/v1alpha1", "kind": "GreenCronJob", "metadata": {"name": "any"}, "spec": cron}
+        )
+        bad = world.cluster.submit(job_body("any") | {"spec": job})
+        world.cluster.last_words[bad] = report
         uid = world.cluster.submit(job_body("good"))
         world.advance(13 * HOUR)
-        assert world.status("good")["summary"]["state"] == "Complete", json.dumps(spec)
+        assert world.status("good")["summary"]["state"] == "Complete", json.dumps(job)
         assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
         body = world.cluster.jobs.get("default/any")
         assert body is None or body["status"]["summary"]["reason"]
+        event(f"{body['status']['summary']['state']} {body['status']['summary']['reason']}" if body else "deleted")
+        event(f"region {world.cluster.others['GreenRegion'][-1]['status']['conditions'][0]['reason']}")
+        event(f"cron made {sum(k.startswith('default/any-') for k in world.cluster.jobs) > 0}")
+        for row in world.ledger.energy(bad):
+            assert 0 <= row.joules < 1e23 and T0 <= row.start < row.end <= world.clock.now() + HOUR
         faults = [e for k, e in world.conductor.guard.faults().items() if not e.expected]
         assert not faults, f"a fault of ours, however contained: {faults}"
     finally:
