@@ -92,7 +92,8 @@ def wait_ready(kube: Kube) -> None:
 def kill_operator(kube: Kube) -> None:
     """No farewell: the pod is gone at once, and another takes its place."""
     for pod in kube.list("pods", SYSTEM, "app.kubernetes.io/name=windward"):
-        kube.kubectl("delete", "pod", pod["metadata"]["name"], "-n", SYSTEM, "--grace-period=0", "--force")
+        name = pod["metadata"]["name"]  # which may go by itself between the list and this
+        kube.kubectl("delete", "pod", name, "-n", SYSTEM, "--grace-period=0", "--force", "--ignore-not-found")
 
 
 def state(job: Body) -> str:
