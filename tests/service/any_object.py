@@ -81,7 +81,7 @@ def legal(spec: dict[str, Any]) -> dict[str, Any]:
         spec.setdefault("completeWithin", "6h")
     if "completeWithin" in spec and parsed(spec["completeWithin"]) < parsed(spec["duration"]):
         spec["duration"] = spec["completeWithin"]
-    if parsed(spec.get("durationP90", "9999d")) < parsed(spec["duration"]):
+    if "durationP90" in spec and parsed(spec["durationP90"]) < parsed(spec["duration"]):
         del spec["durationP90"]
     if spec.get("interruption", {}).get("policy", "Never") == "Never":
         spec.pop("interruption", None)
@@ -91,7 +91,7 @@ def legal(spec: dict[str, Any]) -> dict[str, Any]:
     if "train" in spec or power.get("capWatts", 1 << 60) < power.get("watts", 100):
         spec.pop("power", None)
     for level in spec.get("power", {}).get("levels", ()):
-        level["capWatts"] = max(level.get("capWatts", 0), level["watts"])
+        level["capWatts"] = max(level.get("capWatts", 0), level.get("watts", 0))
     return spec
 
 
