@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := $(UV) --require-hashes --compile-bytecode
 COMPILE := $(BIN)/python -m compileall -q crds operator workers kernels
 
-.PHONY: help demo test lint types cluster-binaries system bench-demo bench-forecast bench-inference bench-kernels bench-serve crds lock clean
+.PHONY: help demo test lint types cluster-binaries system bench-demo bench-quarter bench-forecast bench-inference bench-kernels bench-serve crds lock clean
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
@@ -32,6 +32,11 @@ cluster-binaries: .venv/.dev  ## Kubernetes, KWOK and Helm from Go modules, once
 
 bench-demo: .venv/.dev  ## figures of the demo, and of the operator's memory on a real API server; ends with JSON
 	@$(BIN)/python tests/bench/demo.py
+
+JOBS ?= 600
+SEED ?= 0
+bench-quarter: .venv/.dev  ## a simulated quarter with faults, each receipt verified by a stranger; one line of JSON
+	@$(BIN)/python -P tests/bench/quarter.py --jobs $(JOBS) --seed $(SEED)
 
 DATA ?= data
 bench-forecast: .venv/.dev  ## share of the possible saving that our forecaster keeps, on DATA=folder; one line of JSON
