@@ -11,7 +11,7 @@ from typing import Any
 
 from windward.ledger import codec
 from windward.reports.export import export_of
-from windward.service import book
+from windward.service import accountant
 from windward.tools.verify import verify
 
 
@@ -44,7 +44,7 @@ def watch(monkeypatch: Any) -> list[str]:
     """Verify each receipt that this process makes from now on; returns the list that the faults go to."""
     faults: list[str] = []
     seen: set[str] = set()
-    made = book.receipt_of
+    made = accountant.receipt_of
 
     def verified(*arguments: Any, **more: Any) -> dict[str, Any]:
         body = made(*arguments, **more)
@@ -54,7 +54,7 @@ def watch(monkeypatch: Any) -> list[str]:
             faults.extend(faults_of([one]))
         return body
 
-    monkeypatch.setattr(book, "receipt_of", verified)
+    monkeypatch.setattr(accountant, "receipt_of", verified)
     return faults
 
 

@@ -84,7 +84,7 @@ def measured(kube: Kube, jobs: int, folder: Path, patience_s: float) -> dict[str
         "WINDWARD_DATABASE_URL": f"sqlite:///{folder / 'book.db'}",
         "WINDWARD_MODE": "Act",
         "WINDWARD_TRACE_FILE": str(recording(folder / "trace", datetime.now(UTC))),
-        "WINDWARD_SWEEP_SECONDS": str(SWEEP_S),
+        "WINDWARD_RESYNC_SECONDS": str(SWEEP_S),
         "WINDWARD_HTTP_PORT": str(free_port()),
         "WINDWARD_LOG_LEVEL": "WARNING",
     }

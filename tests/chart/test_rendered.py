@@ -160,7 +160,7 @@ def test_settings_reach_the_operator(helm: Helm) -> None:
     told = environment(render(helm, "demonstration"))
     assert told["WINDWARD_PROVIDER"] == "trace"
     assert told["WINDWARD_TRACE_FILE"] == "/trace/trace.csv"
-    assert told["WINDWARD_SWEEP_SECONDS"] == "1"
+    assert told["WINDWARD_RESYNC_SECONDS"] == "1"
     assert told["WINDWARD_LOG_LEVEL"] == "DEBUG"
     assert told["WINDWARD_WORKER_IMAGE"] == "ghcr.io/windward-dev/windward-worker:0.1.0"
     assert environment(render(helm, "scoped"))["WINDWARD_NAMESPACES"] == "team-a,team-b"

@@ -34,7 +34,7 @@ def test_every_value_set_lints_and_renders(helm: Helm, name: str) -> None:
         ("provider.name=magic", "/provider/name"),
         (r"provider.name=neso\,magic", "/provider/name"),
         ("provider.credentials.existingSecret=My_Keys", "/provider/credentials/existingSecret"),
-        ("intervals.sweep=0", "/intervals/sweep"),
+        ("intervals.resync=0", "/intervals/resync"),
         ("logLevel=loud", "/logLevel"),
         ("provider.trace.existingConfigMap=A_Map", "/provider/trace/existingConfigMap"),
         ("scope.namespaces={Team_A}", "/scope/namespaces/0"),

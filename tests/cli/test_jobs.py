@@ -32,7 +32,7 @@ LATER = {
 
 @pytest.fixture
 def later(home):
-    """A job that waits for a cleaner hour, driven by another command; calling it turns the conductor, once or to the
+    """A job that waits for a cleaner hour, driven by another command; calling it turns the controller, once or to the
     end."""
     driver = Locks(home / "locks")
 

@@ -1,7 +1,7 @@
 """An operator that dies, as by SIGKILL, right before or after a write of its own, again and again.
 
 `python mortal_operator.py KUBECONFIG LEDGER_URL KILLS SEED COUNT_FILE`: each life is a forked process with the
-operator's own conductor, cluster adapter, pod watch and ledger; it ends at a random write to the API server or to the
+operator's own controller, cluster adapter, pod watch and ledger; it ends at a random write to the API server or to the
 ledger. After KILLS deaths the last one lives until SIGTERM. COUNT_FILE holds the number of deaths.
 """
 
@@ -23,7 +23,7 @@ from windward.ledger import open_ledger
 from windward.ledger.sql import SqlLedger
 from windward.manifests.job import RuntimeImage
 from windward.service.clock import SystemClock
-from windward.service.conductor import Conductor
+from windward.service.controller import Controller
 from windward.service.providers import provider_of
 
 FEWEST, MOST = 1, 24  # writes of one life
@@ -65,14 +65,14 @@ def live(kubeconfig: str, url: str, dice: random.Random | None) -> None:
     cluster = KubernetesCluster(Api(connect(kubeconfig)), clock, RuntimeImage("none"))
     ledger = open_ledger(url)
     grid = Grid(provider_of("static", clock, environment=STATIC), ledger)
-    conductor = Conductor(cluster, grid, ledger, clock)
+    controller = Controller(cluster, grid, ledger, clock)
     bell = threading.Event()
     threading.Thread(target=cluster.watch_pods, args=(threading.Event(), bell.set), daemon=True).start()
     while True:
         bell.clear()
         try:
             grid.refresh(["GB", "DE"], clock.now())
-            cycle = conductor.cycle()
+            cycle = controller.cycle()
             for key, error in cycle.errors.items():
                 sys.stderr.write(f"{key}: {error}\n")
         except ClusterError as e:

@@ -72,7 +72,7 @@ def operator(kube: Kube, cluster: Cluster, helm: Helm, nodes: dict[str, Node], r
         "provider.trace.existingConfigMap=recording",
         "persistence.enabled=true",
         "persistence.existingClaim=book",
-        "intervals.sweep=2",
+        "intervals.resync=2",
         "intervals.forecast=10",
     )
     helm.install(release, CHART, SYSTEM, *[part for word in words for part in ("--set", word)], wait=False)

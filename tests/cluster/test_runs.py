@@ -24,7 +24,7 @@ Body = dict[str, Any]
 @pytest.fixture(scope="module", autouse=True)
 def operator(kube: Kube, cluster: Cluster, helm: Helm, nodes: dict[str, Node], release: str) -> Iterator[None]:
     kube.apply(recording(datetime.now(UTC)), *yaml.safe_load_all((EXAMPLES / "regions.yaml").read_text()))
-    words = ("provider.trace.existingConfigMap=recording", "intervals.sweep=2", "intervals.forecast=10")
+    words = ("provider.trace.existingConfigMap=recording", "intervals.resync=2", "intervals.forecast=10")
     helm.install(release, CHART, SYSTEM, *[part for word in words for part in ("--set", word)], wait=False)
     wait_ready(kube)
     yield

@@ -23,7 +23,7 @@ NEEDS_NONE = [
     *(f"operator/windward/cluster/{n}.py" for n in ("port", "local", "store", "parse")),
     *(
         f"operator/windward/service/{n}.py"
-        for n in ("conductor", "local", "clock", "crons", "regions", "planned", "providers")
+        for n in ("controller", "local", "clock", "crons", "regions", "planned", "providers")
     ),
 ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from windward.cluster import processes
 from windward.domain.run import Phase
 from windward.lifecycle.accounting import energy_of_run
 from windward.manifests import RunFacts
-from windward.service.regions import regions_of
+from windward.service.sync_regions import regions_of
 
 # A grandchild that leaves the family in three ways, and what its parent does then.
 DETACHED = """

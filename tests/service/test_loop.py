@@ -8,9 +8,9 @@ from service.fake_provider import FakeProvider
 from service.world import World, job_body, region_body
 
 from windward.service import loop as loop_module
-from windward.service.ears import Ears
 from windward.service.loop import Loop
 from windward.service.metrics import Metrics
+from windward.service.watch_monitor import WatchMonitor
 
 
 class Hanging(FakeProvider):
@@ -39,12 +39,12 @@ def world(monkeypatch):
 
 def turn_s(loop):
     began = time.monotonic()
-    loop._turn()
+    loop._cycle()
     return time.monotonic() - began
 
 
 def test_a_provider_that_never_answers_delays_no_decision(world):
-    loop = Loop(world.conductor, world.clock, 30, Ears(), Metrics())
+    loop = Loop(world.controller, world.clock, 30, WatchMonitor(), Metrics())
     uid = world.cluster.submit(job_body(completeWithin="2h6m"))
     assert turn_s(loop) < 3 and loop.last_good is not None
     assert world.cluster.told[uid].created, "it was due, and no forecast was to be had"

@@ -8,7 +8,7 @@ from service.fake_provider import FakeProvider
 from service.world import T0, World, job_body
 
 from windward.domain.run import Phase
-from windward.lifecycle.told_plan import told_plan
+from windward.lifecycle.plan_from_status import plan_from_status
 from windward.service.settings import Settings
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -44,7 +44,7 @@ def test_observing_tells_what_it_would_have_done_and_delays_nothing(world):
     assert would["windows"][0]["start"] > "2026-03-02T07", "a test of waiting has something to wait for"
     acting.close()
 
-    world.conductor.fleet.observes = True
+    world.controller.standing.observes = True
     uid = world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
     world.tick()
     status = world.status()
@@ -62,9 +62,9 @@ def test_observing_tells_what_it_would_have_done_and_delays_nothing(world):
 def test_a_plan_is_read_back_from_its_status_as_it_stood(world):
     world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
     world.tick()
-    made = world.conductor.previous.jobs["default/night"]
+    made = world.controller.previous.jobs["default/night"]
     (seen,) = world.cluster.snapshot().jobs
-    told = told_plan(seen)
+    told = plan_from_status(seen)
     assert told.reason is made.reason and told.latest_start == made.latest_start and told.demo == made.demo
     assert [w.region for w in told.windows] == [w.region for w in made.windows]
     for a, b in zip(told.windows, made.windows, strict=True):
@@ -72,7 +72,7 @@ def test_a_plan_is_read_back_from_its_status_as_it_stood(world):
     assert told.emissions_g == pytest.approx(made.emissions_g, rel=0.01)
     world.cluster.edit("default/night", duration="3h")
     (seen,) = world.cluster.snapshot().jobs
-    assert told_plan(seen) is None, "it was made for another spec"
+    assert plan_from_status(seen) is None, "it was made for another spec"
 
 
 def test_a_restarted_operator_goes_on_with_the_plan_that_stood():
@@ -83,13 +83,13 @@ def test_a_restarted_operator_goes_on_with_the_plan_that_stood():
     before = world.status()["plan"]["windows"]
     world.restart()
     asked = []
-    planner = world.conductor.fleet.planner
+    planner = world.controller.standing.planner
 
     def noting(fleet, forecasts, now, previous):
         asked.append(previous)
         return planner(fleet, forecasts, now, previous)
 
-    world.conductor.fleet.planner = noting
+    world.controller.standing.planner = noting
     world.tick()
     assert [w.region for w in asked[0].jobs["default/night"].windows] == [w["region"] for w in before]
     assert world.status()["plan"]["windows"] == before

@@ -14,11 +14,11 @@ from service.world import T0, World, job_body, region_body
 
 from windward import planning
 from windward.cluster.port import Refused
-from windward.service import conductor as conductor_module
-from windward.service import fleet_plan
-from windward.service.book import Book
-from windward.service.conductor import Conductor
-from windward.service.turn import Turn
+from windward.service import controller as controller_module
+from windward.service import reporter as reporter_module
+from windward.service import standing_plan
+from windward.service.accountant import Accountant
+from windward.service.controller import Controller
 
 LONG = int(os.environ.get("WINDWARD_LONG", "0"))
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -114,14 +114,14 @@ def is_poison(x):
 
 
 STEPS = {
-    "work_of": (fleet_plan, "work_of", lambda o, *_: is_poison(o)),
-    "spent": (fleet_plan, "_spent_g", lambda o, *_: is_poison(o)),
-    "told plan": (fleet_plan, "told_plan", lambda o: is_poison(o)),
-    "book": (Book, "weighed", lambda self, o, *_: is_poison(o)),
-    "turn": (Turn, "take", lambda self, _: is_poison(self.observed)),
-    "region": (conductor_module, "region_of", lambda r: r.metadata.name == "odd"),
-    "tell region": (conductor_module, "tend_region", lambda c, r, *_: r.metadata.name == "odd"),
-    "forecast": (Conductor, "_forecast", lambda self, zone, *_: zone == "XX"),
+    "work_of": (standing_plan, "work_of", lambda o, *_: is_poison(o)),
+    "spent": (standing_plan, "_spent_g", lambda o, *_: is_poison(o)),
+    "told plan": (standing_plan, "plan_from_status", lambda o: is_poison(o)),
+    "book": (Accountant, "weighed", lambda self, o, *_: is_poison(o)),
+    "reconcile": (controller_module, "reconcile_job", lambda _, o, *__: is_poison(o)),
+    "region": (controller_module, "region_of", lambda r: r.metadata.name == "odd"),
+    "report region": (reporter_module, "sync_region", lambda c, r, *_: r.metadata.name == "odd"),
+    "forecast": (Controller, "_forecast", lambda self, zone, *_: zone == "XX"),
 }
 
 
@@ -135,7 +135,7 @@ def test_any_exception_of_any_step_stays_with_its_object(world, monkeypatch, own
     world.restart()
     cycle = world.tick()
     assert any("Strange: a bug" in e for e in cycle.errors.values())
-    if "default/poison" in cycle.errors and name != "told_plan":
+    if "default/poison" in cycle.errors and name != "plan_from_status":
         told = conditions(world, "poison")["Stalled"]
         assert told["reason"] == "InternalError" and "Strange: a bug" in told["message"]
         assert world.status("poison")["summary"]["reason"] == "InternalError"
@@ -149,14 +149,14 @@ def test_a_planner_that_raises_for_one_job_plans_all_others(world, monkeypatch):
             raise Strange("cannot be planned")
         return planning.plan(fleet, *rest)
 
-    world.conductor.fleet.planner = planner
+    world.controller.standing.planner = planner
     for n in range(3):
         world.cluster.submit(job_body(f"good-{n}"))
     world.cluster.submit(job_body("poison"))
     cycle = world.tick()
     assert sorted(cycle.plan.jobs) == [f"default/good-{n}" for n in range(3)]
     assert "cannot be planned" in conditions(world, "poison")["Stalled"]["message"]
-    world.conductor.fleet.planner = planning.plan  # a fix was deployed
+    world.controller.standing.planner = planning.plan  # a fix was deployed
     world.advance(13 * HOUR)
     assert {world.status(n)["summary"]["state"] for n in ("good-0", "good-1", "good-2", "poison")} == {"Complete"}
     assert "Stalled" not in conditions(world, "poison")
@@ -165,14 +165,14 @@ def test_a_planner_that_raises_for_one_job_plans_all_others(world, monkeypatch):
 def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_changes(world, monkeypatch):
     tries = []
 
-    def take(self, now):
-        if not is_poison(self.observed):
-            return real(self, now)
-        tries.append(now)
+    def reconcile_job(context, observed, *rest):
+        if not is_poison(observed):
+            return real(context, observed, *rest)
+        tries.append(rest[-1])
         raise Strange("a bug")
 
-    real = Turn.take
-    monkeypatch.setattr(Turn, "take", take)
+    real = controller_module.reconcile_job
+    monkeypatch.setattr(controller_module, "reconcile_job", reconcile_job)
     world.cluster.submit(job_body("poison"))
     for _ in range(1200):
         world.cluster.pass_time(timedelta(seconds=1))
@@ -253,7 +253,7 @@ def test_any_object_and_any_report_harm_themselves_only(job, cron, region, repor
         event(f"cron made {sum(k.startswith('default/any-') for k in world.cluster.jobs) > 0}")
         for row in world.ledger.energy(bad):
             assert 0 <= row.joules < 1e23 and T0 <= row.start < row.end <= world.clock.now() + HOUR
-        faults = [e for k, e in world.conductor.guard.faults().items() if not e.expected]
+        faults = [e for k, e in world.controller.guard.faults().items() if not e.expected]
         assert not faults, f"a fault of ours, however contained: {faults}"
     finally:
         world.close()

@@ -14,7 +14,7 @@ from service.world import T0, job_body, region_body
 from windward.domain.clock import FixedClock
 from windward.grid.cache import Grid
 from windward.ledger import open_ledger
-from windward.service.conductor import Conductor
+from windward.service.controller import Controller
 from windward.simulation.cluster import SimulatedCluster
 from windward.simulation.faults import Faults
 from windward_api.greenjob import GreenJob
@@ -54,7 +54,7 @@ def crowd(n, seed=7):
 
 
 class Operator:
-    """The conductor over a world that outlives it."""
+    """The controller over a world that outlives it."""
 
     def __init__(self):
         slots = {"capacity": [{"resource": "pods", "count": SLOTS // 2}]}
@@ -67,13 +67,13 @@ class Operator:
         self.restart()
 
     def restart(self):
-        self.conductor = Conductor(self.cluster, Grid(Constant(error=0.0), self.ledger), self.ledger, self.clock)
+        self.controller = Controller(self.cluster, Grid(Constant(error=0.0), self.ledger), self.ledger, self.clock)
 
     def go_on(self, span):
         end = self.clock.now() + span
         while self.clock.now() < end:
-            self.conductor.grid.refresh(["SE", "DE"], self.clock.now())
-            cycle = self.conductor.cycle()
+            self.controller.grid.refresh(["SE", "DE"], self.clock.now())
+            cycle = self.controller.cycle()
             assert not cycle.errors
             due = cycle.wake_at or end
             wait = min(due, end, self.clock.now() + MINUTE) - self.clock.now()

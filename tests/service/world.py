@@ -1,4 +1,4 @@
-"""A conductor over a cluster, a book and carbon data that all live in memory, with a clock that stands until moved."""
+"""A controller over a cluster, a book and carbon data that all live in memory, with a clock that stands until moved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.memory_cluster import Crash, MemoryCluster
 from windward.domain.clock import FixedClock
 from windward.grid.cache import Grid
 from windward.ledger import open_ledger
-from windward.service.conductor import Conductor, Cycle
+from windward.service.controller import Controller, Cycle
 
 T0 = datetime(2026, 3, 2, 6, tzinfo=UTC)
 CONTAINER = {"spec": {"containers": [{"name": "main", "image": "x", "command": ["true"]}]}}
@@ -69,21 +69,21 @@ class World:
         if hasattr(self, "grid"):
             self.grid.close()
         self.grid = Grid(self.provider, self.ledger, dice=random.Random(1), background=self.background)
-        self.conductor = Conductor(self.cluster, self.grid, self.ledger, self.clock)
+        self.controller = Controller(self.cluster, self.grid, self.ledger, self.clock)
 
     def tick(self) -> Cycle:
         """One turn. After a crash Kubernetes starts a new operator; after a stranger's write the watch rings."""
         strange = self.cluster.conflict_next
         try:
             self.grid.refresh(["DE", "SE"], self.clock.now())
-            cycle = self.conductor.cycle()
+            cycle = self.controller.cycle()
             return self.tick() if strange and not self.cluster.conflict_next else cycle
         except Crash:
             self.restart()
             return self.tick()
 
     def advance(self, span: timedelta) -> None:
-        """Let time pass in turns, each when the conductor asked for one, at least once an hour."""
+        """Let time pass in turns, each when the controller asked for one, at least once an hour."""
         end = self.clock.now() + span
         cycle = self.tick()
         while self.clock.now() < end:

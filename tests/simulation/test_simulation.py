@@ -14,7 +14,7 @@ from windward.domain.series import Quality, Series
 from windward.grid.ahead import Ahead
 from windward.grid.port import ForecastInvalid, NoForecast, Unreachable
 from windward.grid.trace import TraceProvider
-from windward.service.conductor import Conductor
+from windward.service.controller import Controller
 from windward.simulation import POLICIES, Faults, Foresight, repeated, simulate
 from windward.simulation import run as run_module
 from windward.simulation.arrivals import Arrival, drawn, from_trace, read_trace, regions_for
@@ -66,7 +66,7 @@ def test_statuses_that_nobody_reads_change_nothing_that_happens(monkeypatch):
     """In a simulation they are written when a job ends alone: what is decided must not rest on them."""
     few = fleet(12, 1)
     quiet = study(arrivals=few, faults=STORM).document(jobs=True)
-    monkeypatch.setattr(run_module, "Conductor", lambda *a, **k: Conductor(*a, **{**k, "tells": True}))
+    monkeypatch.setattr(run_module, "Controller", lambda *a, **k: Controller(*a, **{**k, "reporter": None}))
     assert study(arrivals=few, faults=STORM).document(jobs=True) == quiet
 
 

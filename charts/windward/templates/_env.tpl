@@ -18,7 +18,7 @@
 - {name: WINDWARD_WORKER_IMAGE, value: {{ include "windward.image" (list . .Values.worker.image) | quote }}}
 - {name: WINDWARD_WORKER_IMAGE_PULL_POLICY, value: {{ .Values.worker.image.pullPolicy | quote }}}
 - {name: WINDWARD_STORAGE_CLAIM, value: {{ .Values.worker.storageClaim | quote }}}
-- {name: WINDWARD_SWEEP_SECONDS, value: {{ .Values.intervals.sweep | int | quote }}}
+- {name: WINDWARD_RESYNC_SECONDS, value: {{ .Values.intervals.resync | int | quote }}}
 - {name: WINDWARD_FORECAST_SECONDS, value: {{ .Values.intervals.forecast | int | quote }}}
 - {name: WINDWARD_NAMESPACES, value: {{ join "," .Values.scope.namespaces | quote }}}
 - {name: WINDWARD_LOG_LEVEL, value: {{ upper .Values.logLevel | quote }}}

@@ -32,7 +32,7 @@ from windward.cli.shown import shown
 from windward.cli.sources import Source
 from windward.domain.run import Phase
 from windward.reports.export import totals
-from windward.service.conductor import Cycle
+from windward.service.controller import Cycle
 from windward.service.local import Submission
 from windward.service.planned import plan_body
 from windward_api.greenjob import GreenJob

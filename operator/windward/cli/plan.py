@@ -23,7 +23,7 @@ from windward.domain.plan import JobPlan, Plan
 from windward.lifecycle.cron import job_body
 from windward.lifecycle.work import work_of
 from windward.service.planned import lengthened, needed_until, plan_body
-from windward.service.regions import regions_of
+from windward.service.sync_regions import regions_of
 from windward_api.greenjob import GreenJob
 from windward_api.scalars import format_duration, format_time
 

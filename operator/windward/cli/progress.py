@@ -15,7 +15,7 @@ from windward.domain.observed import CreateRun, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Reason
 from windward.domain.run import run_name
 from windward.manifests import TRUSTED
-from windward.service.conductor import Cycle
+from windward.service.controller import Cycle
 
 MOST_BYTES = 1 << 20  # of a run's output that is passed on at one look; the log has all of it
 
@@ -57,7 +57,7 @@ class Board:
         self._progress.start()
 
     def show(self, cycle: Cycle) -> None:
-        """Take in one turn of the conductor."""
+        """Take in one cycle of the controller."""
         for o in cycle.snapshot.jobs:
             plan = cycle.plan.jobs.get(o.key)
             self._pass_on(o, several=len(cycle.snapshot.jobs) > 1)

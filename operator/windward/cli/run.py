@@ -1,4 +1,4 @@
-"""`windward run` and `windward apply --local`: the conductor on this machine, until the jobs have ended."""
+"""`windward run` and `windward apply --local`: the controller on this machine, until the jobs have ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from windward.domain.observed import Observed
 from windward.ledger.port import LedgerError
 from windward.manifests import TRUSTED, NotLocal, local_command
 from windward.service.clock import SystemClock
-from windward.service.conductor import Cycle
+from windward.service.controller import Cycle
 from windward.service.local import LocalWorld, NameInUse, Submission, go_on, state_home
 from windward.service.settling import source_note
 from windward_api.greenjob import InterruptionPolicy
@@ -294,7 +294,7 @@ def _typed() -> str:
 def drive(
     submission: Submission, how: World, board: Board | None = None, output: str = "table"
 ) -> tuple[Cycle, LocalWorld, list[str]]:
-    """Create the objects, or take up those that wait, and turn the conductor until their jobs have ended."""
+    """Create the objects, or take up those that wait, and turn the controller until their jobs have ended."""
     world = how.open()
     try:
         uids = world.admit(submission)

@@ -166,7 +166,7 @@ class KubernetesCluster:
         listed = self.api.get(path, labelSelector=LABEL_UID)
         self._remember(listed.get("items") or [])
         heard()
-        # With several namespaces each is followed in turn, in short watches; the sweep catches what falls between.
+        # With several namespaces each is followed in turn, in short watches; the resync catches what falls between.
         seconds = WATCH_S if len(self.namespaces) < 2 else 5
         version = listed["metadata"]["resourceVersion"]
         for kind, pod in self.api.watch(path, seconds, labelSelector=LABEL_UID, resourceVersion=version):

@@ -1,4 +1,4 @@
-"""The port through which the conductor sees and changes the world.
+"""The port through which the controller sees and changes the world.
 
 ClusterError            something outside failed
 |- Unavailable          try again later; nothing is known to have happened

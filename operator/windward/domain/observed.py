@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 
 from windward.domain.run import Run
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,3 @@ class Event:
     reason: str
     message: str
     warning: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What follows from an observation: actions, the status to write, and events to emit after it is written."""
-
-    actions: tuple[Action, ...]
-    status: GreenJobStatus
-    events: tuple[Event, ...]
-    wake_at: datetime | None = None  # when something is due next

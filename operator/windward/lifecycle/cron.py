@@ -111,7 +111,7 @@ def _worth_from(cron: GreenCronJob, now: datetime) -> datetime:
     if late is not None:
         return now - timedelta(seconds=late)
     slack = cron.spec.window - cron.spec.job_template.spec.duration
-    return now - max(slack, timedelta(seconds=60))  # a window without slack is opened by a sweep too
+    return now - max(slack, timedelta(seconds=60))  # a window without slack is opened by a resync too
 
 
 def job_name(cron: GreenCronJob, tick: datetime) -> str:

@@ -12,6 +12,7 @@ from itertools import takewhile
 from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
+from windward.lifecycle.backoff import backoff
 from windward.lifecycle.work import avoided
 from windward_api.greenjob import InterruptionPolicy
 
@@ -132,8 +133,7 @@ def retry_at(observed: Observed, now: datetime) -> datetime:
     ended = max((r.finished_at for r in failed if r.finished_at is not None), default=None)
     if ended is None:
         return now
-    doublings = min(len(failed) - 1, 8)
-    return ended + min(RETRY_FIRST * (1 << doublings), RETRY_MOST)
+    return ended + backoff(len(failed), RETRY_FIRST, RETRY_MOST)
 
 
 def _stop(runs: tuple[Run, ...], reason: str, why: str) -> list[Action]:

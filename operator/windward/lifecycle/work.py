@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from windward.domain.fleet import Level, Work
+from windward.domain.fleet import Level, Region, Work
+from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
+from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
 from windward_api.contract import EXIT_PAUSED
 from windward_api.greenjob import GreenJobSpec, InterruptionPolicy
@@ -163,3 +165,16 @@ def _share_by_time(observed: Observed, run: Run, now: datetime) -> float:
     useful = run.ran_for(now) - (observed.job.overhead() if resumed else timedelta(0))
     spec = observed.job.spec
     return max(0.0, useful / spec.duration * speed_of(spec, run.level))
+
+
+def expected_intensity_g_per_kwh(
+    region: Region | None, forecast: Forecast | None, plan: JobPlan | None, now: datetime
+) -> float | None:
+    """Returns the mean intensity at the meter, in g/kWh, over the window that begins; None where the forecast does not
+    cover it."""
+    window = plan.window_at(now) if plan is not None else None
+    if region is None or forecast is None or forecast.series is None or window is None:
+        return None
+    if not forecast.series.covers(now, window.end):
+        return None
+    return region.effective(forecast.series).mean(now, window.end) * region.pue

@@ -1,1 +1,1 @@
-"""Wiring: the conductor's loop, the operator's handlers and ticks, health, metrics, settings, and the local world."""
+"""Wiring: the controller's loop, the operator's handlers and ticks, health, metrics, settings, and the local world."""

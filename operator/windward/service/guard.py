@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from windward.cluster import AttemptConflict, ClusterError
 from windward.ledger.port import LedgerError
+from windward.lifecycle.backoff import backoff
 
 log = logging.getLogger(__name__)
 RETRY_FIRST = timedelta(seconds=1)
@@ -87,7 +88,7 @@ class Guard:
         times = before.times + 1 if before is not None and before.version == version else 1
         expected = isinstance(e, ClusterError | LedgerError)
         message = str(e) if expected else f"{type(e).__name__}: {e}"
-        pause = min(RETRY_FIRST * (1 << min(times - 1, 16)), RETRY_MOST)
+        pause = backoff(times, RETRY_FIRST, RETRY_MOST)
         self._faults[step, key] = Fault(version, message[:800], expected, times, now + pause)
         if expected:
             log.warning("%s: %s failed, next try in %s: %s", key, step, pause, e)

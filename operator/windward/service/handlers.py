@@ -1,4 +1,5 @@
-"""kopf's part: it watches our objects and rings. Level-triggered: what happened does not matter, only that it did."""
+"""kopf's part: it watches our objects and wakes the controller. Level-triggered: that something happened matters, not
+what."""
 
 from __future__ import annotations
 
@@ -8,16 +9,16 @@ from typing import Any
 
 import kopf
 
-from windward.service.ears import Ears
 from windward.service.loop import Loop
+from windward.service.watch_monitor import WatchMonitor
 
 
-def register(registry: kopf.OperatorRegistry, loop: Loop, ears: Ears) -> None:
+def register(registry: kopf.OperatorRegistry, loop: Loop, watch_monitor: WatchMonitor) -> None:
     """Handlers for the three kinds. `on.event` leaves no finalizer and no annotation on anything."""
 
     async def seen(meta: kopf.Meta, **_: Any) -> None:
-        ears.told(str(meta.get("uid", "")), str(meta.get("resourceVersion", "")))
-        loop.ring()
+        watch_monitor.delivered(str(meta.get("uid", "")), str(meta.get("resourceVersion", "")))
+        loop.wake()
 
     kopf.on.login(registry=registry)(login)
     for plural in ("greenjobs", "greencronjobs", "greenregions"):
@@ -38,7 +39,7 @@ def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """kopf as a quiet watcher: see `docs/decisions/0003-kopf-rings-conductor-decides.md`."""
+    """kopf as a quiet watcher: see `docs/decisions/0003-kopf-enqueues-controller-decides.md`."""
     settings.posting.enabled = False  # events are ours, one per transition
     settings.scanning.disabled = True  # no right to list CRDs or namespaces is needed
     settings.watching.server_timeout = 300

@@ -1,4 +1,4 @@
-"""The conductor's loop on one machine, without Kubernetes: for `windward run`, `apply --local` and `demo`."""
+"""The controller's loop on one machine, without Kubernetes: for `windward run`, `apply --local` and `demo`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from windward.grid.cache import Grid
 from windward.grid.port import Provider
 from windward.ledger.port import Ledger, open_ledger
 from windward.service.clock import SystemClock, WarpedClock
-from windward.service.conductor import Conductor, Cycle
+from windward.service.controller import Controller, Cycle
 from windward.service.no_live_source import NoLiveSource
 from windward.service.providers import provider_of
 
@@ -75,7 +75,7 @@ class NameInUse(Exception):
 
 @dataclass
 class LocalWorld:
-    """State, clock and book of one machine, and the conductor over them.
+    """State, clock and book of one machine, and the controller over them.
 
     Attributes:
         home: folder of everything.
@@ -238,14 +238,14 @@ class LocalWorld:
         on_cycle: Callable[[Cycle], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Cycle:
-        """Turn the conductor until the jobs `uids` have ended, or `stop` says so. Returns the last turn."""
+        """Turn the controller until the jobs `uids` have ended, or `stop` says so. Returns the last turn."""
         cluster = self._cluster(uids)
-        conductor = Conductor(cluster, self.grid, self.ledger, self.clock)
+        controller = Controller(cluster, self.grid, self.ledger, self.clock)
         if self._begins is not None:
             self.clock.restart()
             self._begins = None
         while True:
-            cycle = self._turn(cluster, conductor)
+            cycle = self._turn(cluster, controller)
             for uid in uids:
                 self.store.save_clock(uid, self.clock.now(), self.real.now(), self.clock.speed)
             on_cycle(cycle)
@@ -253,8 +253,8 @@ class LocalWorld:
                 return cycle
             self._pass_time(cycle)
 
-    def _turn(self, cluster: LocalCluster, conductor: Conductor) -> Cycle:
-        """One turn of the conductor. Under a fast clock it takes no planned time while nothing runs: the clock stands
+    def _turn(self, cluster: LocalCluster, controller: Controller) -> Cycle:
+        """One turn of the controller. Under a fast clock it takes no planned time while nothing runs: the clock stands
         where the last run ended, and goes on from where the next one begins."""
         warps = self.clock.speed != 1.0
         if warps and not self._live:
@@ -266,9 +266,9 @@ class LocalWorld:
             told = [r for r in runs if r.name in self._live and r.exit_code is not None]
             self.clock.hold(max((r.finished_at for r in told if r.finished_at is not None), default=None))
         try:
-            self.grid.refresh(conductor.zones(seen.regions), self.clock.now())
+            self.grid.refresh(controller.zones(seen.regions), self.clock.now())
             cluster.keep(seen)
-            return conductor.cycle()
+            return controller.cycle()
         finally:
             rows = [row for o in seen.jobs for row in self.store.runs(o.uid)]
             self._live = {row.name for row in rows} - {r.name for r in runs if not r.phase.live}

@@ -20,8 +20,7 @@ from windward.grid.cache import Grid
 from windward.ledger.port import open_ledger
 from windward.manifests.job import RuntimeImage
 from windward.service.clock import SystemClock
-from windward.service.conductor import Conductor
-from windward.service.ears import Ears
+from windward.service.controller import Controller
 from windward.service.handlers import configure, register
 from windward.service.health import serve
 from windward.service.local import PAST
@@ -29,6 +28,7 @@ from windward.service.loop import Loop
 from windward.service.metrics import Metrics
 from windward.service.providers import provider_of
 from windward.service.settings import Settings
+from windward.service.watch_monitor import WatchMonitor
 
 log = logging.getLogger("windward.operator")
 
@@ -52,34 +52,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(settings: Settings) -> int:
-    """Wire the rooms and let kopf's loop hold the process; it ends on SIGTERM or when its watch fails for good."""
-    clock, ears, metrics = SystemClock(), Ears(), Metrics()
+    """Wires all parts; kopf's event loop holds the process until SIGTERM, or until its watch fails for good."""
+    clock, watch_monitor, metrics = SystemClock(), WatchMonitor(), Metrics()
     runtime = RuntimeImage(settings.worker_image, settings.worker_image_pull_policy, settings.storage_claim)
     cluster = KubernetesCluster(Api(connect()), clock, runtime, settings.namespaces)
     ledger = open_ledger(settings.database_url.get_secret_value())
     provider = provider_of(settings.provider, clock, settings.trace_file)
     local = settings.provider in ("trace", "static")  # answers from memory: an account has its hours at once
     grid = Grid(provider, ledger, past=PAST, ahead=Ahead(provider), background=not local)
-    conductor = Conductor(cluster, grid, ledger, clock, observes=settings.observes)
-    loop = Loop(conductor, clock, settings.sweep_seconds, ears, metrics)
+    controller = Controller(cluster, grid, ledger, clock, observes=settings.observes)
+    loop = Loop(controller, clock, settings.resync_seconds, watch_monitor, metrics)
 
     server = serve(settings.http_port, loop.dead, loop.unready, metrics.registry, loop.good)
     ticks = BackgroundScheduler(timezone="UTC")
     ticks.add_job(
         loop.refresh, "interval", seconds=settings.forecast_seconds, jitter=10, max_instances=1, coalesce=True
     )
-    ticks.add_job(loop.ring, "interval", seconds=settings.sweep_seconds, max_instances=1, coalesce=True)
+    ticks.add_job(loop.wake, "interval", seconds=settings.resync_seconds, max_instances=1, coalesce=True)
     ticks.start()
-    threading.Thread(target=loop.run, name="conductor", daemon=True).start()
-    threading.Thread(target=cluster.watch_pods, args=(loop.stop, loop.ring), name="pods", daemon=True).start()
+    threading.Thread(target=loop.run, name="controller", daemon=True).start()
+    threading.Thread(target=cluster.watch_pods, args=(loop.stop, loop.wake), name="pods", daemon=True).start()
     mode = "observes" if settings.observes else "acts"
     where = settings.namespaces or "all"
     log.info("windward %s %s: provider %s, namespaces %s", __version__, mode, settings.provider, where)
     try:
-        asyncio.run(_watch(settings, loop, ears))
+        asyncio.run(_watch(settings, loop, watch_monitor))
     finally:
         loop.stop.set()
-        loop.ring()
+        loop.wake()
         ticks.shutdown(wait=False)
         server.shutdown()
         grid.close()
@@ -87,9 +87,9 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def _watch(settings: Settings, loop: Loop, ears: Ears) -> None:
+async def _watch(settings: Settings, loop: Loop, watch_monitor: WatchMonitor) -> None:
     registry = kopf.OperatorRegistry()
-    register(registry, loop, ears)
+    register(registry, loop, watch_monitor)
     options = kopf.OperatorSettings()
     configure(options)
     everywhere = not settings.namespaces

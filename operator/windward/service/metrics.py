@@ -11,7 +11,7 @@ from windward import __version__
 from windward.domain.forecast import band_at
 from windward.domain.observed import Finish
 from windward.grid.cache import Grid
-from windward.service.conductor import Cycle
+from windward.service.controller import Cycle
 
 
 class Metrics:
@@ -55,7 +55,7 @@ class Metrics:
             registry=r,
         )
         self.misses = Counter("windward_deadline_misses", "Jobs that ended after their finish-by time.", registry=r)
-        self.plan_s = Histogram("windward_plan_duration_seconds", "One turn of the conductor.", registry=r)
+        self.plan_s = Histogram("windward_plan_duration_seconds", "One cycle of the controller.", registry=r)
         self.gap = Gauge(
             "windward_plan_gap_ratio", "Share by which the plan may at worst be above the best one.", registry=r
         )
@@ -66,11 +66,11 @@ class Metrics:
             registry=r,
         )
         self.errors = Counter("windward_reconcile_errors", "Turns that failed for a job.", ["reason"], registry=r)
-        self.last = Gauge("windward_last_reconcile_timestamp_seconds", "End of the last good turn.", registry=r)
+        self.last = Gauge("windward_last_reconcile_timestamp_seconds", "End of the last good cycle.", registry=r)
         Gauge("windward_build_info", "Version.", ["version"], registry=r).labels(__version__).set(1)
 
-    def turned(self, cycle: Cycle, grid: Grid, took_s: float, ended_at: datetime) -> None:
-        """Take in one turn."""
+    def cycled(self, cycle: Cycle, grid: Grid, took_s: float, ended_at: datetime) -> None:
+        """Takes in one cycle."""
         self.plan_s.observe(took_s)
         self.last.set(ended_at.timestamp())
         if cycle.plan.certificate is not None:
@@ -107,7 +107,7 @@ class Metrics:
                 self.age.labels(zone, f.series.source).set(max(0.0, age.total_seconds()))
 
     def _ended(self, cycle: Cycle) -> None:
-        """Jobs that ended in this turn; demonstration data counts in no total."""
+        """Jobs that ended in this cycle; demonstration data counts in no total."""
         for o in cycle.snapshot.jobs:
             account = cycle.accounts.get(o.key)
             if not any(isinstance(a, Finish) for a in cycle.actions.get(o.key, ())):

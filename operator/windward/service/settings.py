@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     worker_image: str = Field("ghcr.io/windward-dev/windward-worker:0.1.0", description="Image of the shared runtime.")
     worker_image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     storage_claim: str = Field("windward-storage", description="Claim that train and infer use without spec.storage.")
-    sweep_seconds: int = Field(30, ge=1, le=600, description="All objects are looked at at least this often.")
+    resync_seconds: int = Field(30, ge=1, le=600, description="All objects are looked at at least this often.")
     forecast_seconds: int = Field(900, ge=10, le=86_400, description="Forecasts are refreshed this often.")
     namespaces: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma list; empty: all namespaces.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -23,10 +23,10 @@ from windward.grid.port import Provider, ProviderError
 from windward.ledger.port import Ledger, open_ledger
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.status import Context, status_of
-from windward.service.book import Book
+from windward.service.accountant import Accountant
 from windward.service.clock import SystemClock
 from windward.service.local import SOURCE
-from windward.service.regions import regions_of
+from windward.service.sync_regions import regions_of
 
 log = logging.getLogger(__name__)
 PAST = timedelta(days=3)
@@ -159,7 +159,7 @@ def _weigh(cluster: LocalCluster, clock: Clock, ledger: Ledger, provider: Provid
         return Weighed(key, None, "it has not ended")
     grid = Grid(provider, ledger, past=PAST, background=False)
     try:
-        book, regions = Book(ledger, grid, clock), regions_of(snapshot.regions)
+        book, regions = Accountant(ledger, grid, clock), regions_of(snapshot.regions)
         book.record(observed, regions, now)
         made = book.settle(observed, regions, finished_at)
     finally:

@@ -1,4 +1,4 @@
-"""A year of a fleet in minutes: the operator's own conductor, with a clock, a cluster, a meter and arrivals that are
+"""A year of a fleet in minutes: the operator's own controller, with a clock, a cluster, a meter and arrivals that are
 simulated, and faults by seed. What is simulated is the world; what decides is what decides on a cluster."""
 
 from windward.simulation.arrivals import Arrival, from_trace, repeated

@@ -1,4 +1,4 @@
-"""Policies to compare, all as planners with the signature of `plan`, so that the same conductor follows each."""
+"""Policies to compare, all as planners with the signature of `plan`, so that the same controller follows each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop of a simulation: time passes, jobs arrive, the conductor turns."""
+"""The loop of a simulation: time passes, jobs arrive, the controller runs its cycles."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from windward.grid.cache import Grid
 from windward.grid.port import Provider
 from windward.ledger import MemoryLedger
 from windward.lifecycle.accounting import account, energy_of_run
-from windward.service.conductor import Conductor
-from windward.service.regions import regions_of
+from windward.service.controller import Controller
+from windward.service.reporter import DiscardingReporter
+from windward.service.sync_regions import regions_of
 from windward.simulation.arrivals import Arrival
 from windward.simulation.bound import Site, baseline_g, least_possible_g
 from windward.simulation.cluster import SimulatedCluster, SimulatedJob
@@ -120,14 +121,14 @@ class _Year:
         dice = random.Random(1)  # noqa: S311
         every = issue_every - timedelta(minutes=10)
         self.grid = Grid(provider, self.ledger, every=every, dice=dice, ahead=ahead, workers=1, background=False)
-        self.conductor = Conductor(
+        self.controller = Controller(
             self.cluster,
             self.grid,
             self.ledger,
             self.clock,
             policy.make(),
             replan_every=step,
-            tells=False,
+            reporter=DiscardingReporter(),
             simulated=True,
         )
         self.moves = 0
@@ -143,7 +144,7 @@ class _Year:
             while self.clock.now() < end and (waiting or self.cluster.jobs):
                 while waiting and waiting[-1].at <= self.clock.now():
                     self.cluster.submit(waiting.pop().job)
-                due = self._turn()
+                due = self._cycle()
                 if day != self.clock.now().date():
                     day = self.clock.now().date()
                     self.progress(self.policy.name, self.clock.now())
@@ -192,12 +193,12 @@ class _Year:
         made = account(observed, rows, {s.region.zone: s.recorded for s in self.sites.values()}, regions)
         return made.energy_j, made.emissions_g
 
-    def _turn(self) -> datetime | None:
+    def _cycle(self) -> datetime | None:
         now = self.clock.now()
         if now.timestamp() % self.step.total_seconds() == 0:  # issues come on the hour, not whenever something happens
             self.grid.refresh(self.zones, now)
-        before = self.conductor.previous
-        cycle = self.conductor.cycle()
+        before = self.controller.previous
+        cycle = self.controller.cycle()
         self.cycles += 1
         if cycle.errors:
             raise RuntimeError(f"the simulated operator failed at {now}: {cycle.errors}")
@@ -206,7 +207,7 @@ class _Year:
         return cycle.wake_at
 
     def _until(self, due: datetime | None, arrives: datetime) -> timedelta:
-        """To the next full step, or to what the conductor waits for before that; while no job is there, to the next."""
+        """To the next full step, or to what the controller waits for before that; without jobs, to the next arrival."""
         now = self.clock.now()
         seconds = self.step.total_seconds()
         if not self.cluster.jobs:

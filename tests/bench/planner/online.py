@@ -1,6 +1,6 @@
-"""The product's own loop over forecasts as they were issued: its conductor, its cache of issues, its planner.
+"""The product's own loop over forecasts as they were issued: its controller, its cache of issues, its planner.
 
-Nothing here decides anything: jobs arrive in `windward.simulation`, which drives `Conductor`, `Grid`, `Ahead` and
+Nothing here decides anything: jobs arrive in `windward.simulation`, which drives `Controller`, `Grid`, `Ahead` and
 `plan` as an operator does, every hour and at each planned start. Issues of then and, behind their end, Windward's
 forecast are all that it knows; actuals come as late as their provider publishes them.
 """

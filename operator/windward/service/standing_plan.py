@@ -17,9 +17,9 @@ from windward.domain.plan import JobPlan, Plan
 from windward.domain.series import Series
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.observing import undelayed
-from windward.lifecycle.told_plan import told_plan
+from windward.lifecycle.plan_from_status import plan_from_status
+from windward.lifecycle.plan_inputs import PlanInputs
 from windward.lifecycle.work import power_w, remaining_of, work_of
-from windward.service.grounds import Grounds
 from windward.service.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def version_of(o: Observed) -> object:
 
 
 @dataclass
-class FleetPlan:
+class StandingPlan:
     """See the module.
 
     Attributes:
@@ -50,10 +50,10 @@ class FleetPlan:
     previous: Plan | None = None
     replan_every: timedelta = REPLAN_EVERY
     observes: bool = False
-    _planned_for: Grounds | None = None
+    _planned_for: PlanInputs | None = None
     _work: dict[str, tuple[Observed, Work]] = field(default_factory=dict)
 
-    def of(
+    def plan(
         self,
         placed: Sequence[Observed],
         accounts: Mapping[str, Account | None],
@@ -77,7 +77,7 @@ class FleetPlan:
 
     def _told(self, placed: Sequence[Observed], now: datetime) -> Plan:
         """The plan that stood when another operator wrote the statuses."""
-        read = {o.key: self.guard.run("plan", o.key, version_of(o), now, partial(told_plan, o)) for o in placed}
+        read = {o.key: self.guard.run("plan", o.key, version_of(o), now, partial(plan_from_status, o)) for o in placed}
         return Plan(now, {k: p for k, p in read.items() if p is not None})
 
     def _made(
@@ -90,8 +90,8 @@ class FleetPlan:
     ) -> Plan:
         placed = [o for o in placed if not self.guard.waits("plan", o.key, version_of(o), now)]
         world = (regions, tuple((z, f.vintage, f.freshness.usable) for z, f in sorted(forecasts.items())))
-        grounds = Grounds.of(world, placed, self.previous, self.replan_every, now)
-        if self.previous is not None and grounds.hold(self._planned_for, self.previous, now):
+        inputs = PlanInputs.of(world, placed, self.previous, self.replan_every, now)
+        if self.previous is not None and inputs.still_hold(self._planned_for, self.previous, now):
             return self.previous
         series = {z: f.series for z, f in forecasts.items() if f.series is not None}
         self._work = {o.uid: self._work[o.uid] for o in placed if o.uid in self._work}
@@ -105,8 +105,8 @@ class FleetPlan:
             plannable = partial(self._plannable, o, spent_g, regions, forecasts, now)
             one = self.guard.run("plan", o.key, version_of(o), now, plannable)
             work += [one] if one is not None else []
-        fleet = Fleet(tuple(work), regions, grounds.standing(self._planned_for, self.previous, now))
-        self.previous, self._planned_for = self._planned(fleet, placed, forecasts, now), grounds
+        fleet = Fleet(tuple(work), regions, inputs.unchanged(self._planned_for, self.previous, now))
+        self.previous, self._planned_for = self._planned(fleet, placed, forecasts, now), inputs
         return self.previous
 
     def _plannable(

@@ -1,4 +1,4 @@
-"""The conductor against a world that does its worst: whatever the order, S1, S4, S8 and the end of a job hold."""
+"""The controller against a world that does its worst: whatever the order, S1, S4, S8 and the end of a job hold."""
 
 import logging
 from datetime import timedelta

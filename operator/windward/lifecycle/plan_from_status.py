@@ -9,7 +9,7 @@ from windward.domain.plan import JobPlan, Reason, Window
 from windward.lifecycle.work import levels_of
 
 
-def told_plan(observed: Observed) -> JobPlan | None:
+def plan_from_status(observed: Observed) -> JobPlan | None:
     """Returns the plan that stands in a job's status, to the minute and to three digits; None where there is none, or
     it was made for another spec."""
     status, told = observed.job.status, observed.job.status.plan

@@ -22,39 +22,39 @@ def to_be_placed(o: Observed) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Grounds:
+class PlanInputs:
     """What a plan rests on.
 
     Attributes:
         world: regions, and the issue of each forecast.
         jobs: what was asked of each, and its mishaps.
         tick: number of the period of replanning.
-        strayed: something is not as planned, so that each tick has a new plan: work without a place, work that should
+        drifted: something is not as planned, so that each tick has a new plan: work without a place, work that should
             have ended or begun.
     """
 
     world: tuple[object, ...]
     jobs: Mapping[str, tuple[object, ...]]
     tick: int
-    strayed: bool
+    drifted: bool
 
     @classmethod
     def of(
         cls, world: tuple[object, ...], placed: Iterable[Observed], plan: Plan | None, every: timedelta, now: datetime
-    ) -> Grounds:
-        """Grounds of a plan to be made at `now`, with `plan` made before."""
+    ) -> PlanInputs:
+        """PlanInputs of a plan to be made at `now`, with `plan` made before."""
         made = plan.jobs if plan is not None else {}
         jobs = {o.key: _of_job(o, made.get(o.key), now) for o in placed}
-        strayed = any(_strayed(o, made.get(o.key), now, every) for o in placed)
-        return cls(world, jobs, int(now.timestamp() // every.total_seconds()), strayed)
+        drifted = any(_drifted(o, made.get(o.key), now, every) for o in placed)
+        return cls(world, jobs, int(now.timestamp() // every.total_seconds()), drifted)
 
-    def hold(self, before: Grounds | None, plan: Plan | None, now: datetime) -> bool:
+    def still_hold(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> bool:
         """Whether a plan made on `before` still stands on these."""
-        return len(self.standing(before, plan, now)) == len(self.jobs) and before is not None and plan is not None
+        return len(self.unchanged(before, plan, now)) == len(self.jobs) and before is not None and plan is not None
 
-    def standing(self, before: Grounds | None, plan: Plan | None, now: datetime) -> frozenset[str]:
+    def unchanged(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> frozenset[str]:
         """Work whose plan stands, where nothing happened but that new work came; else none of it."""
-        if before is None or plan is None or self.world != before.world or (self.strayed and self.tick != before.tick):
+        if before is None or plan is None or self.world != before.world or (self.drifted and self.tick != before.tick):
             return frozenset()
         gone = [plan.jobs[k] for k in before.jobs if k not in self.jobs and k in plan.jobs]
         if gone and _left_early(gone, plan, now):
@@ -72,8 +72,8 @@ def _of_job(o: Observed, made: JobPlan | None, now: datetime) -> tuple[object, .
     runs_in = running_in(o)
     may_begin_later = pending(o)  # it waits for room, and the plan has it wait
     begun = [w.region for w in made.windows if w.start <= now or may_begin_later] if made and runs_in else []
-    astray = None if begun and begun[-1] == runs_in else runs_in
-    return (*asked, mishaps, astray, tuple(sorted(avoided(o, now))))
+    elsewhere = None if begun and begun[-1] == runs_in else runs_in
+    return (*asked, mishaps, elsewhere, tuple(sorted(avoided(o, now))))
 
 
 def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:
@@ -83,7 +83,7 @@ def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:
     return any(not p.windows or p.windows[-1].end > until for p in gone)
 
 
-def _strayed(o: Observed, made: JobPlan | None, now: datetime, every: timedelta) -> bool:
+def _drifted(o: Observed, made: JobPlan | None, now: datetime, every: timedelta) -> bool:
     """Whether a job that was planned has no place, or should have ended, or should have run for a whole tick."""
     if made is None:
         return False

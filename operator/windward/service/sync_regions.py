@@ -47,7 +47,7 @@ def _on_site(region: GreenRegion) -> OnSite | None:
     return OnSite(float(own.intensity_grams_per_kwh), spans)
 
 
-def tend_region(
+def sync_region(
     cluster: Cluster,
     region: GreenRegion,
     forecasts: Mapping[str, Forecast],

@@ -21,14 +21,14 @@ def world():
 @pytest.fixture
 def asked(world):
     """Fleets that the planner was asked about."""
-    seen, planner = [], world.conductor.fleet.planner
+    seen, planner = [], world.controller.standing.planner
 
     def noting(fleet, forecasts, now, previous):
         if fleet.work:
             seen.append(fleet)
         return planner(fleet, forecasts, now, previous)
 
-    world.conductor.fleet.planner = noting
+    world.controller.standing.planner = noting
     return seen
 
 
@@ -37,7 +37,7 @@ def test_a_job_is_planned_once_from_its_submission_to_its_end(world, asked):
     world.tick()
     for _ in range(40):
         world.cluster.pass_time(5 * MINUTE)
-        world.conductor.cycle()  # no refresh: the same issue all the time
+        world.controller.cycle()  # no refresh: the same issue all the time
     assert world.status()["summary"]["state"] == "Complete"
     assert len(asked) == 1, "nothing but time and what was planned happened"
 
@@ -65,7 +65,7 @@ def test_new_work_finds_the_plan_of_the_rest_standing(world, asked):
 def test_work_without_a_place_is_planned_anew_each_tick_and_no_oftener(world, asked):
     world.cluster.submit(job_body(placement={"regions": ["nowhere"], "home": "nowhere"}))
     for _ in range(31):
-        world.conductor.cycle()
+        world.controller.cycle()
         world.cluster.pass_time(MINUTE)
     assert 2 <= len(asked) <= 4
 
@@ -77,7 +77,7 @@ def test_work_that_finds_no_room_in_time_is_told_when_and_waits_for_news(asked, 
     world.tick()
     world.cluster.submit(job_body("two", completeWithin="6h", **here))
     for _ in range(31):
-        world.conductor.cycle()
+        world.controller.cycle()
         world.cluster.pass_time(MINUTE)
     plan = world.status("two")["plan"]
     assert plan["reason"] == "CapacityFull" and "from 03-02 16:00Z in south" in plan["explanation"]
@@ -91,12 +91,12 @@ def test_a_job_that_ended_early_makes_room_that_the_plan_did_not_know_of(world):
     world.cluster.submit(job_body("one", completeWithin="2h6m"))
     world.cluster.submit(job_body("two"))
     world.tick()
-    conductor = world.conductor
+    controller = world.controller
     now = world.clock.now()
-    grounds = conductor.fleet._planned_for
-    without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
-    assert not without.hold(grounds, conductor.previous, now + HOUR)
-    assert without.hold(grounds, conductor.previous, now + timedelta(hours=1, minutes=50))
+    inputs = controller.standing._planned_for
+    without = replace(inputs, jobs={k: v for k, v in inputs.jobs.items() if k != "default/one"})
+    assert not without.still_hold(inputs, controller.previous, now + HOUR)
+    assert without.still_hold(inputs, controller.previous, now + timedelta(hours=1, minutes=50))
 
 
 def test_while_due_work_waits_for_room_any_early_end_is_news():
@@ -110,10 +110,10 @@ def test_while_due_work_waits_for_room_any_early_end_is_news():
     summary, plan = world.status("two")["summary"], world.status("two")["plan"]
     assert summary["state"] == "Waiting" and "runs as soon as there is room, from 03-02 08:00Z" in plan["explanation"]
     assert not world.cluster.runs.get(world.cluster.jobs["default/two"]["metadata"]["uid"])
-    grounds, made = world.conductor.fleet._planned_for, world.conductor.previous
-    without = replace(grounds, jobs={k: v for k, v in grounds.jobs.items() if k != "default/one"})
-    assert grounds.hold(grounds, made, world.clock.now() + HOUR)
-    assert not without.hold(grounds, made, world.clock.now() + timedelta(hours=1, minutes=55))
+    inputs, made = world.controller.standing._planned_for, world.controller.previous
+    without = replace(inputs, jobs={k: v for k, v in inputs.jobs.items() if k != "default/one"})
+    assert inputs.still_hold(inputs, made, world.clock.now() + HOUR)
+    assert not without.still_hold(inputs, made, world.clock.now() + timedelta(hours=1, minutes=55))
     world.advance(5 * HOUR)
     assert [world.status(n)["summary"]["state"] for n in ("one", "two")] == ["Complete", "Complete"]
     world.close()

@@ -1,4 +1,4 @@
-"""The account book of the conductor: the energy of runs that ended goes in once, and is weighed until it is settled."""
+"""The accountant: books the energy of ended runs into the ledger, once, and weighs it until it is settled."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class _Page:
 
 
 @dataclass
-class Book:
+class Accountant:
     """See the module."""
 
     ledger: Ledger

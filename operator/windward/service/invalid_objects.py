@@ -25,7 +25,7 @@ _STATUS: Mapping[str, type[GreenJobStatus] | type[GreenCronJobStatus] | type[Gre
 }
 
 
-def tell_bad(cluster: Cluster, bad: BadObject, now: datetime) -> None:
+def report_invalid(cluster: Cluster, bad: BadObject, now: datetime) -> None:
     """Writes into the status of an unreadable object what is wrong with it; once, while it stays so."""
     old = _old(bad.kind, bad.status)
     if isinstance(old, GreenJobStatus):
@@ -46,7 +46,7 @@ def _old(kind: str, status: Mapping[str, Any]) -> AnyStatus:
         return _STATUS[kind]()
 
 
-def tell_fault(cluster: Cluster, observed: Observed, fault: Fault, now: datetime) -> None:
+def report_fault(cluster: Cluster, observed: Observed, fault: Fault, now: datetime) -> None:
     """Writes into a job's status that a step of the cycle failed for it, and when it is tried again."""
     old = observed.job.status
     new = stalled(observed.job.metadata.generation, old, fault.told(), now)

@@ -1,4 +1,4 @@
-"""The conductor's promises one by one: what a crash, a stranger, a refusal, an outage or a bad object does."""
+"""The controller's promises one by one: what a crash, a stranger, a refusal, an outage or a bad object does."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from service.world import T0, World, job_body
 from windward.cluster.port import Unavailable
 from windward.domain.run import Phase
 from windward.ledger.port import LedgerUnavailable
-from windward.service.book import LAST_WORDS
+from windward.service.accountant import LAST_WORDS
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 AT_ONCE = {"completeWithin": "2h6m"}  # its latest start is its creation
@@ -99,7 +99,7 @@ def test_a_crash_between_claim_and_create_makes_one_run(world):
     uid = world.cluster.submit(job_body(**AT_ONCE))
     world.cluster.crash_after_claim = True
     with pytest.raises(Crash):
-        world.conductor.cycle()
+        world.controller.cycle()
     assert world.status()["attempt"] == 1 and started(world, uid) == []
     world.restart()
     for _ in range(3):
@@ -110,9 +110,9 @@ def test_a_crash_between_claim_and_create_makes_one_run(world):
 def test_a_conflict_starts_nothing_and_is_made_up_for_in_the_next_turn(world):
     uid = world.cluster.submit(job_body(**AT_ONCE))
     world.cluster.conflict_next = True
-    cycle = world.conductor.cycle()
+    cycle = world.controller.cycle()
     assert started(world, uid) == [] and cycle.errors == {}
-    world.conductor.cycle()
+    world.controller.cycle()
     assert started(world, uid) == [1]
 
 
@@ -224,7 +224,7 @@ def test_nothing_answers_and_then_it_does(world):
     uid = world.cluster.submit(job_body(**AT_ONCE))
     world.cluster.down = True
     with pytest.raises(Unavailable):
-        world.conductor.cycle()
+        world.controller.cycle()
     world.cluster.down = False
     world.tick()
     assert started(world, uid) == [1]
@@ -239,11 +239,11 @@ def test_a_book_that_cannot_be_written_delays_no_start_and_no_other_job(world, m
     for name in ("record_energy", "record_decision", "record_receipt", "energy"):
         monkeypatch.setattr(world.ledger, name, broken)
     for _ in range(3):
-        cycle = world.conductor.cycle()
+        cycle = world.controller.cycle()
     assert started(world, uid) == [1]
     assert "disk is full" in " ".join(cycle.errors.values()) or cycle.errors == {}
     world.cluster.pass_time(3 * HOUR)
-    world.conductor.cycle()
+    world.controller.cycle()
     assert world.status()["summary"]["state"] != "Complete", "the end goes with its receipt"
     monkeypatch.undo()
     world.cluster.pass_time(10 * SECOND)  # it is tried again a few seconds later
@@ -342,7 +342,7 @@ def test_forty_ended_jobs_ask_at_most_once_for_each_zone_and_day(world):
     world.cluster.pass_time(HOUR)
     world.grid.refresh(["DE", "SE"], world.clock.now())
     asked.clear()  # the recent past that a first forecast asks for
-    world.conductor.cycle()
+    world.controller.cycle()
     assert sorted(asked) == [("DE", T0.date()), ("SE", T0.date())]
 
 
@@ -356,7 +356,7 @@ def test_a_provider_that_never_answers_delays_no_decision():
         world.provider.history = lambda *_: gate.wait(60) and None
         world.cluster.submit(job_body("new", **AT_ONCE))
         began = time.monotonic()
-        cycle = world.conductor.cycle()
+        cycle = world.controller.cycle()
         assert time.monotonic() - began < 1.0
         assert not cycle.errors and world.cluster.runs[next(reversed(world.cluster.told))], "the new job was started"
     finally:
@@ -386,7 +386,7 @@ def test_a_job_that_is_deleted_as_soon_as_it_ended_has_its_receipt():
             time.sleep(0.01)
         (last,) = world.ledger.receipts(include_demo=True)
         assert last.settled and last.revision > 1 and last.body["emissionsGrams"] > 0
-        assert not world.conductor.departed._gone
+        assert len(world.controller.deleted) == 0
     finally:
         gate.set()
         world.close()

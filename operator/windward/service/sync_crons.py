@@ -19,7 +19,7 @@ _ENDED = ("Complete", "Failed")
 _LONGEST_MESSAGE = 1024
 
 
-def tend_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], now: datetime) -> None:
+def sync_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], now: datetime) -> None:
     """Open the window of one GreenCronJob where one is due, remove what is beyond its history, write its status.
 
     Args:
@@ -51,7 +51,7 @@ def tend_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], no
     _write(cluster, cron, status, (_ACCEPTED, trouble), now)
 
 
-def tell_cron_trouble(cluster: Cluster, cron: GreenCronJob, reason: str, cause: str, now: datetime) -> None:
+def report_cron_trouble(cluster: Cluster, cron: GreenCronJob, reason: str, cause: str, now: datetime) -> None:
     """Write what went wrong into the cron's status; nothing is raised where that goes wrong too."""
     trouble = Condition(type="Scheduled", status="False", reason=reason, message=cause[:_LONGEST_MESSAGE])
     try:

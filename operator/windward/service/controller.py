@@ -1,0 +1,226 @@
+"""The controller: observes, plans, reconciles, applies. The same loop for a cluster, a laptop and a simulation.
+
+It keeps no truth of its own: what it remembers (which rows are in the ledger, who was refused when) only saves work,
+and a new controller finds its way from what it observes. Killed between any two writes it goes on.
+
+Whatever one object makes a step raise stays with that object (`guard`): it is reported in its status, tried again
+later, and all others are served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+
+from windward import planning
+from windward.cluster import Cluster, Snapshot
+from windward.domain.clock import Clock
+from windward.domain.fleet import Region
+from windward.domain.forecast import Forecast
+from windward.domain.observed import Action, Observed
+from windward.domain.plan import Plan
+from windward.grid.cache import Grid
+from windward.ledger.port import Ledger
+from windward.lifecycle.accounting import Account
+from windward.lifecycle.deleted_jobs import DeletedJobs
+from windward.lifecycle.plan_inputs import to_be_placed
+from windward.lifecycle.reconcile import Facts, Memory, Reporting, issues_of, wake_at
+from windward.service.accountant import Accountant
+from windward.service.apply import CycleContext, reconcile_job
+from windward.service.guard import Guard
+from windward.service.planned import lengthened, needed_until
+from windward.service.reporter import ClusterReporter, Reporter
+from windward.service.standing_plan import REPLAN_EVERY, Planner, StandingPlan, version_of
+from windward.service.sync_crons import report_cron_trouble, sync_cron
+from windward.service.sync_regions import region_of
+from windward_api.greencronjob import GreenCronJob
+from windward_api.greenregion import GreenRegion
+
+LOOK_AGAIN = timedelta(seconds=1)  # after somebody else changed an object between our read and our write
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What one cycle saw and did.
+
+    Attributes:
+        actions: by job, what was done.
+        errors: of each object for which a step failed, by its name.
+    """
+
+    at: datetime
+    snapshot: Snapshot
+    plan: Plan
+    forecasts: Mapping[str, Forecast]
+    actions: Mapping[str, tuple[Action, ...]]
+    accounts: Mapping[str, Account | None]
+    wake_at: datetime | None
+    errors: Mapping[str, str]
+
+
+@dataclass
+class Controller:
+    """See the module.
+
+    Attributes:
+        planner, replan_every, observes: see `StandingPlan`.
+        reporter: where statuses go; None: into the objects.
+        simulated: whether no job really runs: receipts are marked so, and stand in no report.
+    """
+
+    cluster: Cluster
+    grid: Grid
+    ledger: Ledger
+    clock: Clock
+    planner: Planner = planning.plan
+    replan_every: timedelta = REPLAN_EVERY
+    reporter: Reporter | None = None
+    observes: bool = False
+    simulated: bool = False
+    _memory: dict[str, Memory] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reports = self.reporter or ClusterReporter(self.cluster)
+        self.accountant = Accountant(self.ledger, self.grid, self.clock, self.simulated)
+        self.guard = Guard()
+        self.standing = StandingPlan(self.guard, self.planner, None, self.replan_every, self.observes)
+        self.deleted = DeletedJobs()
+
+    @property
+    def previous(self) -> Plan | None:
+        """The plan that stands."""
+        return self.standing.previous
+
+    def cycle(self) -> Cycle:
+        """Takes all objects once from what is to what should be.
+
+        Raises:
+            ClusterError: the cluster does not answer. Trouble with one object is that object's, and not raised.
+        """
+        now = self.clock.now()
+        self.guard.begin()
+        snapshot = self.cluster.snapshot()  # 1. observe
+        regions = self._regions(snapshot, now)
+        forecasts = self._forecasts(snapshot, now)
+        placed = [o for o in snapshot.jobs if to_be_placed(o)]
+        accounts = self._accounts(snapshot, placed, regions, forecasts, now)  # 2. book what ended
+        plan = self.standing.plan(placed, accounts, regions, forecasts, now)  # 3. plan the whole fleet
+        actions = self._reconcile(snapshot, plan, accounts, regions, forecasts, now)  # 4. reconcile and apply, by job
+        self._settle_deleted(snapshot, regions, now)
+        self._sync_crons(snapshot, now)  # 5. all others
+        self.reports.report(snapshot, forecasts, self.guard, now)
+        errors = {key: fault.message for key, fault in self.guard.faults().items()}
+        return Cycle(now, snapshot, plan, forecasts, actions, accounts, self._wake_at(snapshot, plan, now), errors)
+
+    def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
+        """Returns the zones whose forecasts are needed."""
+        return sorted({r.spec.grid_zone for r in regions})
+
+    def _regions(self, snapshot: Snapshot, now: datetime) -> dict[str, Region]:
+        """Regions as the planner sees them; the ledger keeps what they were, for runs that outlive them."""
+        out: dict[str, Region] = {}
+        for r in snapshot.regions:
+            name, version = r.metadata.name, (r.metadata.uid, r.metadata.generation)
+            region = self.guard.run("region", f"GreenRegion {name}", version, now, partial(region_of, r))
+            if region is not None:
+                out[name] = region
+        self.guard.run("book", "GreenRegions", None, now, partial(self.accountant.keep_regions, out, now))
+        return out
+
+    def _forecasts(self, snapshot: Snapshot, now: datetime) -> dict[str, Forecast]:
+        """What is known of each zone; where it ends before what is to be planned, yesterday's shape goes on."""
+        until = needed_until(((o.job.spec.duration, o.finish_by) for o in snapshot.jobs if not o.ended), now)
+        out: dict[str, Forecast] = {}
+        for zone in self.zones(snapshot.regions):
+            known = self.guard.run("forecast", f"zone {zone}", None, now, partial(self._forecast, zone, until, now))
+            if known is not None:
+                out[zone] = known
+        return out
+
+    def _forecast(self, zone: str, until: datetime, now: datetime) -> Forecast:
+        return lengthened(self.grid.forecasts([zone], now)[zone], until, now)
+
+    def _accounts(
+        self,
+        snapshot: Snapshot,
+        placed: list[Observed],
+        regions: Mapping[str, Region],
+        forecasts: Mapping[str, Forecast],
+        now: datetime,
+    ) -> dict[str, Account | None]:
+        """What each job emitted so far, as far as the ledger can be asked; where only ends are reported, of what is to
+        be placed alone: the energy of the others only goes into the ledger."""
+        self.accountant.keep(snapshot.jobs)
+        told = self.reports.reporting is Reporting.EACH_CHANGE
+        weighed = {o.uid for o in (snapshot.jobs if told else placed)}
+        out: dict[str, Account | None] = {}
+        for o in snapshot.jobs:
+
+            def weigh(o: Observed = o) -> Account | None:
+                if o.uid in weighed:
+                    return self.accountant.weighed(o, regions, forecasts, now)
+                self.accountant.record(o, regions, now)
+                return None
+
+            out[o.key] = self.guard.run("book", o.key, version_of(o), now, weigh)
+        return out
+
+    def _reconcile(
+        self,
+        snapshot: Snapshot,
+        plan: Plan,
+        accounts: dict[str, Account | None],
+        regions: Mapping[str, Region],
+        forecasts: Mapping[str, Forecast],
+        now: datetime,
+    ) -> dict[str, tuple[Action, ...]]:
+        """Each job's verdict, performed; `accounts` are those of the receipts where there are new ones."""
+        objects = {r.metadata.name: r for r in snapshot.regions}
+        context = CycleContext(self.cluster, self.accountant, regions, objects, forecasts)
+        zones, issues = {name: region.zone for name, region in regions.items()}, issues_of(forecasts.values())
+        self._memory = {o.uid: self._memory.get(o.uid) or Memory() for o in snapshot.jobs}
+        actions: dict[str, tuple[Action, ...]] = {}
+        for o in snapshot.jobs:
+            fault = self.guard.fault("plan", o.key) or self.guard.fault("book", o.key)
+            sentence = fault.told() if fault is not None else ""
+            facts = Facts(forecasts, zones, issues, accounts[o.key], sentence, self.reports.reporting)
+            step = partial(reconcile_job, context, o, plan.jobs.get(o.key), facts, self._memory[o.uid], now)
+            applied = self.guard.run("reconcile", o.key, version_of(o), now, step)
+            if applied is not None:
+                self._memory[o.uid], verdict, outcome = applied
+                actions[o.key], accounts[o.key] = verdict.actions, outcome.account or accounts[o.key]
+        return actions
+
+    def _settle_deleted(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> None:
+        """Receipts of ended jobs whose objects were deleted before their intensities were final."""
+        self.deleted.keep(snapshot.jobs, now)
+        for o in self.deleted.due(now):
+            ended_at = o.job.status.finished_at or now
+            settle = partial(self.accountant.settle, o, regions, ended_at)
+            made = self.guard.run("settle", o.key, None, now, settle)
+            final = made is not None and made.account is not None and made.account.settled
+            self.deleted.settled(o.uid, final, made is not None and made.pending, now)
+
+    def _sync_crons(self, snapshot: Snapshot, now: datetime) -> None:
+        """Each GreenCronJob: its window where one is due, and its status."""
+        for cron in snapshot.crons:
+            key, version = f"GreenCronJob {cron.metadata.namespace}/{cron.metadata.name}", cron.metadata.generation
+            self.guard.run("cron", key, version, now, partial(sync_cron, self.cluster, cron, snapshot.jobs, now))
+            self._report_cron(cron, key, version, now)
+
+    def _report_cron(self, cron: GreenCronJob, key: str, version: object, now: datetime) -> None:
+        fault = self.guard.fault("cron", key)
+        if fault is None:
+            return
+        reason = "ClusterError" if fault.expected else "UnexpectedError"
+        report = partial(report_cron_trouble, self.cluster, cron, reason, fault.message, now)
+        self.guard.run("report", key, version, now, report)
+
+    def _wake_at(self, snapshot: Snapshot, plan: Plan, now: datetime) -> datetime | None:
+        """When something is due next, if nothing happens before."""
+        if self.guard.conflict:
+            return now + LOOK_AGAIN
+        due = [self.guard.due(), *(wake_at(o, plan.jobs.get(o.key), now) for o in snapshot.jobs)]
+        return min((t for t in due if t is not None and t > now), default=None)
