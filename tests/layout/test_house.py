@@ -23,7 +23,7 @@ NEEDS_NONE = [
     *(f"operator/windward/cluster/{n}.py" for n in ("port", "local", "store", "parse")),
     *(
         f"operator/windward/service/{n}.py"
-        for n in ("controller", "local", "clock", "crons", "regions", "planned", "providers")
+        for n in ("controller", "apply", "local", "clock", "sync_crons", "sync_regions", "planned", "providers")
     ),
 ]  # fmt: skip
 
@@ -135,3 +135,32 @@ def test_every_module_says_what_it_is():
     assert [
         str(p) for p in SOURCES if p.read_text().strip() and ast.get_docstring(ast.parse(p.read_text())) is None
     ] == []
+
+
+# Comparisons of times in the service that choose no action on an object; each with what it is for.
+TIMES_COMPARED = {
+    "clock.py": "sleeps until a time",
+    "controller.py": "the next wake-up is the least of those that lie ahead",
+    "guard.py": "the one guard: what raised is tried again after its back-off",
+    "local.py": "a warped clock leaps only where no run was started meanwhile",
+    "loop.py": "liveness: how long ago the last good cycle was",
+    "metrics.py": "counts what ended late",
+    "planned.py": "how far forecasts are prolonged",
+    "settling.py": "a laptop's stamp of its last look; a sentence",
+    "watch_monitor.py": "liveness: how long a change was not delivered",
+}
+
+
+def test_rules_on_when_to_act_stand_in_the_reconciler_and_not_in_the_service():
+    times = re.compile(
+        r"\b(now|at|due|times|attempts?|retry|until|since|started|finished|finish_by|timedelta)(_|\b)|_at\b"
+    )
+    ordered = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+    found = {}
+    for path in sorted((ROOT / "operator/windward/service").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare) and any(isinstance(op, ordered) for op in node.ops):
+                text = ast.unparse(node)
+                if times.search(text):
+                    found.setdefault(path.name, []).append(f"{node.lineno}: {text}")
+    assert set(found) == set(TIMES_COMPARED), {k: v for k, v in found.items() if k not in TIMES_COMPARED}

@@ -14,7 +14,7 @@ from service.world import T0, World, job_body
 from windward.cluster.port import Unavailable
 from windward.domain.run import Phase
 from windward.ledger.port import LedgerUnavailable
-from windward.service.accountant import LAST_WORDS
+from windward.lifecycle.booking import LAST_REPORT
 
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 AT_ONCE = {"completeWithin": "2h6m"}  # its latest start is its creation
@@ -215,7 +215,7 @@ def test_a_lost_run_is_booked_as_estimated_once_its_last_words_are_overdue(world
     world.cluster.lose(uid)
     world.tick()
     assert joules(world, uid) == 0
-    world.advance(LAST_WORDS + timedelta(seconds=1))
+    world.advance(LAST_REPORT + timedelta(seconds=1))
     assert {r.method for r in world.ledger.energy(uid)} == {"estimated"}
     assert joules(world, uid) == pytest.approx(200 * 3600)
 

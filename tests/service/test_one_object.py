@@ -115,7 +115,7 @@ def is_poison(x):
 
 STEPS = {
     "work_of": (standing_plan, "work_of", lambda o, *_: is_poison(o)),
-    "spent": (standing_plan, "_spent_g", lambda o, *_: is_poison(o)),
+    "spent": (standing_plan, "emitted_g", lambda o, *_: is_poison(o)),
     "told plan": (standing_plan, "plan_from_status", lambda o: is_poison(o)),
     "book": (Accountant, "weighed", lambda self, o, *_: is_poison(o)),
     "reconcile": (controller_module, "reconcile_job", lambda _, o, *__: is_poison(o)),

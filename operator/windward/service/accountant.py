@@ -14,17 +14,16 @@ from windward.domain.energy import EnergyInterval
 from windward.domain.fleet import Region
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
-from windward.domain.run import Phase, Run
 from windward.grid.cache import Grid
 from windward.grid.days import Actuals
 from windward.ledger import codec
 from windward.ledger.port import Ledger
 from windward.lifecycle.accounting import Account, account, energy_of_run
+from windward.lifecycle.booking import has_unbooked_energy, is_final
 from windward.lifecycle.receipt import receipt_of
 from windward.lifecycle.work import home_of
 
 log = logging.getLogger(__name__)
-LAST_WORDS = timedelta(seconds=15)
 REGION_FACTS = "RegionFacts"
 
 
@@ -132,7 +131,7 @@ class Accountant:
         booked = {r.attempt for r in page.rows}
         regions = self._with_deleted(observed, regions)
         for run in observed.runs:
-            if run.attempt in booked or run.started_at is None or not _final(run, now):
+            if run.attempt in booked or run.started_at is None or not is_final(run, now):
                 continue
             region = regions.get(run.region)
             if region is None:
@@ -180,7 +179,7 @@ class Accountant:
         pending = any(k.pending for k in known.values())
         intensities = {zone: k.series for zone, k in known.items() if k.series is not None}
         made = account(observed, rows, intensities, regions, self._settled_until(known.values()))
-        if pending or _unbooked(observed, rows):
+        if pending or has_unbooked_energy(observed, rows):
             made = replace(made, settled=False)  # a receipt that is final would seal what is missing away
         if not (made.settled or provisional):
             return Settlement(pending=pending)
@@ -202,14 +201,6 @@ def _region_uid(name: str) -> str:
     return f"region/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
-def _unbooked(observed: Observed, rows: Sequence[EnergyInterval]) -> bool:
-    """Whether a run computed and none of its energy is in the ledger yet."""
-    booked = {r.attempt for r in rows}
-    return any(
-        r.started_at is not None and r.started_at != r.finished_at and r.attempt not in booked for r in observed.runs
-    )
-
-
 def _is_closed(observed: Observed) -> bool:
     """Whether its account is final."""
     return observed.ended and observed.job.status.accounting.settled
@@ -218,12 +209,3 @@ def _is_closed(observed: Observed) -> bool:
 def _home_zone(observed: Observed, regions: Mapping[str, Region]) -> set[str]:
     home = home_of(observed.job.spec)
     return {regions[home].zone} if home in regions else set()
-
-
-def _final(run: Run, now: datetime) -> bool:
-    """Whether a run has ended and nothing more will be heard of it. Of a run that was told to stop the last words may
-    come a moment after its pod is seen to be gone, and a row once in the book stays."""
-    if run.phase.live:
-        return False
-    wordless = run.report is None and run.phase in (Phase.PAUSED, Phase.LOST)
-    return not wordless or run.finished_at is None or now >= run.finished_at + LAST_WORDS

@@ -14,12 +14,12 @@ from windward.domain.fleet import Fleet, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
-from windward.domain.series import Series
 from windward.lifecycle.accounting import Account
+from windward.lifecycle.booking import emitted_g
 from windward.lifecycle.observing import undelayed
 from windward.lifecycle.plan_from_status import plan_from_status
 from windward.lifecycle.plan_inputs import PlanInputs
-from windward.lifecycle.work import power_w, remaining_of, work_of
+from windward.lifecycle.work import remaining_of, work_of
 from windward.service.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class StandingPlan:
         work: list[Work] = []
         for o in placed:
             spent_g = self.guard.run(
-                "plan", o.key, version_of(o), now, partial(_spent_g, o, accounts.get(o.key), regions, series, now)
+                "plan", o.key, version_of(o), now, partial(emitted_g, o, accounts.get(o.key), regions, series, now)
             )
             if spent_g is None:
                 continue
@@ -155,21 +155,3 @@ class StandingPlan:
         except Exception:  # each can be planned, and all of them cannot: the cluster has pods wait for room
             log.exception("the rest cannot be planned together; each is planned by itself")
             return Plan(now, alone)
-
-
-def _spent_g(
-    o: Observed, booked: Account | None, regions: Mapping[str, Region], series: Mapping[str, Series], now: datetime
-) -> float:
-    """Grams so far: what the ledger's rows weigh, and declared watts for what runs now. Unknown counts as nothing here;
-    the account itself says that it is unknown."""
-    grams = (booked.emissions_g or 0.0) if booked is not None else 0.0
-    for run in o.live:
-        region = regions.get(run.region)
-        known = series.get(region.zone) if region is not None else None
-        if region is None or known is None or run.started_at is None or not run.started_at < now:
-            continue
-        if known.covers(run.started_at, now):
-            hours = (now - run.started_at) / timedelta(hours=1)
-            mean = region.effective(known).mean(run.started_at, now)
-            grams += power_w(o.job.spec, run.level) / 1000 * hours * mean * region.pue
-    return grams
