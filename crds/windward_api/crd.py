@@ -145,7 +145,7 @@ _COLUMNS = {
     "GreenJob": [
         _column("Status", ".status.summary.state"),
         _column("Why", ".status.summary.reason"),
-        _column("Zone", ".status.summary.zone"),
+        _column("Region", ".status.summary.region"),
         _column("Start", ".status.summary.start"),
         _column("Finish by", ".status.summary.finishBy"),
         _column("CO2e", ".status.summary.emissions"),

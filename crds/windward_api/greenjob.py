@@ -261,7 +261,7 @@ class Summary(Status):
 
     state: str = "Pending"
     reason: str = ""
-    zone: str = ""
+    region: str = ""
     start: str = ""
     finish_by: str = ""
     energy: str = ""
@@ -282,7 +282,7 @@ class PlanStatus(Status):
     """The plan as it stands."""
 
     windows: tuple[PlannedWindow, ...] = ()
-    zone: str = ""
+    region: str = ""
     power_level: str = ""
     reason: str = ""
     explanation: str = ""

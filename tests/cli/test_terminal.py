@@ -146,7 +146,7 @@ def test_status_words_of_strangers_are_harmless_everywhere(windward, done, home)
     store = Store(home / "local.db")
     body = store.get("GreenJob", "default", "done")
     status = body["status"]
-    status["summary"] |= {"reason": CLIPBOARD, "zone": CLIPBOARD, "energy": CLIPBOARD}
+    status["summary"] |= {"reason": CLIPBOARD, "region": CLIPBOARD, "energy": CLIPBOARD}
     status["plan"] |= {"explanation": f"{CLIPBOARD}\nerror: forged"}
     for condition in status["conditions"]:
         condition["message"] = f"{CLIPBOARD}\nerror: forged"

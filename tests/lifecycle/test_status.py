@@ -85,7 +85,7 @@ def test_planned_times_are_strings_for_the_columns():
         (observed(), planned((0, 2)), 0, "Starting", "CleanerWindow", "03-02 06:00Z"),
         (observed(run()), planned((0, 2)), 1, "Running", "CleanerWindow", "03-02 06:00Z"),
         (observed(), planned(reason=Reason.AWAITING_FORECAST), 0, "Waiting", "AwaitingForecast", ""),
-        (observed(), planned(reason=Reason.NO_ALLOWED_ZONE), 0, "Waiting", "NoAllowedZone", ""),
+        (observed(), planned(reason=Reason.NO_ALLOWED_REGION), 0, "Waiting", "NoAllowedRegion", ""),
         (observed(suspend=True), None, 0, "Held", "PausedByUser", ""),
         (observed(run(), suspend=True), None, 1, "Pausing", "PausedByUser", "03-02 06:00Z"),
         (observed(run(1, Phase.PAUSED)), planned((5, 6)), 2, "Paused", "PausedCarbonPeak", "03-02 06:00Z"),

@@ -261,7 +261,7 @@ def test_a_threshold_never_sends_work_to_where_it_emits_more_than_waiting_saves(
         ({"running_in": "de", "started": True}, Reason.CLEANER_WINDOW, 0, "de"),  # Never: goes on where it is
         ({"by_h": 2.1}, Reason.NO_SLACK, 0, "fr"),
         ({"by_h": 1.5}, Reason.DEADLINE_TOO_SOON, 0, "fr"),
-        ({"regions": ("x",)}, Reason.NO_ALLOWED_ZONE, None, None),
+        ({"regions": ("x",)}, Reason.NO_ALLOWED_REGION, None, None),
     ],
 )
 def test_what_cannot_be_helped_comes_before_what_can_be_chosen(more, reason, start_h, region):
@@ -271,7 +271,7 @@ def test_what_cannot_be_helped_comes_before_what_can_be_chosen(more, reason, sta
     made = one(job, known(hours(shape), hours([300.0] * 30, "FR")))
     assert made.reason is reason
     assert [(w.start, w.region) for w in made.windows] == ([] if start_h is None else [(T0 + start_h * HOUR, region)])
-    assert made.feasible is (reason not in (Reason.DEADLINE_TOO_SOON, Reason.NO_ALLOWED_ZONE))
+    assert made.feasible is (reason not in (Reason.DEADLINE_TOO_SOON, Reason.NO_ALLOWED_REGION))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_every_reason_has_a_sentence(reason):
         Reason.FALLBACK_NO_FORECAST: (work(), REGIONS, {}),
         Reason.USER_FORCED: (work(asap=True), REGIONS, good),
         Reason.DEADLINE_TOO_SOON: (work(by_h=1), REGIONS, good),
-        Reason.NO_ALLOWED_ZONE: (work(regions=("x",)), REGIONS, good),
+        Reason.NO_ALLOWED_REGION: (work(regions=("x",)), REGIONS, good),
         Reason.AWAITING_FORECAST: (work(fallback=Fallback.RUN_AT_LATEST), REGIONS, {}),
         Reason.CAPACITY_FULL: (work(demand={"gpu": 1.0}), full, good),
     }[reason]

@@ -15,7 +15,7 @@ from windward.service.clock import SystemClock
 from windward_api.greenjob import GreenJob
 from windward_api.scalars import format_time
 
-HEADER = ["NAMESPACE", "NAME", "STATUS", "WHY", "ZONE", "START", "FINISH BY", "ENERGY", "CO2e", "SAVED", "DONE"]
+HEADER = ["NAMESPACE", "NAME", "STATUS", "WHY", "REGION", "START", "FINISH BY", "ENERGY", "CO2e", "SAVED", "DONE"]
 STOPPED, NOBODY = "Stopped", "NobodyDrives"
 
 
@@ -54,7 +54,7 @@ def _row(job: GreenJob | BadObject, jobs: Jobs, now: datetime) -> list[str]:
     s, driver = job.status.summary, _driver(jobs, job)
     state, reason = state_of(job, driver)
     done = f"{job.status.progress_percent} %" if job.status.progress_percent is not None else ""
-    where = [job.metadata.namespace, job.metadata.name, state, reason, s.zone]
+    where = [job.metadata.namespace, job.metadata.name, state, reason, s.region]
     grams = s.emissions + _mark(job, jobs)
     saved = no_minus_zero(s.saved) + ("  provisional" if is_provisional(job) else "")
     finish_by = s.finish_by if job.finish_by().year == now.year else f"{job.finish_by():%Y-%m-%d %H:%MZ}"

@@ -20,7 +20,7 @@ class Reason(StrEnum):
     OBSERVING = "Observing"
 
     DEADLINE_TOO_SOON = "DeadlineTooSoon"
-    NO_ALLOWED_ZONE = "NoAllowedZone"
+    NO_ALLOWED_REGION = "NoAllowedRegion"
     AWAITING_FORECAST = "AwaitingForecast"
     CAPACITY_FULL = "CapacityFull"
 

@@ -16,7 +16,7 @@ def undelayed(observed: Observed, planned: JobPlan, now: datetime) -> JobPlan:
     Args:
         planned: what Windward would have done; the explanation says so, from the job's submission to its end.
     """
-    if planned.reason is Reason.NO_ALLOWED_ZONE:
+    if planned.reason is Reason.NO_ALLOWED_REGION:
         return planned
     region = running_in(observed) or home_of(observed.job.spec)
     end = now + remaining_of(observed, now)

@@ -20,7 +20,7 @@ from windward.lifecycle.work import progress_of
 from windward_api.greenjob import Accounting, GreenJobStatus, PlannedWindow, PlanStatus, RunStatus, Summary
 from windward_api.meta import Condition, transition
 
-_HOLDING = (Reason.NO_ALLOWED_ZONE, Reason.AWAITING_FORECAST, Reason.CAPACITY_FULL, Reason.DEADLINE_TOO_SOON)
+_HOLDING = (Reason.NO_ALLOWED_REGION, Reason.AWAITING_FORECAST, Reason.CAPACITY_FULL, Reason.DEADLINE_TOO_SOON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def _plan_status(plan: JobPlan) -> PlanStatus:
             )
             for w in plan.windows[:32]
         ),
-        zone=plan.windows[0].region if plan.windows else "",
+        region=plan.windows[0].region if plan.windows else "",
         power_level=plan.level_name,
         reason=plan.reason,
         explanation=plan.explanation,
@@ -291,7 +291,7 @@ def _summary(
     state, reason = _state(observed, by_type, plan, context)
     live = observed.live[-1] if observed.live else None
     window = (plan.window_at(now) if plan else None) or (plan.windows[0] if plan and plan.windows else None)
-    region = live.region if live else window.region if window else observed.job.status.summary.zone
+    region = live.region if live else window.region if window else observed.job.status.summary.region
     start = min((r.started_at for r in observed.runs if r.started_at), default=None) or (
         window.start if window else None
     )
@@ -300,7 +300,7 @@ def _summary(
     return Summary(
         state=state,
         reason=reason,
-        zone=region,
+        region=region,
         start=f"{start:%m-%d %H:%MZ}" if start else "",
         finish_by=f"{observed.finish_by:%m-%d %H:%MZ}",
         energy=f"{energy_j / 3.6e6:.3g} kWh" if energy_j else "",

@@ -66,7 +66,7 @@ def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) ->
         case Reason.DEADLINE_TOO_SOON:
             needs, by = format_duration(work.remaining), clock(work.finish_by, now)
             return f"Needs {needs} and must finish by {by}: cannot be met; {runs} to be least late."
-        case Reason.NO_ALLOWED_ZONE:
+        case Reason.NO_ALLOWED_REGION:
             names = ", ".join(work.regions)
             return f"None of the regions {names} exists: create the GreenRegion or change spec.placement.regions."
         case Reason.AWAITING_FORECAST:

@@ -81,7 +81,7 @@ class Placing:
         """The steps, from what cannot be helped to what can be chosen."""
         work = self.work
         if not self.known:
-            return self._without_windows(Reason.NO_ALLOWED_ZONE)
+            return self._without_windows(Reason.NO_ALLOWED_REGION)
         if work.asap:
             return self._at_once(Reason.USER_FORCED)
         if work.running_in is not None and not work.interruptible:
