@@ -57,8 +57,8 @@ bench-planner: .venv/.dev  ## figures of the fleet planner: DATA=folder ONLY=p3,
 	@test -n "$(DATA)" || { echo 'give DATA=folder: carbon/ and jobs/, and forecast/ for p8'; exit 2; }
 	@$(BIN)/python tests/bench/planner/main.py --data '$(DATA)' --only '$(ONLY)' --mip-s $(MIP_S) $(if $(GAIA),--gaia '$(GAIA)') $(if $(GAIA_PYTHON),--gaia-python '$(GAIA_PYTHON)') $(if $(CURVES),--curves '$(CURVES)') $(ARGS)
 
-crds: .venv/.dev  ## write the CRDs from the models, and the chart's checked copy
-	$(BIN)/python -m windward_api crds
+crds: .venv/.dev  ## write the CRDs and docs/reference.md from the models, and the chart's checked copy
+	$(BIN)/python -m windward_api
 	$(BIN)/python tests/chart/sync_crds.py
 
 lock: .venv/.dev  ## write requirements/*.txt anew from pyproject.toml

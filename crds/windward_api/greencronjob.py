@@ -25,8 +25,8 @@ class ConcurrencyPolicy(StrEnum):
 class JobTemplateMeta(Words):
     """Labels and annotations for the jobs that are made."""
 
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    labels: Annotated[dict[str, str], Field(description="Labels of each GreenJob.")] = {}
+    annotations: Annotated[dict[str, str], Field(description="Annotations of each GreenJob.")] = {}
 
 
 class TemplateSpec(GreenJobSpec):
@@ -101,11 +101,17 @@ WINDOW_FITS = "spec.window: must not be shorter than spec.jobTemplate.spec.durat
 class GreenCronJobStatus(Status):
     """What the operator last did."""
 
-    observed_generation: int | None = None
-    last_schedule_time: Instant | None = None
+    observed_generation: Annotated[
+        int | None, Field(description="Generation of the spec that this status speaks of.")
+    ] = None
+    last_schedule_time: Annotated[Instant | None, Field(description="The last tick for which a window was opened.")] = (
+        None
+    )
     next_schedule_time: Annotated[str | None, Field(description="When the next window opens.")] = None
-    active: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
+    active: Annotated[tuple[str, ...], Field(description="Names of its GreenJobs that have not ended.")] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Field(description="Conditions by the Kubernetes API conventions, with closed reasons.")
+    ] = ()
 
 
 class GreenCronJob(Words):

@@ -259,85 +259,99 @@ def _levels(spec: GreenJobSpec) -> tuple[PowerLevel, ...]:
 class Summary(Status):
     """What the printer columns show; derived from the conditions, which are the truth."""
 
-    state: str = "Pending"
-    reason: str = ""
-    region: str = ""
-    start: str = ""
-    finish_by: str = ""
-    energy: str = ""
-    emissions: str = ""
-    saved: str = ""
+    state: Annotated[str, Field(description="Where it stands in one word: Waiting, Running, Complete.")] = "Pending"
+    reason: Annotated[str, Field(description="Why, as the reason of the condition that decides.")] = ""
+    region: Annotated[str, Field(description="The GreenRegion where it runs or will run.")] = ""
+    start: Annotated[str, Field(description="When it started or is to start, for people.")] = ""
+    finish_by: Annotated[str, Field(description="The finish-by time, for people.")] = ""
+    energy: Annotated[str, Field(description="Energy so far, for people.")] = ""
+    emissions: Annotated[str, Field(description="Emissions so far or expected, for people; ~ while provisional.")] = ""
+    saved: Annotated[
+        str, Field(description="Saving against running at once at home, for people; it may be negative.")
+    ] = ""
 
 
 class PlannedWindow(Status):
     """A stretch of planned running."""
 
-    region: str
-    start: DerivedInstant
-    end: DerivedInstant
-    emissions_grams: str = ""
+    region: Annotated[str, Field(description="The GreenRegion.")]
+    start: Annotated[DerivedInstant, Field(description="Begin of the window.")]
+    end: Annotated[DerivedInstant, Field(description="End of the window, exclusive.")]
+    emissions_grams: Annotated[str, Field(description="Expected emissions of the window, g CO2e.")] = ""
 
 
 class PlanStatus(Status):
     """The plan as it stands."""
 
-    windows: tuple[PlannedWindow, ...] = ()
-    region: str = ""
-    power_level: str = ""
-    reason: str = ""
-    explanation: str = ""
-    latest_start: DerivedInstant | None = None
-    expected_emissions_grams: str = ""
-    run_now_emissions_grams: str = ""
-    forecast_vintages: tuple[str, ...] = ()
-    demo: bool = False
+    windows: Annotated[tuple[PlannedWindow, ...], Field(description="When and where it is to run.")] = ()
+    region: Annotated[str, Field(description="The GreenRegion of the first window.")] = ""
+    power_level: Annotated[str, Field(description="Name of the spec.power.levels it runs at; empty: as declared.")] = ""
+    reason: Annotated[str, Field(description="Why this plan: see docs/planning.md.")] = ""
+    explanation: Annotated[str, Field(description="The same in a sentence.")] = ""
+    latest_start: Annotated[
+        DerivedInstant | None, Field(description="Last start that meets the finish-by time without a further pause.")
+    ] = None
+    expected_emissions_grams: Annotated[str, Field(description="Expected emissions of the whole job, g CO2e.")] = ""
+    run_now_emissions_grams: Annotated[str, Field(description="What running at once at home would emit, g CO2e.")] = ""
+    forecast_vintages: Annotated[
+        tuple[str, ...], Field(description="The issues of the forecasts that it rests on, zone: hash.")
+    ] = ()
+    demo: Annotated[bool, Field(description="Whether it rests on demonstration data.")] = False
 
 
 class RunStatus(Status):
     """One run: one child."""
 
-    name: str
-    attempt: int
-    uid: str = ""
-    region: str
-    power_level: str = ""
-    phase: str
-    started_at: Instant | None = None
-    finished_at: Instant | None = None
-    exit_code: int | None = None
-    message: str = ""
+    name: Annotated[str, Field(description="Name of the child.")]
+    attempt: Annotated[int, Field(description="Number of the run.")]
+    uid: Annotated[str, Field(description="uid of its pod, or of the local process.")] = ""
+    region: Annotated[str, Field(description="The GreenRegion it runs in.")]
+    power_level: Annotated[str, Field(description="Its power level; empty: as declared.")] = ""
+    phase: Annotated[str, Field(description="Starting, Running, Stopping, Paused, Succeeded, Failed or Lost.")]
+    started_at: Annotated[Instant | None, Field(description="When its container started.")] = None
+    finished_at: Annotated[Instant | None, Field(description="When it ended.")] = None
+    exit_code: Annotated[int | None, Field(description="Exit code of its container.")] = None
+    message: Annotated[str, Field(description="What it left to say, or what keeps it from running.")] = ""
 
 
 class Accounting(Status):
     """What was used and emitted, and what running at once at home would have emitted."""
 
-    energy_joules: str = ""
-    emissions_grams: str = ""
-    run_now_grams: str = ""
-    saved_grams: str = ""
-    method: str = ""
-    units_done: str = ""
-    unit: str = ""
-    joules_per_unit: str = ""
-    settled: bool = False
-    receipt: str = ""
-    demo: bool = False
+    energy_joules: Annotated[str, Field(description="Energy of all runs at the meter, J.")] = ""
+    emissions_grams: Annotated[str, Field(description="Their emissions with PUE, g CO2e.")] = ""
+    run_now_grams: Annotated[str, Field(description="Emissions of the same useful work at once, at home, g CO2e.")] = ""
+    saved_grams: Annotated[str, Field(description="The difference; it may be negative.")] = ""
+    method: Annotated[
+        str, Field(description="The weakest method among the intervals: measured, modelled or estimated.")
+    ] = ""
+    units_done: Annotated[str, Field(description="Units of work that were kept.")] = ""
+    unit: Annotated[str, Field(description="What a unit is.")] = ""
+    joules_per_unit: Annotated[str, Field(description="Energy of a unit, J.")] = ""
+    settled: Annotated[bool, Field(description="Whether the intensities of both sides are measured and final.")] = False
+    receipt: Annotated[str, Field(description="Hash of the receipt in the ledger.")] = ""
+    demo: Annotated[bool, Field(description="Whether demonstration data is part of it.")] = False
 
 
 class GreenJobStatus(Status):
     """What the operator observed, planned and did."""
 
-    observed_generation: int | None = None
+    observed_generation: Annotated[
+        int | None, Field(description="Generation of the spec that this status speaks of.")
+    ] = None
     attempt: Annotated[int, Field(description="Number of the newest run; written before its child is created.")] = 0
-    attempt_region: str = ""
-    failures: int = 0
-    finished_at: Instant | None = None
-    progress_percent: int | None = None
+    attempt_region: Annotated[str, Field(description="The GreenRegion for which the attempt number was taken.")] = ""
+    failures: Annotated[int, Field(description="Runs that failed.")] = 0
+    finished_at: Annotated[Instant | None, Field(description="When the job ended.")] = None
+    progress_percent: Annotated[
+        int | None, Field(description="Share of the work that is done and safe, in steps of 5.")
+    ] = None
     summary: Summary = Summary()
     plan: PlanStatus = PlanStatus()
-    runs: tuple[RunStatus, ...] = ()
+    runs: Annotated[tuple[RunStatus, ...], Field(description="The last 20 runs.")] = ()
     accounting: Accounting = Accounting()
-    conditions: tuple[Condition, ...] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Field(description="Conditions by the Kubernetes API conventions, with closed reasons.")
+    ] = ()
 
 
 class GreenJob(Words):

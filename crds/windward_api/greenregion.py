@@ -123,12 +123,14 @@ HOURS_APART = (
 class GreenRegionStatus(Status):
     """What is known of the region now."""
 
-    observed_generation: int | None = None
-    zone: str | None = None
+    observed_generation: Annotated[
+        int | None, Field(description="Generation of the spec that this status speaks of.")
+    ] = None
+    zone: Annotated[str | None, Field(description="The grid zone that is asked for.")] = None
     intensity: Annotated[str | None, Field(description="Intensity now, g/kWh.")] = None
-    intensity_at: Instant | None = None
+    intensity_at: Annotated[Instant | None, Field(description="The hour of the intensity.")] = None
     source: Annotated[str | None, Field(description="Source and kind of the figure.")] = None
-    forecast_age_seconds: int | None = None
+    forecast_age_seconds: Annotated[int | None, Field(description="Age of the issue in use, in whole hours.")] = None
     forecast_error: Annotated[
         str | None,
         Field(description="Mean absolute error of the forecasts made a day ahead, over the last week, g/kWh."),
@@ -137,7 +139,9 @@ class GreenRegionStatus(Status):
         str | None, Field(description="Where the intensity of a day from now lies with 80 % probability, g/kWh.")
     ] = None
     running: Annotated[int | None, Field(description="Runs of GreenJobs in the region.")] = None
-    conditions: tuple[Condition, ...] = ()
+    conditions: Annotated[
+        tuple[Condition, ...], Field(description="Conditions by the Kubernetes API conventions, with closed reasons.")
+    ] = ()
 
 
 class GreenRegion(Words):

@@ -43,12 +43,12 @@ class Status(BaseModel):
 class Condition(Status):
     """One observation about an object: `type` is `status` because of `reason`."""
 
-    type: Annotated[str, Field(max_length=64)]
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, Field(max_length=64)]
-    message: Annotated[str, Field(max_length=1024)] = ""
-    last_transition_time: Instant | None = None
-    observed_generation: int | None = None
+    type: Annotated[str, Field(max_length=64, description="What it speaks of.")]
+    status: Annotated[Literal["True", "False", "Unknown"], Field(description="True, False or Unknown.")]
+    reason: Annotated[str, Field(max_length=64, description="Why, in one word of a closed list.")]
+    message: Annotated[str, Field(max_length=1024, description="Why, in a sentence with what to do.")] = ""
+    last_transition_time: Annotated[Instant | None, Field(description="When the status last changed.")] = None
+    observed_generation: Annotated[int | None, Field(description="Generation of the spec that it speaks of.")] = None
 
 
 def transition(

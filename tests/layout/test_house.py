@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from windward_api.crd import render
+from windward_api.reference import reference
 
 ROOT = Path(__file__).parents[2]
 ABSENT = (
@@ -74,6 +75,12 @@ def test_the_contracts_between_rooms_hold():
 @pytest.mark.parametrize(("name", "text"), render().items(), ids=list(render()))
 def test_generated_crds_are_what_is_committed(name, text):
     assert (ROOT / "crds" / name).read_text() == text, "run: python -m windward_api crds"
+
+
+def test_the_generated_reference_is_what_is_committed_and_explains_every_field():
+    page = reference()
+    assert (ROOT / "docs" / "reference.md").read_text() == page, "run: python -m windward_api"
+    assert [line for line in page.splitlines() if line.endswith("|  |")] == []
 
 
 def test_no_generated_crd_is_left_behind():
