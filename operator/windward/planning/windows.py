@@ -96,10 +96,9 @@ def best_window(
     drawn = [meets - START_S] if at.start_kwh else []
     starts = np.concatenate([[earliest, latest], meets, meets - length_s, *drawn])
     starts = distinct(starts[(starts >= earliest) & (starts <= latest)])
-    if occupancy.bounded(at.region.name, at.demand):
-        starts = starts[occupancy.free(at.region.name, starts, starts + length_s, at.demand)]
-        if len(starts) == 0:
-            return None
+    starts = starts[occupancy.free(at.region.name, starts, starts + length_s, at.demand)]
+    if len(starts) == 0:
+        return None
     grams = at.power_kw * (series.integral(starts + length_s) - series.integral(starts))
     if at.start_kwh:
         grams += at.start_g(starts)
