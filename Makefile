@@ -6,7 +6,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := $(UV) --require-hashes --compile-bytecode
 COMPILE := $(BIN)/python -m compileall -q crds operator workers kernels
 
-.PHONY: help demo test lint types cluster-binaries system bench-demo bench-quarter bench-forecast bench-inference bench-kernels bench-serve crds lock clean
+.PHONY: help demo test lint types cluster-binaries system bench-demo bench-quarter bench-forecast bench-inference bench-kernels bench-serve mutation unit crds lock clean
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
@@ -56,6 +56,10 @@ MIP_S ?= 60
 bench-planner: .venv/.dev  ## figures of the fleet planner: DATA=folder ONLY=p3,p8 MIP_S=60 GAIA=folder CURVES=folder
 	@test -n "$(DATA)" || { echo 'give DATA=folder: carbon/ and jobs/, and forecast/ for p8'; exit 2; }
 	@$(BIN)/python tests/bench/planner/main.py --data '$(DATA)' --only '$(ONLY)' --mip-s $(MIP_S) $(if $(GAIA),--gaia '$(GAIA)') $(if $(GAIA_PYTHON),--gaia-python '$(GAIA_PYTHON)') $(if $(CURVES),--curves '$(CURVES)') $(ARGS)
+
+SAMPLE ?= 0
+mutation: .venv/.dev  ## would a test notice a change? scores of five files (SAMPLE=150 SEED=0 ONLY=decide); one line of JSON
+	@OMP_NUM_THREADS=1 $(BIN)/python -P tests/bench/mutation.py --sample $(SAMPLE) --seed $(SEED) --only '$(ONLY)'
 
 crds: .venv/.dev  ## write the CRDs and docs/reference.md from the models, and the chart's checked copy
 	$(BIN)/python -m windward_api

@@ -87,7 +87,7 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
                 start = run.started_at  # the meter was there before the work: its first step begins with it
             if over is not None and here and start >= over:
                 # The meter was read for the last time a moment after the end: that is of the last step.
-                if i and rows[-1].end == over:
+                if i:
                     rows[-1] = replace(rows[-1], joules=rows[-1].joules + joules * run.time_scale)
                     continue
                 start = run.started_at

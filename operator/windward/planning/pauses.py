@@ -96,8 +96,7 @@ def _slot_cost(at: Place, times: Floats, occupancy: Occupancy) -> Floats:
     cost = at.power_kw * np.diff(integral) + at.toll_g_per_hour / 3600.0 * np.diff(times)
     starts, ends = times[:-1], times[1:]
     known = (starts >= at.series.edges[0]) & (ends <= at.series.edges[-1])
-    if occupancy.bounded(at.region.name, at.demand):
-        known &= occupancy.free(at.region.name, starts, ends, at.demand)
+    known &= occupancy.free(at.region.name, starts, ends, at.demand)
     return np.where(known, cost, np.inf)
 
 
@@ -224,9 +223,7 @@ def _tidy(
         surplus_s -= earliest - start  # what of the first slot is over has to be made up for at the end
         spans[0] = (at, earliest, end)
     at, start, end = spans[-1]
-    spans[-1] = (at, start, max(start, end - surplus_s))
-    spans = [s for s in spans if s[2] > s[1]]
+    spans[-1] = (at, start, end - surplus_s)  # less than a slot, of which each segment has one
     grams = sum(p.grams(a, b) for p, a, b in spans)
-    begun = [(p, a) for p, a, _ in spans[on:] if p.start_kwh]
-    grams += sum(float(p.start_g(np.array([a]))[0]) for p, a in begun)
+    grams += sum(float(p.start_g(np.array([a]))[0]) for p, a, _ in spans[on:])
     return Candidate(tuple((p.region.name, a, b) for p, a, b in spans), grams, spans[0][0].level)

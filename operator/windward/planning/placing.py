@@ -295,8 +295,8 @@ class Placing:
         return grams if grams is not None else np.inf
 
     def _without_forecast(self) -> JobPlan:
-        """The declared fallback; whatever it is, the latest start stands."""
-        if self.work.fallback is Fallback.RUN_NOW or self.earliest >= self.latest_start.timestamp():
+        """The declared fallback, before the latest start."""
+        if self.work.fallback is Fallback.RUN_NOW:
             return self._at_once(Reason.FALLBACK_NO_FORECAST)
         return self._without_windows(Reason.AWAITING_FORECAST)
 

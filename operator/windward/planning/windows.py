@@ -8,7 +8,7 @@ start is therefore the earliest, the latest, or one where the window's start or 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,11 +27,11 @@ class Place:
     region: Region
     series: Series
     power_kw: float  # at the grid: with PUE
+    start_kwh: float  # at the grid, drawn evenly over the first START_S of every start
+    demand: Mapping[str, float]  # units of each resource that are held there
+    toll_g_per_hour: float  # what running there costs in currency, as grams; in the objective alone
     speed: float = 1.0
     level: int | None = None  # index in the work's levels; None: as declared
-    start_kwh: float = 0.0  # at the grid, drawn evenly over the first START_S of every start
-    demand: Mapping[str, float] = field(default_factory=dict)  # units of each resource that are held there
-    toll_g_per_hour: float = 0.0  # what running there costs in currency, as grams; in the objective alone
 
     def grams(self, start: float, end: float) -> float:
         """Of running, without what a start draws."""
@@ -96,10 +96,9 @@ def best_window(
     drawn = [meets - START_S] if at.start_kwh else []
     starts = np.concatenate([[earliest, latest], meets, meets - length_s, *drawn])
     starts = distinct(starts[(starts >= earliest) & (starts <= latest)])
-    if occupancy.bounded(at.region.name, at.demand):
-        starts = starts[occupancy.free(at.region.name, starts, starts + length_s, at.demand)]
-        if len(starts) == 0:
-            return None
+    starts = starts[occupancy.free(at.region.name, starts, starts + length_s, at.demand)]
+    if len(starts) == 0:
+        return None
     grams = at.power_kw * (series.integral(starts + length_s) - series.integral(starts))
     if at.start_kwh:
         grams += at.start_g(starts)
