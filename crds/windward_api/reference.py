@@ -69,7 +69,7 @@ def _type(field: Schema, required: bool) -> str:
     elif field.get("type") == "array":
         kind = f"list of {field['items'].get('type', 'any')}"
     else:
-        kind = field.get("format") if field.get("format") == "date-time" else field.get("type", "any")
+        kind = "date-time" if field.get("format") == "date-time" else str(field.get("type", "any"))
     low, high = field.get("minimum"), field.get("maximum")
     bounds = [] if low is None else [f"{low}..{high}" if high is not None else f"at least {low}"]
     return "; ".join([str(kind), *bounds, *(["required"] if required else [])])

@@ -47,7 +47,7 @@ FILES = {  # module -> the tests that are to notice its mutants
     "windward.lifecycle.accounting": ABOUT_JOBS,
     "windward.lifecycle.decide": ABOUT_JOBS,
     "windward.planning.pauses": ABOUT_PLANS,
-    "windward.planning.placing": ABOUT_PLANS,
+    "windward.planning.placer": ABOUT_PLANS,
     "windward.planning.windows": ABOUT_PLANS,
 }
 TWINS = "not compiled"  # tests that load numba to compare its loops with ours: seconds, whatever they notice

@@ -12,8 +12,8 @@ from skips import need
 
 from windward.domain.fleet import Region
 from windward.planning import pauses
-from windward.planning.occupancy import Occupancy
-from windward.planning.windows import best_window, place
+from windward.planning.capacity import Occupancy
+from windward.planning.windows import best_window, site_of
 
 NAMES = ("de", "fr", "se")
 START = T0.timestamp()
@@ -76,13 +76,13 @@ def test_best_pauses_is_brute_force(values, n, overhead, pause_g, state, barred,
         hours_h=n, by_h=slots, regions=NAMES[:count], interruptible=True, overhead=overhead * HOUR, margin=0.0,
         demand={"pods": 1.0}, started=state != "fresh", running_in="de" if state == "running" else None,
     )  # fmt: skip
-    places = [place(job, bounded[name], hours(v, zone)) for name, v, zone in zip(NAMES, values, zones, strict=False)]
+    sites = [site_of(job, bounded[name], hours(v, zone)) for name, v, zone in zip(NAMES, values, zones, strict=False)]
     cost = values * np.array([[REGIONS[name].pue] for name in NAMES[:count]])
     cost = np.where(barred, np.inf, cost)
     expected = brute_force(
         cost, n, overhead, pause_g, fresh=state == "fresh", running=0 if state == "running" else None
     )
-    found = pauses.best_pauses(places, job, START, START + 3600 * slots, occupancy, pause_g=pause_g)
+    found = pauses.best_pauses(sites, job, START, START + 3600 * slots, occupancy, pause_g=pause_g)
     if not np.isfinite(expected):
         assert found is None
         return
@@ -115,7 +115,7 @@ def test_best_window_is_a_scan_of_every_start(seed):
         s = int(dice.integers(0, edges[-1] // 60)) * 60
         occupancy.hold("de", START + s, START + s + int(dice.integers(1, 200)) * 60, {"pods": 1.5})
     job = work(demand={"pods": 1.0})
-    at = place(job, occupancy.regions["de"], series)
+    at = site_of(job, occupancy.regions["de"], series)
     starts = [
         s for s in range(max(a, 0), min(b, int(edges[-1]) - length) + 1, 60)
         if occupancy.free("de", np.array([START + s]), np.array([START + s + length]), job.demand)[0]

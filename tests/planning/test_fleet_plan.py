@@ -16,7 +16,7 @@ from windward.domain.fleet import Fleet
 from windward.domain.observed import Observed
 from windward.domain.plan import Reason
 from windward.lifecycle.accounting import account
-from windward.planning import pauses, plan, together
+from windward.planning import joint, pauses, plan
 from windward_api.greenjob import GreenJob
 
 CONTAINER = {"spec": {"containers": [{"name": "main", "image": "x"}]}}
@@ -36,7 +36,7 @@ def coarse_and_quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pauses, "MAX_SLOTS", 60)
         for name in ("_FIRST", "_AGAIN"):
-            patch.setattr(together, name, replace(getattr(together, name), tries=40, restarts=2, iterations=20))
+            patch.setattr(joint, name, replace(getattr(joint, name), tries=40, restarts=2, iterations=20))
         yield
 
 

@@ -4,12 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from bench.planner.levels import fill, hull, whole
 from hypothesis import given
 from hypothesis import strategies as st
 from planning.profiles import thorough
 
 from windward.domain.fleet import Level
-from windward.planning.levels import fill, hull, whole
 
 curves = st.lists(st.tuples(st.integers(1, 12), st.integers(20, 400)), min_size=1, max_size=5).map(
     lambda points: tuple(Level(x / 10, float(w)) for x, w in points)

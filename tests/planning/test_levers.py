@@ -7,13 +7,14 @@ from random import Random
 
 import numpy as np
 import pytest
+from bench.planner.budget import plan_within
 from hypothesis import given
 from hypothesis import strategies as st
 from planning.fleets import HOUR, REGIONS, T0, hours, known, work
 from planning.profiles import thorough
 
 from windward.domain.fleet import Fleet, Level, OnSite
-from windward.planning import pauses, plan, plan_within
+from windward.planning import pauses, plan
 from windward.planning.windows import START_S
 
 LEVELS = (Level(0.8, 600.0), Level(0.5, 450.0), Level(1.25, 1500.0))

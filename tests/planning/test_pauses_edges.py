@@ -6,9 +6,9 @@ from planning.fleets import HOUR, REGIONS, T0, hours, work
 
 from windward.domain.fleet import Region
 from windward.planning import pauses
-from windward.planning.occupancy import Occupancy
+from windward.planning.capacity import Occupancy
 from windward.planning.pauses import grid_step
-from windward.planning.windows import place
+from windward.planning.windows import site_of
 
 START = T0.timestamp()
 HOUR_S, MINUTE_S = 3600.0, 60.0
@@ -24,9 +24,9 @@ def slots_of_an_hour(monkeypatch):
 def best(job, *shapes, since_s=0.0, until_h=24.0, occupancy=None, regions=FLAT, **more):
     """(segments in hours after 00:00, grams) of a job, a shape of hours for each region; None where it does not fit."""
     zones = zip(regions, shapes, strict=False)
-    places = [place(job, regions[name], hours(shape, regions[name].zone)) for name, shape in zones]
+    sites = [site_of(job, regions[name], hours(shape, regions[name].zone)) for name, shape in zones]
     found = pauses.best_pauses(
-        places, job, START + since_s, START + until_h * HOUR_S, occupancy or Occupancy({}), **more
+        sites, job, START + since_s, START + until_h * HOUR_S, occupancy or Occupancy({}), **more
     )
     if found is None:
         return None
@@ -79,7 +79,7 @@ def test_no_segment_reaches_beyond_the_end_however_clean_it_is_there():
 
 def test_what_has_begun_before_now_is_not_known_of_a_series_that_begins_later():
     job = work()
-    late = place(job, FLAT["de"], hours([100.0] * 24, start=T0 + 3 * HOUR))
+    late = site_of(job, FLAT["de"], hours([100.0] * 24, start=T0 + 3 * HOUR))
     found = pauses.best_pauses([late], job, START, START + 24 * HOUR_S, Occupancy({}))
     assert found.segments == (("de", START + 3 * HOUR_S, START + 5 * HOUR_S),)
 
@@ -107,12 +107,12 @@ def test_a_later_end_costs_what_waiting_is_worth(worth, ends_h):
 
 
 def test_a_price_on_room_keeps_out_of_dear_hours_and_is_no_emission():
-    def dear(at, times):
+    def costly(at, times):
         return np.where(times[:-1] < START + HOUR_S, 150.0, 0.0)
 
     shape = [100.0, 200.0, 200.0]
     assert best(work(hours_h=1), shape) == ([("de", 0, 1)], 100)
-    assert best(work(hours_h=1), shape, surcharge=dear) == ([("de", 1, 2)], 200)
+    assert best(work(hours_h=1), shape, surcharge=costly) == ([("de", 1, 2)], 200)
 
 
 def test_the_price_of_a_region_is_weighed_by_the_hour_and_is_no_emission():

@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planning.fleets import HOUR, REGIONS, T0, hours, known, work
 from planning.profiles import thorough
-from planning.test_fleet_arrays import drawn
+from planning.test_arrays import drawn
 from planning.test_fleet_plan import crowd, overused
 
 import windward.planning as planning
 from windward.domain.fleet import Fleet, Region
 from windward.planning import plan
-from windward.planning.fleet import Budget, solve
-from windward.planning.fleet.instance import windows
-from windward.planning.fleet.kernels import pick
-from windward.planning.fleet.placement import Placement, one_by_one
-from windward.planning.fleet.search import score
-from windward.planning.occupancy import Occupancy
-from windward.planning.windows import Ask, best_window, best_windows, place
+from windward.planning.arrays import Budget, solve
+from windward.planning.arrays.instance import windows
+from windward.planning.arrays.kernels import pick
+from windward.planning.arrays.placement import Placement, one_by_one
+from windward.planning.arrays.search import score
+from windward.planning.capacity import Occupancy
+from windward.planning.windows import WindowQuery, best_window, best_windows, site_of
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -35,19 +35,19 @@ def test_windows_sought_together_are_those_sought_alone(seed):
     for _ in range(12):
         a = dice.uniform(0, 28)
         taken.hold(dice.choice(list(regions)), zero + 3600 * a, zero + 3600 * (a + dice.uniform(0.2, 6)), {"gpu": 1.0})
-    asks = []
+    queries = []
     for i in range(20):
         job = work(
             f"ns/{i}", demand={"gpu": float(dice.randint(0, 3)), "pods": 1.0}, regions=("de", "fr"),
             start_energy_wh=dice.choice([0.0, 300.0]), delay_g_per_hour=dice.choice([0.0, 2.0]),
         )  # fmt: skip
         name, early = dice.choice(list(regions)), zero + 3600 * dice.uniform(-2, 20)
-        asks.append(
-            Ask(place(job, regions[name], series[name]), job, 3600 * dice.choice([0.5, 2, 7]), early,
+        queries.append(
+            WindowQuery(site_of(job, regions[name], series[name]), job, 3600 * dice.choice([0.5, 2, 7]), early,
                 early + 3600 * dice.uniform(-1, 20))
         )  # fmt: skip
-    alone = [best_window(k.at, k.work, k.length_s, k.earliest, k.latest, taken) for k in asks]
-    assert best_windows(asks, taken) == alone
+    alone = [best_window(k.at, k.work, k.length_s, k.earliest, k.latest, taken) for k in queries]
+    assert best_windows(queries, taken) == alone
 
 
 @thorough(6)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from planning.profiles import thorough
 from skips import need
 
-from windward.planning.fleet import Budget, solve
-from windward.planning.fleet.instance import windows
-from windward.planning.fleet.kernels import pick
-from windward.planning.fleet.search import improve, kicked, restarts, score, seated
+from windward.planning.arrays import Budget, solve
+from windward.planning.arrays.instance import windows
+from windward.planning.arrays.kernels import pick
+from windward.planning.arrays.search import improve, perturbed, place_all, restarts, score
 
 
 def packed(seed, regions=2, slots=48, cap=4):
@@ -58,7 +58,7 @@ def test_those_left_out_weigh_more_each_time_and_find_a_place(seed):
     fleet = fleet.of(np.flatnonzero(np.random.default_rng(seed).random(fleet.size) >= 0.1), fleet.cap)
     loops, free = pick(fleet, False), np.zeros(fleet.cap.shape)
     at = restarts(fleet, loops, free, 2, seed)
-    found, tries = seated(fleet, loops, at, free, 1_000, seed)
+    found, tries = place_all(fleet, loops, at, free, 1_000, seed)
     assert np.all(fleet.use(found.lane, found.start) <= fleet.cap + 1e-6) and tries <= 1_000
     assert (found.lane < 0).sum() < (at.lane < 0).sum()
 
@@ -70,7 +70,7 @@ def test_kicks_keep_room_and_are_never_worse(seed):
     fleet = fleet.of(np.arange(fleet.size), fleet.cap + 2.0)
     loops, mu = pick(fleet, False), np.zeros(fleet.cap.shape)
     at = improve(fleet, loops, restarts(fleet, loops, mu, 1, seed), mu, 50, seed)
-    found = kicked(fleet, loops, at, mu, 2, seed)
+    found = perturbed(fleet, loops, at, mu, 2, seed)
     assert np.all(fleet.use(found.lane, found.start) <= fleet.cap + 1e-6)
     assert found.used == pytest.approx(fleet.use(found.lane, found.start))
     assert score(fleet, found) <= score(fleet, at)

@@ -59,7 +59,7 @@ def test_new_work_finds_the_plan_of_the_rest_standing(world, asked):
     world.tick()
     world.cluster.submit(job_body("two"))
     world.tick()
-    assert asked[-1].standing == {"default/one"} and len(asked[-1].work) == 2
+    assert asked[-1].unchanged == {"default/one"} and len(asked[-1].work) == 2
 
 
 def test_work_without_a_place_is_planned_anew_each_tick_and_no_oftener(world, asked):

@@ -19,7 +19,8 @@ from windward.cli.output_file import check_output_file
 from windward.cli.receipt import LEVERS, card, late
 from windward.cli.settle import settle_in_passing
 from windward.cli.shown import csv_cell
-from windward.ledger.port import Ledger, LedgerError, Receipt, open_ledger
+from windward.ledger.opening import open_ledger
+from windward.ledger.port import Ledger, LedgerError, Receipt
 from windward.reports.export import export_of, kind_of, mark_of, totals
 from windward.service.local import state_home
 

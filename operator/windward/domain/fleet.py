@@ -176,10 +176,10 @@ class Fleet:
     """All work to place, and all places.
 
     Attributes:
-        standing: keys of work of which nothing changed since the previous plan, which was made on these very forecasts.
+        unchanged: keys of work of which nothing changed since the previous plan, made on these very forecasts.
             Where the rest finds good room beside it, its plans are kept as they are.
     """
 
     work: tuple[Work, ...]
     regions: Mapping[str, Region]
-    standing: frozenset[str] = frozenset()
+    unchanged: frozenset[str] = frozenset()

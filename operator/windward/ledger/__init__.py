@@ -6,7 +6,8 @@ Importing it is quick; SQLAlchemy and Alembic are loaded when a book is opened.
 from __future__ import annotations
 
 from windward.ledger.memory import MemoryLedger
-from windward.ledger.port import Decision, Ledger, LedgerError, LedgerTooNew, LedgerUnavailable, Receipt, open_ledger
+from windward.ledger.opening import open_ledger
+from windward.ledger.port import Decision, Ledger, LedgerError, LedgerTooNew, LedgerUnavailable, Receipt
 
 __all__ = [
     "Decision",

@@ -186,20 +186,3 @@ def check_interval(row: EnergyInterval) -> None:
         raise ValueError(f"{row.uid} {row.component} at {row.start}: {row.joules} J; unknown energy is no row, not 0")
     if utc(row.end) <= utc(row.start):
         raise ValueError(f"{row.uid} {row.component}: {row.start} to {row.end} is no interval")
-
-
-def open_ledger(url: str) -> Ledger:
-    """Open the book at `url` and bring its schema up to date.
-
-    Args:
-        url: `sqlite:///path/to/book.db`, `sqlite://` (in memory, gone when closed) or
-            `postgresql://user:password@host/database`.
-
-    Raises:
-        LedgerUnavailable: it cannot be opened.
-        LedgerTooNew: a newer program has written it.
-        ValueError: another kind of database.
-    """
-    from windward.ledger.sql import SqlLedger
-
-    return SqlLedger.open(url)

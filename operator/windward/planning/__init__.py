@@ -1,7 +1,6 @@
-"""The planner: `plan(fleet, forecasts, now)` chooses regions and hours; pure, deterministic, the only one there is."""
+"""Where and when work runs: `plan`, a pure function of a fleet, forecasts and the time."""
 
-from windward.planning.budget import Kept, plan_within
-from windward.planning.fleet.kernels import prefer_compiled
+from windward.planning.arrays.kernels import prefer_compiled
 from windward.planning.planner import plan
 
-__all__ = ["Kept", "plan", "plan_within", "prefer_compiled"]
+__all__ = ["plan", "prefer_compiled"]

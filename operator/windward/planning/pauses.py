@@ -23,14 +23,14 @@ import numpy.typing as npt
 
 from windward.domain.fleet import Work
 from windward.domain.series import Floats
-from windward.planning.fleet.kernels import preferred
-from windward.planning.occupancy import Occupancy
-from windward.planning.windows import Candidate, Place
+from windward.planning.arrays.instance import SAME_COST
+from windward.planning.arrays.kernels import preferred
+from windward.planning.capacity import Occupancy
+from windward.planning.windows import Candidate, Site
 
-Surcharge = Callable[[Place, Floats], Floats]  # grams of each slot between times, beside those of running
+Surcharge = Callable[[Site, Floats], Floats]  # grams of each slot between times, beside those of running
 _GRIDS_S = (1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 MAX_SLOTS = 720
-EVEN = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
 
 
 def grid_step(span_s: float) -> int:
@@ -47,7 +47,7 @@ class _Tables:
 
 
 def best_pauses(
-    places: Sequence[Place],
+    sites: Sequence[Site],
     work: Work,
     earliest: float,
     latest_end: float,
@@ -63,7 +63,7 @@ def best_pauses(
     forecast is exact. It is the same for every pause at every time; a price on stopping now alone would have the
     work go on for one more slot, for ever.
     """
-    end = min(latest_end, max(float(p.series.edges[-1]) for p in places))
+    end = min(latest_end, max(float(p.series.edges[-1]) for p in sites))
     step = max(coarsest, grid_step(end - earliest))
     # The grid is absolute, so that replanning does not shift it; now lies in its first slot, which counts as whole:
     # a start there is a start now. (A grid that began at the next boundary would put every start off for ever.)
@@ -73,27 +73,27 @@ def best_pauses(
     if slots < n or n == 0:
         return None
     times = first + step * np.arange(slots + 1, dtype=np.float64)
-    cost = np.array([_slot_cost(p, times, occupancy) for p in places])  # (R, T)
+    cost = np.array([_slot_cost(p, times, occupancy) for p in sites])  # (R, T)
     if surcharge is not None:
-        cost += np.array([surcharge(p, times) for p in places])
+        cost += np.array([surcharge(p, times) for p in sites])
     overhead = int(np.ceil(work.overhead.total_seconds() / step - 1e-9))
-    running = next((i for i, p in enumerate(places) if p.region.name == work.running_in), None)
+    running = next((i for i, p in enumerate(sites) if p.region.name == work.running_in), None)
     fresh = not work.started and running is None
     late_g = work.delay_g_per_hour / 3600.0 * (times - first)  # of ending at each boundary
-    starts_g = np.array([p.start_g(times) for p in places])
+    starts_g = np.array([p.start_g(times) for p in sites])
     grams, tables = _solve(_Costs(cost, starts_g, late_g, pause_g), n, overhead, fresh=fresh, running=running)
     if not np.isfinite(grams):
         return None
     segments = _trace(tables, n, overhead, fresh=fresh)
     segments = [s for s in segments if s[2] > s[1]]
     on = running is not None and segments[0][:2] == (running, 0)
-    return _tidy(segments, places, times, earliest, n * step - work.remaining.total_seconds(), on)
+    return _tightened(segments, sites, times, earliest, n * step - work.remaining.total_seconds(), on)
 
 
-def _slot_cost(at: Place, times: Floats, occupancy: Occupancy) -> Floats:
-    """Grams of running through each slot, and its toll; infinite where the series or capacity ends."""
+def _slot_cost(at: Site, times: Floats, occupancy: Occupancy) -> Floats:
+    """Grams of running through each slot, and its price; infinite where the series or capacity ends."""
     integral = at.series.integral(times)
-    cost = at.power_kw * np.diff(integral) + at.toll_g_per_hour / 3600.0 * np.diff(times)
+    cost = at.power_kw * np.diff(integral) + at.price_g_per_hour / 3600.0 * np.diff(times)
     starts, ends = times[:-1], times[1:]
     known = (starts >= at.series.edges[0]) & (ends <= at.series.edges[-1])
     known &= occupancy.free(at.region.name, starts, ends, at.demand)
@@ -156,7 +156,7 @@ def _pause(t: int, idle: Floats, run: Floats, price: Floats, tables: _Tables) ->
     """Where stopping here is cheaper than having been idle, note who stopped."""
     r = np.argmin(run, axis=0)
     best = run[r, np.arange(run.shape[1])] + price
-    better = best < idle * (1 - EVEN)
+    better = best < idle * (1 - SAME_COST)
     idle[better] = best[better]
     tables.paused_from[t, better] = r[better]
 
@@ -175,7 +175,7 @@ def _start(
             cost = since + (prefix[r, t] - prefix[r, began] + start_g[r, began])
             if fresh:
                 cost[0] = np.inf  # nothing done yet: the free start below
-            better = cost < run[r] * (1 - EVEN)
+            better = cost < run[r] * (1 - SAME_COST)
             run[r][better] = cost[better]
             tables.resumed[r, t] = better
     if fresh:
@@ -205,9 +205,9 @@ def _trace(tables: _Tables, n: int, overhead: int, *, fresh: bool) -> list[tuple
         t = began
 
 
-def _tidy(
+def _tightened(
     segments: list[tuple[int, int, int]],
-    places: Sequence[Place],
+    sites: Sequence[Site],
     times: Floats,
     earliest: float,
     surplus_s: float,
@@ -217,7 +217,7 @@ def _tidy(
 
     `on`: the first segment goes on with what runs, and starts nothing.
     """
-    spans = [(places[r], float(times[a]), float(times[b])) for r, a, b in segments]
+    spans = [(sites[r], float(times[a]), float(times[b])) for r, a, b in segments]
     at, start, end = spans[0]
     if start < earliest:
         surplus_s -= earliest - start  # what of the first slot is over has to be made up for at the end

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit  # type: ignore[import-untyped,unused-ignore]
 
-from windward.planning.pauses import EVEN
+from windward.planning.arrays.instance import SAME_COST
 
 
 def _sweep_py(
@@ -47,7 +47,7 @@ def _sweep_py(
                 if run[other, k] < run[r, k]:
                     r = other
             best = run[r, k] + (late_g[t] if k == n else pause_g)
-            if best < idle[k] * (1 - EVEN):
+            if best < idle[k] * (1 - SAME_COST):
                 idle[k] = best
                 paused_from[t, k] = r
         now = t % (overhead + 1)
@@ -61,7 +61,7 @@ def _sweep_py(
                 add = prefix[r, t] - prefix[r, began] + start_g[r, began]
                 for k in range(1 if fresh else 0, n + 1):
                     cost = idles[since, k] + add
-                    if cost < run[r, k] * (1 - EVEN):
+                    if cost < run[r, k] * (1 - SAME_COST):
                         run[r, k] = cost
                         resumed[r, t, k] = True
         if fresh:

@@ -14,14 +14,14 @@ import numpy as np
 
 from windward.domain.fleet import Region, Work
 from windward.domain.series import Floats, Series, distinct
-from windward.planning.fleet.instance import runs
-from windward.planning.occupancy import Occupancy
+from windward.planning.arrays.instance import runs
+from windward.planning.capacity import Occupancy
 
 START_S = 900.0  # over which a start draws its energy: grams stay continuous in the start
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Site:
     """One region as a place for one piece of work, times in epoch seconds."""
 
     region: Region
@@ -29,7 +29,7 @@ class Place:
     power_kw: float  # at the grid: with PUE
     start_kwh: float  # at the grid, drawn evenly over the first START_S of every start
     demand: Mapping[str, float]  # units of each resource that are held there
-    toll_g_per_hour: float  # what running there costs in currency, as grams; in the objective alone
+    price_g_per_hour: float  # what running there costs in currency, as grams; in the objective alone
     speed: float = 1.0
     level: int | None = None  # index in the work's levels; None: as declared
 
@@ -56,20 +56,20 @@ class Candidate:
     level: int | None = None
 
 
-def place(work: Work, region: Region, series: Series) -> Place:
+def site_of(work: Work, region: Region, series: Series) -> Site:
     """`region` as a place for `work`; `series` is the effective one."""
-    return Place(
+    return Site(
         region, series, work.power_w / 1000.0 * region.pue, start_kwh=_start_kwh(work, region), demand=work.demand,
-        toll_g_per_hour=work.grams_per_currency * region.cost_per_hour(work.demand),
+        price_g_per_hour=work.grams_per_currency * region.cost_per_hour(work.demand),
     )  # fmt: skip
 
 
-def levels_of(work: Work, at: Place) -> list[Place]:
+def levels_of(work: Work, at: Site) -> list[Site]:
     """The same place at each of the work's levels."""
     return [
         replace(
             at, power_kw=v.power_w / 1000.0 * at.region.pue, speed=v.speed, level=i, demand=work.demand_at(i),
-            toll_g_per_hour=work.grams_per_currency * at.region.cost_per_hour(work.demand_at(i)),
+            price_g_per_hour=work.grams_per_currency * at.region.cost_per_hour(work.demand_at(i)),
         )
         for i, v in enumerate(work.levels)
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def _start_kwh(work: Work, region: Region) -> float:
 
 
 def best_window(
-    at: Place, work: Work, length_s: float, earliest: float, latest: float, occupancy: Occupancy
+    at: Site, work: Work, length_s: float, earliest: float, latest: float, occupancy: Occupancy
 ) -> Candidate | None:
     """The cheapest start in [earliest, latest] of a window of `length_s`; of equals, the earliest.
 
@@ -110,68 +110,68 @@ def best_window(
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class WindowQuery:
     """One job's question for its best window in one place; see `best_window`."""
 
-    at: Place
+    at: Site
     work: Work
     length_s: float
     earliest: float
     latest: float
 
 
-def best_windows(asks: Sequence[Ask], occupancy: Occupancy) -> list[Candidate | None]:
-    """`best_window` for many asks at once, each blind to the others; the answers are the same."""
-    out: list[Candidate | None] = [None] * len(asks)
+def best_windows(queries: Sequence[WindowQuery], occupancy: Occupancy) -> list[Candidate | None]:
+    """`best_window` for many queries at once, each blind to the others; the answers are the same."""
+    out: list[Candidate | None] = [None] * len(queries)
     by_region: dict[str, list[int]] = {}
-    for i, ask in enumerate(asks):
-        by_region.setdefault(ask.at.region.name, []).append(i)
+    for i, query in enumerate(queries):
+        by_region.setdefault(query.at.region.name, []).append(i)
     for mine in by_region.values():
-        for i, found in zip(mine, _of_region([asks[i] for i in mine], occupancy), strict=True):
+        for i, found in zip(mine, _of_region([queries[i] for i in mine], occupancy), strict=True):
             out[i] = found
     return out
 
 
-def _of_region(asks: Sequence[Ask], occupancy: Occupancy) -> list[Candidate | None]:
-    """The same for asks of one region, whose place has one series."""
-    at = asks[0].at
+def _of_region(queries: Sequence[WindowQuery], occupancy: Occupancy) -> list[Candidate | None]:
+    """The same for queries of one region, whose place has one series."""
+    at = queries[0].at
     name, series = at.region.name, at.series
-    a = np.maximum([k.earliest for k in asks], series.edges[0])
-    length = np.array([k.length_s for k in asks])
-    b = np.minimum([k.latest for k in asks], series.edges[-1] - length)
-    wanted = sorted({r for k in asks for r in k.at.demand if r in at.region.capacity})
-    demand = {r: np.array([k.at.demand.get(r, 0.0) for k in asks]) for r in wanted}
+    a = np.maximum([k.earliest for k in queries], series.edges[0])
+    length = np.array([k.length_s for k in queries])
+    b = np.minimum([k.latest for k in queries], series.edges[-1] - length)
+    wanted = sorted({r for k in queries for r in k.at.demand if r in at.region.capacity})
+    demand = {r: np.array([k.at.demand.get(r, 0.0) for k in queries]) for r in wanted}
     most = {r: float(units.max()) for r, units in demand.items()}
     edges = distinct(np.concatenate([series.edges, occupancy.boundaries(name, most)]))
-    shifts = [np.zeros(len(asks)), length]
-    if any(k.at.start_kwh for k in asks):
-        shifts.append(np.full(len(asks), START_S))
+    shifts = [np.zeros(len(queries)), length]
+    if any(k.at.start_kwh for k in queries):
+        shifts.append(np.full(len(queries), START_S))
     starts, of = _meeting(edges, a, b, shifts)
     ends = starts + length[of]
-    grams = np.array([k.at.power_kw for k in asks])[of] * (series.integral(ends) - series.integral(starts))
+    grams = np.array([k.at.power_kw for k in queries])[of] * (series.integral(ends) - series.integral(starts))
     if len(shifts) > 2:
         drawn = series.integral(starts + START_S) - series.integral(starts)
-        grams += np.array([k.at.start_kwh for k in asks])[of] / (START_S / 3600.0) * drawn
-    cost = grams + np.array([k.work.delay_g_per_hour for k in asks])[of] / 3600.0 * (starts - a[of])
+        grams += np.array([k.at.start_kwh for k in queries])[of] / (START_S / 3600.0) * drawn
+    cost = grams + np.array([k.work.delay_g_per_hour for k in queries])[of] / 3600.0 * (starts - a[of])
     fits = (a <= b)[of]
     for resource, units in demand.items():
         held, bound = occupancy.peak(name, resource, starts, ends), at.region.capacity[resource]
         fits &= (units[of] <= 0) | (held + units[of] <= bound + 1e-9)
     cost[~fits] = np.inf
-    heads = np.searchsorted(of, np.arange(len(asks)))
+    heads = np.searchsorted(of, np.arange(len(queries)))
     least = np.minimum.reduceat(cost, heads)
     even = np.where(np.isfinite(least), least * (1 + 1e-9) + 1e-12, -np.inf)
     hits = np.flatnonzero(cost <= even[of])
     first = dict(zip(of[hits][::-1].tolist(), hits[::-1].tolist(), strict=True))  # of equals the earliest stays
-    out: list[Candidate | None] = [None] * len(asks)
+    out: list[Candidate | None] = [None] * len(queries)
     for i, k in first.items():
         start = float(starts[k])
-        out[i] = Candidate(((name, start, start + asks[i].length_s),), float(grams[k]), asks[i].at.level)
+        out[i] = Candidate(((name, start, start + queries[i].length_s),), float(grams[k]), queries[i].at.level)
     return out
 
 
 def _meeting(edges: Floats, a: Floats, b: Floats, shifts: Sequence[Floats]) -> tuple[Floats, np.ndarray]:
-    """All starts worth a look, by ask and then time, and whose they are."""
+    """All starts worth a look, by query and then time, and whose they are."""
     each = np.arange(len(a))
     starts, of = [a, b], [each, each]
     for shift in shifts:

@@ -20,7 +20,8 @@ from windward.domain.run import Phase
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.grid.port import Provider
-from windward.ledger.port import Ledger, open_ledger
+from windward.ledger.opening import open_ledger
+from windward.ledger.port import Ledger
 from windward.service.clock import SystemClock, WarpedClock
 from windward.service.controller import Controller, Cycle
 from windward.service.no_live_source import NoLiveSource

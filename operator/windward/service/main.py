@@ -17,7 +17,7 @@ from windward.cluster.kube_api import Api, connect
 from windward.cluster.kubernetes import KubernetesCluster
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
-from windward.ledger.port import open_ledger
+from windward.ledger.opening import open_ledger
 from windward.manifests.job import RuntimeImage
 from windward.service.clock import SystemClock
 from windward.service.controller import Controller

@@ -20,7 +20,8 @@ from windward.domain.clock import Clock, FixedClock
 from windward.domain.observed import Observed
 from windward.grid.cache import Grid
 from windward.grid.port import Provider, ProviderError
-from windward.ledger.port import Ledger, open_ledger
+from windward.ledger.opening import open_ledger
+from windward.ledger.port import Ledger
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.status import Context, status_of
 from windward.service.accountant import Accountant

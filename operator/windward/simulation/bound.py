@@ -15,7 +15,7 @@ from windward.domain.fleet import Region
 from windward.domain.series import Floats, Series
 from windward.lifecycle.baseline import JOULES_PER_KWH
 from windward.lifecycle.work import home_of, levels_of, power_w
-from windward.planning.proof import least_of
+from windward.planning.bounds import least_of
 from windward.simulation.arrivals import Arrival
 from windward_api.greenjob import InterruptionPolicy
 

@@ -16,8 +16,8 @@ from bench.planner.single import interrupt, power_cap, window_exact
 from bench.planner.tools import Missing, Settings, bound_of, rounded, share, timed
 
 from windward import planning
-from windward.planning.fleet.instance import Instance
-from windward.planning.fleet.solve import Budget, Solution, solve
+from windward.planning.arrays.instance import Instance
+from windward.planning.arrays.solve import Budget, Solution, solve
 from windward.simulation import Foresight, Outcome
 
 WARM = Budget(warm_iterations=5, theta=0.2, polish=1)

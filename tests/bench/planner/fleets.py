@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from windward.planning.fleet.instance import Instance, windows
+from windward.planning.arrays.instance import Instance, windows
 
 SUITE = ("DE", "GB", "US-CAL-CISO", "US-TEX-ERCO", "US-MIDA-PJM")
 

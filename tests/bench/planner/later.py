@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from windward.planning.fleet.instance import Instance, Ints, runs
-from windward.planning.fleet.placement import Placement
+from windward.planning.arrays.instance import Instance, Ints, runs
+from windward.planning.arrays.placement import Placement
 
 
 def later(fleet: Instance, lane: Ints, start: Ints, slot: int) -> tuple[Instance, Ints, Placement]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import highspy
 import numpy as np
 
-from windward.planning.fleet.instance import Instance, runs
+from windward.planning.arrays.instance import Instance, runs
 
 
 def model(fleet: Instance, whole: bool) -> highspy.HighsLp:

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 from bench.planner.fleets import trace, zone, zones
+from bench.planner.levels import fill, whole
 from bench.planner.tools import Missing, Settings, rounded, timed
 
 from windward.domain.fleet import Level, Region, Work
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
-from windward.planning.levels import fill, whole
-from windward.planning.occupancy import Occupancy
+from windward.planning.capacity import Occupancy
 from windward.planning.pauses import best_pauses
-from windward.planning.windows import best_window, place
+from windward.planning.windows import best_window, site_of
 
 KIND = Kind(Signal.AVERAGE, Scope.LIFE_CYCLE, Basis.CONSUMPTION)
 T0 = datetime(2022, 1, 1, tzinfo=UTC)
@@ -69,7 +69,7 @@ def window_exact(s: Settings) -> dict[str, Any]:
 def _ours(values: np.ndarray, jobs: list[tuple[float, float, int]]) -> tuple[float, float]:
     """Our best windows, and the cheapest moments, in GAIA's unit (kg per kWh x h x cpu)."""
     known = series("a", values)
-    at = place(work(1.0), Region("a", "a"), known)
+    at = site_of(work(1.0), Region("a", "a"), known)
     free, zero = Occupancy({"a": at.region}), T0.timestamp()
     total, low = 0.0, 0.0
     edges = np.arange(GAIA_HOURS + 1) * 3600.0
@@ -134,7 +134,7 @@ def interrupt(s: Settings) -> dict[str, Any]:
         for i, (length, begin) in enumerate(zip(lengths, begins, strict=True)):
             known = series("a", zone_cached(s.data, names[i % len(names)])[begin : begin + 80])
             job = work(np.ceil(length / 900) / 4, interruptible=True, overhead=timedelta(hours=overhead_h))
-            at = place(job, Region("a", "a"), known)
+            at = site_of(job, Region("a", "a"), known)
             free, zero, n = Occupancy({"a": at.region}), T0.timestamp(), job.remaining.total_seconds()
             window = best_window(at, job, n, zero, zero + 86400, free)
             broken = best_pauses([at], job, zero, zero + n + 86400, free, coarsest=900)

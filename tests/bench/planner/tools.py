@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from windward.planning.fleet import kernels
-from windward.planning.fleet.instance import Instance
-from windward.planning.fleet.prices import ascend
+from windward.planning.arrays import kernels
+from windward.planning.arrays.instance import Instance
+from windward.planning.arrays.prices import ascend
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""Search for fleets too small or too tight for prices to settle: restarts, then ruin and recreate.
+"""Search for fleets too small or too tight for prices alone: restarts, then ruin and recreate.
 
 A few large jobs in little room are a packing problem: prices say what is worth having, not what fits together. Tries
 are counted, never seconds. One try takes out a handful of jobs that run near each other, or those that stand in the way
@@ -13,15 +13,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from windward.planning.fleet.instance import DRAWN, DRAWS, EJECT, INVITE, Floats, Instance, Ints, prefix, runs
-from windward.planning.fleet.kernels import Kernels
-from windward.planning.fleet.placement import Placement, evict, settle, tidy
+from windward.planning.arrays.instance import DRAWN, DRAWS, EJECT, INVITE, Floats, Instance, Ints, prefix, runs
+from windward.planning.arrays.kernels import Kernels
+from windward.planning.arrays.placement import Placement, evict, polish, rip_up_and_reroute
 
 SMALL_JOBS = 1_500
 SMALL_CAP = 20.0  # biggest jobs that fit side by side
 _ROUND = 2_000
 _SHORT_ROUND, _WARM = 250, 0.1  # while jobs have no place
-_KICKED, _AFTER = 0.3, 100  # share of the tries for kicks at the end, and tries for each
+_PERTURBED, _AFTER = 0.3, 100  # share of the tries for perturbations at the end, and tries for each
 _HOT = 0.5  # of a typical job's grams: what a try may cost at first
 
 
@@ -41,12 +41,12 @@ def restarts(fleet: Instance, kernels: Kernels, mu: Floats, count: int, seed: in
         scale, level, growth = dice.uniform(0.3, 1.1), 10 ** dice.uniform(-1.5, 0.3), dice.uniform(1.1, 1.6)
         if turn == 0:
             scale, level, growth = 1.0, 0.03, 1.4
-        at = settle(
+        at = rip_up_and_reroute(
             fleet, kernels, mu * scale, first_penalty=level, growth=growth, seed=int(dice.integers(2**31)),
             mixed=turn > 0,
         )  # fmt: skip
         late = evict(fleet, kernels, at)
-        tidy(fleet, kernels, at, 2)
+        polish(fleet, kernels, at, 2)
         found = (len(late), grams(fleet, at))
         if best is None or found < best[0]:
             best = (found, at)
@@ -61,19 +61,19 @@ def search(fleet: Instance, kernels: Kernels, mu: Floats, tries: int, count: int
     regard to grams: to start as early as may be leaves most room behind.
     """
     at, left = restarts(fleet, kernels, mu, count, seed), tries
-    at, spent = seated(fleet, kernels, at, mu, tries // 8, seed)
+    at, spent = place_all(fleet, kernels, at, mu, tries // 8, seed)
     left -= spent
     if np.any(at.lane < 0):
         early = replace(fleet, grams=runs(fleet.first, fleet.width).astype(np.float64))
         free = np.zeros(mu.shape)
-        packed, spent = seated(early, kernels, restarts(early, kernels, free, 1, seed), free, tries // 8, seed)
+        packed, spent = place_all(early, kernels, restarts(early, kernels, free, 1, seed), free, tries // 8, seed)
         at, left = min(at, packed, key=lambda x: int((x.lane < 0).sum())), left - spent
-    kicks = int(_KICKED * left) // _AFTER
-    at = improve(fleet, kernels, at, mu, left - kicks * _AFTER, seed)
-    return kicked(fleet, kernels, at, mu, kicks, seed)
+    perturbations = int(_PERTURBED * left) // _AFTER
+    at = improve(fleet, kernels, at, mu, left - perturbations * _AFTER, seed)
+    return perturbed(fleet, kernels, at, mu, perturbations, seed)
 
 
-def seated(
+def place_all(
     fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, tries: int, seed: int
 ) -> tuple[Placement, int]:
     """A placement with fewer jobs left out, if one is found, and the tries that it took.
@@ -125,7 +125,7 @@ def improve(
     return min(best, at, key=lambda x: score(fleet, x))
 
 
-def kicked(fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, kicks: int, seed: int) -> Placement:
+def perturbed(fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, perturbations: int, seed: int) -> Placement:
     """A large job is put to a drawn start whatever it costs, then those about it are searched; kept if all is better.
 
     Where one job fills a region for hours, its move pays only after thirty small ones have found new places: no single
@@ -137,7 +137,7 @@ def kicked(fleet: Instance, kernels: Kernels, at: Placement, mu: Floats, kicks: 
     miss_g, hot = np.full(fleet.size, _miss_g(fleet)), _WARM * _typical_g(fleet, at)
     least_g, any_g = grams(fleet, at), float(miss_g.sum())
     likely = np.cumsum(fleet.held[:, 0] ** 2) if fleet.held[:, 0].any() else np.arange(1.0, fleet.size + 1)
-    for job in np.searchsorted(likely / likely[-1], dice.random(kicks)).tolist():
+    for job in np.searchsorted(likely / likely[-1], dice.random(perturbations)).tolist():
         draws = dice.random((_AFTER, DRAWS))
         _aim(fleet, draws, job, about=_about(fleet, at, job))
         now, best = at.copy(), at.copy()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from windward.planning.fleet.instance import EVEN, Floats, Instance, Ints, prefix
-from windward.planning.fleet.kernels import Kernels
+from windward.planning.arrays.instance import EVEN, Floats, Instance, Ints, prefix
+from windward.planning.arrays.kernels import Kernels
 
 _CORNERED = 12  # starts in all: jobs with so few choose first
 _GROWTH, _MOST = 1.6, 30.0  # of the penalty a pass, and its end, in units of typical grams
@@ -59,7 +59,7 @@ def order_of(fleet: Instance) -> tuple[Ints, int]:
     return order.astype(np.int64), int(cornered.sum())
 
 
-def settle(
+def rip_up_and_reroute(
     fleet: Instance,
     kernels: Kernels,
     mu: Floats,
@@ -119,7 +119,7 @@ def _by(rank: Ints, jobs: Ints) -> Ints:
     return jobs[np.argsort(rank[jobs], kind="stable")]
 
 
-def tidy(fleet: Instance, kernels: Kernels, at: Placement, passes: int) -> None:
+def polish(fleet: Instance, kernels: Kernels, at: Placement, passes: int) -> None:
     """Put each job where it costs least of what is free, in the order of placement; in place.
 
     Jobs that have the cheapest of all their starts already are left alone.
@@ -135,7 +135,7 @@ def tidy(fleet: Instance, kernels: Kernels, at: Placement, passes: int) -> None:
 def one_by_one(fleet: Instance, kernels: Kernels) -> Placement:
     """Each job where it costs least of what those before it left: no prices, no second thoughts."""
     at = Placement.empty(fleet)
-    tidy(fleet, kernels, at, 1)
+    polish(fleet, kernels, at, 1)
     return at
 
 

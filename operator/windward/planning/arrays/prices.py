@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from windward.planning.fleet.instance import Floats, Instance, prefix, scattered
-from windward.planning.fleet.kernels import Kernels
+from windward.planning.arrays.instance import Floats, Instance, prefix, scattered
+from windward.planning.arrays.kernels import Kernels
 
 _STEP, _SLOWING = 0.25, 8.0  # of a unit's typical grams at first; halved after that many rounds
 _MOMENTUM, _MEMORY = 0.6, 0.9

@@ -9,22 +9,22 @@ import numpy as np
 
 from windward.domain.fleet import Fleet, Work
 from windward.domain.plan import Certificate, JobPlan, Plan, Reason
-from windward.planning.occupancy import Occupancy
-from windward.planning.placing import Placing
-from windward.planning.proof import grams_of, least_g
+from windward.planning.bounds import grams_of, least_g
+from windward.planning.capacity import Occupancy
+from windward.planning.placer import Placer
 
 WORTH = 0.3  # share of its grams, above its best were it alone, that new work may pay until all is planned anew
 OVERRUN = timedelta(minutes=15)  # what runs keeps its room at least so long
 
-Placer = Callable[[Work, Occupancy], Placing]
+PlacerOf = Callable[[Work, Occupancy], Placer]
 
 
-def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | None:
+def join(fleet: Fleet, placer_of: PlacerOf, now: datetime, previous: Plan) -> Plan | None:
     """The plan before, with what is new put in.
 
     Args:
-        fleet: its `standing` work keeps its plans.
-        place: the placing of one piece of work on an occupancy.
+        fleet: its `unchanged` work keeps its plans.
+        placer_of: the placer of one job on an occupancy.
 
     Returns:
         None where new work lacks room, or would pay much for what others hold: then all is to be planned anew. A little
@@ -33,20 +33,20 @@ def join(fleet: Fleet, place: Placer, now: datetime, previous: Plan) -> Plan | N
     held, free = Occupancy(fleet.regions), Occupancy(fleet.regions)
     jobs: dict[str, JobPlan] = {}
     proofs = [previous.certificate] if previous.certificate is not None else []
-    for work in sorted(fleet.work, key=lambda w: (w.key not in fleet.standing, -w.priority, w.key)):
-        if work.key in fleet.standing:
+    for work in sorted(fleet.work, key=lambda w: (w.key not in fleet.unchanged, -w.priority, w.key)):
+        if work.key in fleet.unchanged:
             made = previous.jobs[work.key]
         else:
-            placing = place(work, held)
-            made = placing.plan()
+            placer = placer_of(work, held)
+            made = placer.plan()
             if made.reason is Reason.CAPACITY_FULL or not _fits(held, work, made):
                 return None
-            if made.windows and not placing.free and made.windows[0].start > max(work.earliest, now):
+            if made.windows and not placer.problem.free and made.windows[0].start > max(work.earliest, now):
                 return None  # it is to start now: others may make room
-            if placing.free:
-                alone = place(work, free)
-                alone.found = alone.windows_of(alone.lanes)
-                best_g, grams = min((c.grams for c in alone.ways()), default=0.0), grams_of(made)
+            if placer.problem.free:
+                alone = placer_of(work, free)
+                alone.candidates.found = alone.candidates.windows_of(alone.problem.lanes)
+                best_g, grams = min((c.grams for c in alone.candidates.all()), default=0.0), grams_of(made)
                 weighed = work.delay_g_per_hour or work.grams_per_currency  # then grams alone do not say what is best
                 if weighed or (grams or 0.0) > best_g * (1.0 + WORTH):
                     return None

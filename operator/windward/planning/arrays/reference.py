@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from windward.planning.fleet.instance import (
+from windward.planning.arrays.instance import (
     DRAWN,
     EJECT,
     FEW_OUT,
@@ -378,7 +378,7 @@ def _victims(fleet: Instance, near: Near, lane: Ints, start: Ints, d: Floats, se
     if goal >= 0:
         few = lane[seed] >= 0 and d[6] >= INVITE
         out = _in_the_way(fleet, near, seed, goal, lane, start, d, FEW_OUT if few else MANY_OUT)
-        return _with_guests(fleet, near, out, goal, lane, start, d) if lane[seed] >= 0 and not few else out
+        return _with_displaced(fleet, near, out, goal, lane, start, d) if lane[seed] >= 0 and not few else out
     k = 2 + int(d[2] * d[2] * (FEW_OUT - 1))
     reach = 6 * k + 6
     lanes, end = range(int(fleet.lanes[seed]), int(fleet.lanes[seed + 1])), 0
@@ -425,7 +425,7 @@ def _in_the_way(
     return out
 
 
-def _with_guests(
+def _with_displaced(
     fleet: Instance, near: Near, out: list[int], goal: int, lane: Ints, start: Ints, d: Floats
 ) -> list[int]:
     """Also those who would rather be where the job leaves: a large job's move pays only if many others follow it."""

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+SAME_COST = 1e-12  # relative difference below which two ways cost the same: rounding must not add pauses
 EVEN = 1e-9  # units: what sums of fractions may exceed a capacity by, by rounding alone
 ROUNDING = 1e-9  # share of grams by which sums in another order may differ
 EJECT = 0.5  # share of the tries of search in which others make way for one job

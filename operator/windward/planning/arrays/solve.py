@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from windward.planning.fleet import kernels as choice
-from windward.planning.fleet import search
-from windward.planning.fleet.instance import Floats, Instance, Ints
-from windward.planning.fleet.kernels import Kernels
-from windward.planning.fleet.placement import Placement, evict, one_by_one, settle, tidy
-from windward.planning.fleet.prices import Prices, ascend, climb
+from windward.planning.arrays import kernels as choice
+from windward.planning.arrays import search
+from windward.planning.arrays.instance import Floats, Instance, Ints
+from windward.planning.arrays.kernels import Kernels
+from windward.planning.arrays.placement import Placement, evict, one_by_one, polish, rip_up_and_reroute
+from windward.planning.arrays.prices import Prices, ascend, climb
 
 _PROVED = 0.002  # gap at which an earlier plan stands, and nothing else is tried
 _MENDED = 0.005  # gap above which a small fleet's replan is searched
@@ -121,7 +121,7 @@ def _placed(fleet: Instance, kernels: Kernels, budget: Budget, mu: Floats, begin
     else:
         at = place(fleet, kernels, mu, budget, begin)
         evict(fleet, kernels, at)
-    tidy(fleet, kernels, at, budget.polish)
+    polish(fleet, kernels, at, budget.polish)
     return at
 
 
@@ -129,7 +129,7 @@ def _kept(fleet: Instance, kernels: Kernels, begin: Placement, budget: Budget) -
     """The earlier places as they are, the new jobs put in and all polished: what a search found once is not lost."""
     at = begin.copy()
     evict(fleet, kernels, at)
-    tidy(fleet, kernels, at, budget.polish)
+    polish(fleet, kernels, at, budget.polish)
     return at
 
 
@@ -152,7 +152,7 @@ def place(fleet: Instance, kernels: Kernels, mu: Floats, budget: Budget, begin: 
     best: tuple[float, Placement] | None = None
     penalty = budget.penalty
     for attempt in range(budget.attempts):
-        at = settle(
+        at = rip_up_and_reroute(
             fleet, kernels, mu, first_penalty=penalty, passes=budget.passes, seed=budget.seed + attempt,
             mixed=attempt > 0, begin=begin if attempt == 0 else None,
         )  # fmt: skip

@@ -35,8 +35,8 @@ def test_what_stands_is_told_again_and_the_new_one_takes_its_best_room():
 
 
 def test_it_is_planned_anew_where_the_new_one_would_pay_for_what_others_hold():
-    dear = replace(job("b"), finish_by=T0 + 7 * HOUR, earliest=T0 + 4 * HOUR)  # 90 g, or more than three times that
-    first, both = joined(job("a"), dear)
+    costly = replace(job("b"), finish_by=T0 + 7 * HOUR, earliest=T0 + 4 * HOUR)  # 90 g, or more than three times that
+    first, both = joined(job("a"), costly)
     assert first.jobs["ns/a"].windows[0].start == T0 + 5 * HOUR
     assert both.jobs["ns/b"].windows[0].start == T0 + 5 * HOUR and both.jobs["ns/a"].windows[0].start == T0 + 1 * HOUR
 
@@ -62,7 +62,7 @@ def test_room_and_proof_hold_whoever_comes(seed, cap):
     fleet, forecasts = crowd(seed, count=8, cap=cap, pausing=0.2, ends_h=60)
     before = plan(replace(fleet, work=fleet.work[:6]), forecasts, T0)
     standing = frozenset(w.key for w in fleet.work[:6])
-    after = plan(replace(fleet, standing=standing), forecasts, T0, before)
+    after = plan(replace(fleet, unchanged=standing), forecasts, T0, before)
     anew = plan(fleet, forecasts, T0, before)
     assert list(after.jobs) == [w.key for w in fleet.work]
     if not overused(before, replace(fleet, work=fleet.work[:6])):

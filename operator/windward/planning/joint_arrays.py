@@ -14,9 +14,9 @@ import numpy as np
 
 from windward.domain.fleet import Region
 from windward.domain.series import Floats, Series, distinct
-from windward.planning.fleet.instance import Instance, Ints, prefix, runs
-from windward.planning.occupancy import Occupancy
-from windward.planning.proof import least_of
+from windward.planning.arrays.instance import Instance, Ints, prefix, runs
+from windward.planning.bounds import least_of
+from windward.planning.capacity import Occupancy
 from windward.planning.windows import START_S
 
 STEPS_S = ((60, 900), (300, 1800))  # up to so many jobs: seconds of a slot; an hour for more
@@ -31,7 +31,7 @@ class Option:
         region: index in the grid's regions.
         planned: start of the plan before, if it lies ahead and in this region; changing it has a price.
         units: of each of the grid's resources.
-        level, speed, start_kwh, delay_g_per_hour, toll_g_per_hour: see `Place` and `Work`.
+        level, speed, start_kwh, delay_g_per_hour, price_g_per_hour: see `Site` and `Work`.
     """
 
     job: int
@@ -46,7 +46,7 @@ class Option:
     speed: float = 1.0
     start_kwh: float = 0.0
     delay_g_per_hour: float = 0.0
-    toll_g_per_hour: float = 0.0
+    price_g_per_hour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,9 +160,9 @@ def _assembled(
     delay = np.array([o.delay_g_per_hour for o in options])
     if np.any(delay):
         price += np.repeat(delay[option], width) * (end - grid.start) / 3600.0
-    toll = np.array([o.toll_g_per_hour for o in options])
-    if np.any(toll):
-        price += np.repeat(toll[option] * length, width) / 3600.0
+    running_g = np.array([o.price_g_per_hour for o in options])
+    if np.any(running_g):
+        price += np.repeat(running_g[option] * length, width) / 3600.0
     units = np.array([o.units for o in options]).reshape(len(options), -1)
     lane_job = job[option]
     instance = Instance(

@@ -1,7 +1,7 @@
 """All work that is free to choose, placed together where room is contended (docs/planning.md 6).
 
 1. Arrays: every job, region and start on a grid, with its exact grams.
-2. Prices, placement and, for few jobs, search (`windward.planning.fleet`).
+2. Prices, placement and, for few jobs, search (`windward.planning.arrays`).
 3. Work that may pause is placed anew, exactly, at power x intensity + prices.
 4. Few jobs: each is taken out once more and put back by the exact search of single jobs, off the grid.
 5. The prices prove a bound; what each job's room is worth to the others goes into its plan.
@@ -18,7 +18,12 @@ import numpy as np
 
 from windward.domain.plan import CapacityPrices, Certificate, JobPlan, Plan, Reason
 from windward.domain.series import Floats, Series
-from windward.planning.fleet.domain import (
+from windward.planning.arrays.instance import EVEN, prefix
+from windward.planning.arrays.placement import Placement
+from windward.planning.arrays.solve import Budget, Solution, solve
+from windward.planning.bounds import grams_of
+from windward.planning.capacity import Occupancy
+from windward.planning.joint_arrays import (
     Grid,
     Lanes,
     Option,
@@ -29,13 +34,9 @@ from windward.planning.fleet.domain import (
     resampled,
     step_of,
 )
-from windward.planning.fleet.instance import EVEN, prefix
-from windward.planning.fleet.placement import Placement
-from windward.planning.fleet.solve import Budget, Solution, solve
-from windward.planning.occupancy import Occupancy
-from windward.planning.placing import Placing
-from windward.planning.proof import grams_of
-from windward.planning.windows import Candidate, Place
+from windward.planning.placer import Placer
+from windward.planning.rendering import Weighed
+from windward.planning.windows import Candidate, Site
 
 EXACT = 200  # jobs up to which every one is placed once more by exact search, off the grid
 CHANGE_WORTH = 0.01  # share of a job's grams that another window than the planned one must save
@@ -58,18 +59,18 @@ class Joint:
     certificate: Certificate
 
 
-def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, previous: Plan | None) -> Joint:
+def place_jointly(free: Sequence[Placer], held: Occupancy, now: datetime, previous: Plan | None) -> Joint:
     """Plans for all of `free` on what `held` leaves; afterwards `held` holds them too.
 
     Work without any start in its window before its forecast ends is planned alone, as fallbacks say.
     """
-    able = [p for p in sorted(free, key=lambda p: p.work.key) if p.fits_the_forecast]
+    able = [p for p in sorted(free, key=lambda p: p.work.key) if p.problem.fits_the_forecast]
     rest = [p for p in free if p not in able]
     jobs: dict[str, JobPlan] = {}
-    for placing in rest:
-        placing.found = None  # what was sought for all at once knows of none of them
-        jobs[placing.work.key] = made = placing.plan()
-        _take(held, placing, made)
+    for placer in rest:
+        placer.candidates.found = None  # what was sought for all at once knows of none of them
+        jobs[placer.work.key] = made = placer.plan()
+        _take(held, placer, made)
     joint = _Joint(able, held, now, previous)
     joint.solve()
     joint.pause()
@@ -79,32 +80,32 @@ def place_together(free: Sequence[Placing], held: Occupancy, now: datetime, prev
     return Joint(jobs | placed, joint.prices(), joint.certificate(placed))
 
 
-def _take(held: Occupancy, placing: Placing, made: JobPlan) -> None:
+def _take(held: Occupancy, placer: Placer, made: JobPlan) -> None:
     for w in made.windows:
-        held.hold(w.region, w.start.timestamp(), w.end.timestamp(), placing.work.demand_at(made.level))
+        held.hold(w.region, w.start.timestamp(), w.end.timestamp(), placer.work.demand_at(made.level))
 
 
 def _options_of(
-    job: int, p: Placing, regions: Mapping[str, int], resources: Sequence[str], previous: Plan | None
+    job: int, p: Placer, regions: Mapping[str, int], resources: Sequence[str], previous: Plan | None
 ) -> list[Option]:
     """Where and when a job may run without a break; the planned start that still lies ahead is kept in mind."""
     before = previous.jobs.get(p.work.key) if previous is not None else None
     first = before.windows[0] if before is not None and len(before.windows) == 1 else None
     out = []
-    for place in p.lanes:
-        name, length = place.region.name, p.length_s(place.region.name, place.speed)
-        earliest = max(p.earliest, float(place.series.edges[0]))
-        latest = min(p.latest_end, float(place.series.edges[-1])) - length
+    for site in p.problem.lanes:
+        name, length = site.region.name, p.problem.length_s(site.region.name, site.speed)
+        earliest = max(p.problem.earliest, float(site.series.edges[0]))
+        latest = min(p.problem.latest_end, float(site.series.edges[-1])) - length
         if latest < earliest:
             continue
-        same = first is not None and before is not None and (first.region, before.level) == (name, place.level)
+        same = first is not None and before is not None and (first.region, before.level) == (name, site.level)
         planned = first.start.timestamp() if first is not None and same else None
         kept = planned if planned is not None and earliest <= planned <= latest else None
         out.append(
             Option(
-                job, regions.get(name, 0), earliest, latest, length, place.power_kw,
-                tuple(place.demand.get(r, 0.0) for r in resources), kept, place.level, place.speed, place.start_kwh,
-                p.work.delay_g_per_hour, place.toll_g_per_hour,
+                job, regions.get(name, 0), earliest, latest, length, site.power_kw,
+                tuple(site.demand.get(r, 0.0) for r in resources), kept, site.level, site.speed, site.start_kwh,
+                p.work.delay_g_per_hour, site.price_g_per_hour,
             )
         )  # fmt: skip
     return sorted(out, key=lambda o: o.region)
@@ -113,13 +114,13 @@ def _options_of(
 class _Joint:
     """One joint placement; its steps are called in order."""
 
-    def __init__(self, able: Sequence[Placing], held: Occupancy, now: datetime, previous: Plan | None) -> None:
+    def __init__(self, able: Sequence[Placer], held: Occupancy, now: datetime, previous: Plan | None) -> None:
         self.able, self.held, self.now, self.previous = able, held, now, previous
-        series = {q.region.name: q.series for p in able for q in p.places}
+        series = {q.region.name: q.series for p in able for q in p.problem.sites}
         names = sorted(series)
         index = {name: i for i, name in enumerate(names)}
         self.series: list[Series] = [series[name] for name in names]
-        wanted = sorted({r for p in able for q in p.lanes for r, u in q.demand.items() if u > 0})
+        wanted = sorted({r for p in able for q in p.problem.lanes for r, u in q.demand.items() if u > 0})
         bounded = [r for r in wanted if any(r in held.regions[n].capacity for n in names)]
         self.options = [o for j, p in enumerate(able) for o in _options_of(j, p, index, bounded, previous)]
         step = step_of(len(able))
@@ -130,8 +131,8 @@ class _Joint:
         self.others: list[list[Candidate]] = [[] for _ in able]
         self.full: list[list[str]] = [[] for _ in able]
         self.mu: Floats = np.zeros(self.room.shape)
-        self.paid: Floats = prefix(self.mu)
-        self._dear: set[str] = set()  # regions whose room has a price
+        self.congestion: Floats = prefix(self.mu)
+        self._congested: set[str] = set()  # regions whose room has a price
 
     def _mean_room(self) -> Floats:
         out = np.full(self.room.shape, np.inf)
@@ -163,8 +164,8 @@ class _Joint:
             if any(self._is_lost(int(j)) for j in solution.late):
                 anew = solve(lanes.instance, _MISSED, warm=solution.mu)
                 solution = anew if len(anew.late) < len(solution.late) else solution
-        self.mu, self.paid = solution.mu, prefix(solution.mu)
-        self._dear = {name for r, name in enumerate(self.grid.regions) if np.any(self.mu[:, r] > 0)}
+        self.mu, self.congestion = solution.mu, prefix(solution.mu)
+        self._congested = {name for r, name in enumerate(self.grid.regions) if np.any(self.mu[:, r] > 0)}
         self._adopt(lanes, solution)
 
     def _is_lost(self, j: int) -> bool:
@@ -205,8 +206,8 @@ class _Joint:
         lane = x.lane_of_cell
         cost = lanes.true_g.copy()
         ends = x.begins + x.slots[lane]
-        for q in range(self.paid.shape[0]):
-            flat = self.paid[q].ravel()
+        for q in range(self.congestion.shape[0]):
+            flat = self.congestion[q].ravel()
             cost += x.units[lane, q] * (flat[ends] - flat[x.begins])
         option = lanes.option[lane]
         heads = np.flatnonzero(np.append(True, option[1:] != option[:-1]))
@@ -221,27 +222,27 @@ class _Joint:
         total = np.zeros(len(times) - 1)
         for q, resource in enumerate(self.grid.resources):
             if units := demand.get(resource, 0.0):
-                total += units * np.diff(np.interp(times, self.grid.edges, self.paid[q, r]))
+                total += units * np.diff(np.interp(times, self.grid.edges, self.congestion[q, r]))
         return total
 
-    def _surcharge(self, at: Place, times: Floats) -> Floats:
+    def _surcharge(self, at: Site, times: Floats) -> Floats:
         return self._room_g(at.region.name, at.demand, times)
 
-    def paid_g(self, j: int, c: Candidate) -> float:
+    def congestion_g(self, j: int, c: Candidate) -> float:
         """What the room that a candidate holds is worth to others."""
         demand = self.able[j].work.demand_at(c.level)
-        dear = [s for s in c.segments if s[0] in self._dear]
-        return sum((float(self._room_g(region, demand, np.array([a, b]))[0]) for region, a, b in dear), 0.0)
+        congested = [s for s in c.segments if s[0] in self._congested]
+        return sum((float(self._room_g(region, demand, np.array([a, b]))[0]) for region, a, b in congested), 0.0)
 
     def pause(self) -> None:
         """Work that may pause, one after another, at the prices first and then, where `refine` does not, on what is
         left."""
         jobs = [j for j, p in enumerate(self.able) if p.work.interruptible]
-        jobs.sort(key=lambda j: (self.able[j].latest_start, self.able[j].work.key))
+        jobs.sort(key=lambda j: (self.able[j].problem.latest_start, self.able[j].work.key))
         for priced in (True, False)[: 1 if len(self.able) <= EXACT else 2]:
             for j in jobs:
                 self._lift(j)
-                found = self.able[j].pauses(self._surcharge if priced else None, step_of(len(self.able)))
+                found = self.able[j].candidates.pauses(self._surcharge if priced else None, step_of(len(self.able)))
                 self._replace(j, [found], priced)
 
     def refine(self) -> None:
@@ -250,17 +251,17 @@ class _Joint:
         In a plan made again those are left out that keep their start, or have their cheapest window of all.
         """
         for j, p in enumerate(self.able):
-            least = min((c.grams for c in p.found or () if c is not None), default=-np.inf)
+            least = min((c.grams for c in p.candidates.found or () if c is not None), default=-np.inf)
             mine = self.chosen[j]
             if self.previous is not None and mine is not None:
                 kept = any(self._planned(o) == mine.segments[0][:2] for o in self._mine(j))
                 if kept or mine.grams <= least * (1 + _NEAR):
                     continue
             self._lift(j)
-            found = p.windows_of(p.lanes)
-            roomy = {q.region.name for q, c in zip(p.lanes, found, strict=True) if c is not None}
-            self.full[j] = [q.region.name for q in p.places if q.region.name not in roomy]
-            more = [p.pauses(coarsest=step_of(len(self.able)))] if p.work.interruptible else []
+            found = p.candidates.windows_of(p.problem.lanes)
+            roomy = {q.region.name for q, c in zip(p.problem.lanes, found, strict=True) if c is not None}
+            self.full[j] = [q.region.name for q in p.problem.sites if q.region.name not in roomy]
+            more = [p.candidates.pauses(coarsest=step_of(len(self.able)))] if p.work.interruptible else []
             old = self.chosen[j]
             self._replace(j, [*found, *more], priced=False)
             self.others[j] = [c for c in (*found, *more, old) if c is not None]
@@ -271,7 +272,7 @@ class _Joint:
         for region, a, b in c.segments if c is not None else ():
             self.held.release(region, a, b, self.able[j].work.demand_at(c.level if c is not None else None))
 
-    def _hold(self, p: Placing, c: Candidate) -> None:
+    def _hold(self, p: Placer, c: Candidate) -> None:
         for region, a, b in c.segments:
             self.held.hold(region, a, b, p.work.demand_at(c.level))
 
@@ -279,7 +280,7 @@ class _Joint:
         """Put a lifted job back: where it was, or at the cheapest of what was found if that fits and is cheaper."""
         p, best = self.able[j], self.chosen[j]
         for c in found:
-            if c is None or not self._fits(p, c) or c.segments[-1][2] > p.latest_end + 1e-6:
+            if c is None or not self._fits(p, c) or c.segments[-1][2] > p.problem.latest_end + 1e-6:
                 continue
             if best is None or self._cost(j, c, priced) < self._cost(j, best, priced) * (1 - EVEN) - EVEN:
                 best = c
@@ -287,7 +288,7 @@ class _Joint:
         if best is not None:
             self._hold(p, best)
 
-    def _fits(self, p: Placing, c: Candidate) -> bool:
+    def _fits(self, p: Placer, c: Candidate) -> bool:
         demand = p.work.demand_at(c.level)
         return all(self.held.free(region, np.array([a]), np.array([b]), demand)[0] for region, a, b in c.segments)
 
@@ -299,7 +300,7 @@ class _Joint:
         if o is not None and self._planned(o) != c.segments[0][:2]:
             mean = float(self.series[o.region].intensity_g_per_kwh.mean())
             change = CHANGE_WORTH * o.power_kw * mean * o.length / 3600.0
-        return c.grams + p.price_g(c) + change + (self.paid_g(j, c) if priced else 0.0)
+        return c.grams + p.objective.price_g(c) + change + (self.congestion_g(j, c) if priced else 0.0)
 
     def _planned(self, o: Option) -> tuple[str, float | None]:
         return self.grid.regions[o.region], o.planned
@@ -312,15 +313,16 @@ class _Joint:
         return self._by_job[j]
 
     def plans(self) -> dict[str, JobPlan]:
-        """As `Placing` tells them; saving too little to wait for means now, where there is room."""
+        """As `Placer` tells them; saving too little to wait for means now, where there is room."""
         out = {}
         for j, p in enumerate(self.able):
             self._lift(j)
-            out[p.work.key] = made = p.adopt(self.chosen[j], self.others[j], self.full[j], partial(self.paid_g, j))
+            weighed = Weighed(self.others[j], self.full[j], partial(self.congestion_g, j))
+            out[p.work.key] = made = p.adopt(self.chosen[j], weighed)
             if not made.windows and self.chosen[j] is not None:  # no room to run at once: the plan stands
                 replaced = self.chosen[j]
                 assert replaced is not None
-                out[p.work.key] = made = p.stand(replaced, self.others[j])
+                out[p.work.key] = made = p.keep(replaced, Weighed(self.others[j]))
             _take(self.held, p, made)
         return out
 

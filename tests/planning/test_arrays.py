@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from planning.profiles import thorough
 from skips import need
 
-from windward.planning.fleet import Budget, Instance, solve
-from windward.planning.fleet.instance import windows
-from windward.planning.fleet.kernels import pick
-from windward.planning.fleet.placement import Placement
-from windward.planning.fleet.prices import ascend
+from windward.planning.arrays import Budget, Instance, solve
+from windward.planning.arrays.instance import windows
+from windward.planning.arrays.kernels import pick
+from windward.planning.arrays.placement import Placement
+from windward.planning.arrays.prices import ascend
 
 SEARCH = Budget(iterations=15, tries=60, restarts=2)
 
@@ -73,7 +73,7 @@ def test_weighed_in_batches_as_all_at_once(monkeypatch, resources):
     whole = drawn(5, resources=resources)
     together = pick(whole, compiled=False).cheapest_options(whole, prices)
     for size in (1, 40, 333):
-        monkeypatch.setattr("windward.planning.fleet.instance._BATCH", size)
+        monkeypatch.setattr("windward.planning.arrays.instance._BATCH", size)
         fleet = drawn(5, resources=resources)
         assert len(fleet.batches) > 1
         apart = pick(fleet, compiled=False).cheapest_options(fleet, prices)

@@ -6,8 +6,8 @@ import importlib
 import importlib.util
 from typing import Protocol, cast
 
-from windward.planning.fleet import reference
-from windward.planning.fleet.instance import Floats, Instance, Ints, Near
+from windward.planning.arrays import reference
+from windward.planning.arrays.instance import Floats, Instance, Ints, Near
 
 PAYS_FROM = 200_000  # starts to weigh: below, loading numba takes longer than numpy's whole plan
 _prefer = False
@@ -83,4 +83,4 @@ def pick(fleet: Instance, compiled: bool | None = None) -> Kernels:
         compiled = _prefer or (len(fleet.grams) >= PAYS_FROM and importlib.util.find_spec("numba") is not None)
     if not compiled:
         return cast(Kernels, reference)
-    return cast(Kernels, importlib.import_module("windward.planning.fleet.compiled"))
+    return cast(Kernels, importlib.import_module("windward.planning.arrays.compiled"))

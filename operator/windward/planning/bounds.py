@@ -11,43 +11,45 @@ from windward.domain.plan import JobPlan
 from windward.domain.series import Floats, distinct
 
 if TYPE_CHECKING:
-    from windward.planning.placing import Placing
-    from windward.planning.windows import Place
+    from windward.planning.placer import Placer
+    from windward.planning.windows import Site
 
 _ROUNDING_S = 1e-6  # what epoch seconds cannot tell apart
 
 
-def least_g(placing: Placing) -> float:
+def least_g(placer: Placer) -> float:
     """Grams of what is still to be done, below which no plan in the work's window can go; infinite if there is none.
 
     Unbroken the best window is exact, unless another price than grams chose it. What pauses resumes at least once: it
     takes no less than the cheapest moments of all, each in its cheapest region, for the work and that resume.
     """
-    work = placing.work
+    work = placer.work
     if work.delay_g_per_hour:
-        return _moments_g(placing, resumes=0)
-    found = placing.found if placing.found is not None else placing.windows_of(placing.lanes)
+        return _moments_g(placer, resumes=0)
+    found = placer.candidates.found
+    if found is None:
+        found = placer.candidates.windows_of(placer.problem.lanes)
     unbroken = min((c.grams for c in found if c is not None), default=np.inf)
-    return min(unbroken, _moments_g(placing, resumes=1)) if work.interruptible else unbroken
+    return min(unbroken, _moments_g(placer, resumes=1)) if work.interruptible else unbroken
 
 
-def _moments_g(placing: Placing, resumes: int) -> float:
+def _moments_g(placer: Placer, resumes: int) -> float:
     """Of the cheapest moments in the window, at one level throughout; starts count as nothing."""
     best = np.inf
-    for level in dict.fromkeys(p.level for p in placing.lanes):
-        at = [p for p in placing.lanes if p.level == level]
-        seconds = placing.length_s(speed=at[0].speed) + resumes * placing.work.overhead.total_seconds()
-        best = min(best, _cheapest_g(at, seconds, placing.earliest, placing.latest_end))
+    for level in dict.fromkeys(p.level for p in placer.problem.lanes):
+        at = [p for p in placer.problem.lanes if p.level == level]
+        seconds = placer.problem.length_s(speed=at[0].speed) + resumes * placer.work.overhead.total_seconds()
+        best = min(best, _cheapest_g(at, seconds, placer.problem.earliest, placer.problem.latest_end))
     return best
 
 
-def _cheapest_g(places: Sequence[Place], seconds: float, start: float, end: float) -> float:
+def _cheapest_g(sites: Sequence[Site], seconds: float, start: float, end: float) -> float:
     if end <= start:
         return np.inf
-    edges = distinct(np.clip(np.concatenate([*(p.series.edges for p in places), [start, end]]), start, end))
+    edges = distinct(np.clip(np.concatenate([*(p.series.edges for p in sites), [start, end]]), start, end))
     width = np.diff(edges)
     cost = np.full(len(width), np.inf)
-    for p in places:
+    for p in sites:
         known = (edges[:-1] >= p.series.edges[0]) & (edges[1:] <= p.series.edges[-1])
         cost = np.minimum(cost, np.where(known, p.power_kw * np.diff(p.series.integral(edges)) / width, np.inf))
     return least_of(cost, width, seconds)

@@ -12,9 +12,9 @@ from planning.profiles import thorough
 from windward.domain.fleet import Fleet, Level, Region
 from windward.domain.plan import Reason
 from windward.planning import plan
-from windward.planning.occupancy import Occupancy
+from windward.planning.capacity import Occupancy
 from windward.planning.pauses import best_pauses
-from windward.planning.windows import levels_of, place
+from windward.planning.windows import levels_of, site_of
 
 REGIONS = {"de": Region("de", "DE"), "fr": Region("fr", "FR", 1.1)}
 VALUES = st.lists(st.integers(1, 900), min_size=12, max_size=12)
@@ -79,8 +79,8 @@ def test_never_above_any_way_to_do_it(de, fr, hours_h, overhead_m, start_wh, lev
         assert made.reason not in (Reason.CLEANER_WINDOW, Reason.RUN_NOW)
         return
     assert proof.bound_g <= proof.plan_g * (1 + 1e-9)
-    places = [place(one, r, series[r.zone]) for r in REGIONS.values()]
-    for lane in (places, *([v] for p in places for v in levels_of(one, p))):
+    sites = [site_of(one, r, series[r.zone]) for r in REGIONS.values()]
+    for lane in (sites, *([v] for p in sites for v in levels_of(one, p))):
         needs = replace(one, remaining=one.remaining / lane[0].speed)
         end = (one.finish_by - one.reserve).timestamp()
         way = best_pauses(lane, needs, now.timestamp(), end, Occupancy(REGIONS), coarsest=step_s)

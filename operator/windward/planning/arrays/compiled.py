@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit  # type: ignore[import-untyped,unused-ignore]
 
-from windward.planning.fleet.instance import (
+from windward.planning.arrays.instance import (
     DRAWN,
     EJECT,
     EVEN,
@@ -263,7 +263,7 @@ def _victims_py(x: Any, near: Any, lane: Any, start: Any, d: Any, out: Any, seed
     if goal >= 0:
         few = lane[seed] >= 0 and d[6] >= INVITE
         count = int(_in_the_way(x, near, seed, goal, lane, start, d, FEW_OUT if few else MANY_OUT, out))
-        return _with_guests(x, near, out, count, goal, lane, start, d) if lane[seed] >= 0 and not few else count
+        return _with_displaced(x, near, out, count, goal, lane, start, d) if lane[seed] >= 0 and not few else count
     k = 2 + int(d[2] * d[2] * (FEW_OUT - 1))
     reach = 6 * k + 6
     end = 0
@@ -318,7 +318,7 @@ def _in_the_way_py(x: Any, near: Any, seed: int, best: int, lane: Any, start: An
     return count
 
 
-def _with_guests_py(x: Any, near: Any, out: Any, count: int, goal: int, lane: Any, start: Any, d: Any) -> int:
+def _with_displaced_py(x: Any, near: Any, out: Any, count: int, goal: int, lane: Any, start: Any, d: Any) -> int:
     seed = out[0]
     i, left = x.lanes[seed], lane[seed]
     while x.cells[i + 1] <= goal:
@@ -456,7 +456,7 @@ _seed = _compile(_seed_py)
 _goal = _compile(_goal_py)
 _forced = _compile(_forced_py)
 _in_the_way = _compile(_in_the_way_py)
-_with_guests = _compile(_with_guests_py)
+_with_displaced = _compile(_with_displaced_py)
 _victims = _compile(_victims_py)
 _returning = _compile(_returning_py)
 _ruin = _compile(_ruin_py)

@@ -1,0 +1,99 @@
+"""The ways to run one job on what is free: its best window at each site, its best plan with pauses, and going on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from windward.planning.objective import Objective, start_g
+from windward.planning.pauses import Surcharge, best_pauses
+from windward.planning.problem import Problem
+from windward.planning.windows import Candidate, Site, best_window
+
+
+class Candidates:
+    """See the module.
+
+    Attributes:
+        found: the best window of each lane, where they were sought for many jobs at once; None: not yet.
+    """
+
+    def __init__(self, problem: Problem, objective: Objective) -> None:
+        self.problem, self.objective = problem, objective
+        self.found: list[Candidate | None] | None = None
+
+    def all(self) -> list[Candidate]:
+        """Returns the best of each lane and shape."""
+        return [c for c in (*self._windows(), self.pauses()) if c is not None]
+
+    def windows_of(self, sites: Sequence[Site]) -> list[Candidate | None]:
+        """Returns the best unbroken window at each site on what is free."""
+        occupancy = self.problem.occupancy
+        return [
+            best_window(q.at, q.work, q.length_s, q.earliest, q.latest, occupancy) for q in self.problem.queries(sites)
+        ]
+
+    def pauses(self, surcharge: Surcharge | None = None, coarsest: int = 1) -> Candidate | None:
+        """Returns the best plan with pauses on what is free, with a price on room if there is one; None where it may
+        not pause, or nothing fits."""
+        p, work = self.problem, self.problem.work
+        if not work.interruptible:
+            return None
+        out = []
+        for level in dict.fromkeys(lane.level for lane in p.lanes):  # one for the whole job; going on keeps its own
+            if work.running_in is not None and level != work.running_level:
+                continue
+            at = [lane for lane in p.lanes if lane.level == level]
+            running_in = None if work.pending else work.running_in
+            left = replace(work, remaining=work.remaining / at[0].speed, running_in=running_in)
+            out.append(best_pauses(
+                at, left, p.earliest, p.latest_end, p.occupancy, pause_g=self.objective.pause_g(), surcharge=surcharge,
+                coarsest=coarsest,
+            ))  # fmt: skip
+        found = (c for c in out if c is not None)
+        return min(found, key=lambda c: c.grams + self.objective.price_g(c), default=None)
+
+    def at_once(self, order: Sequence[str]) -> tuple[str, float] | None:
+        """Returns the first region that has room at once, and when that is: where it runs it has."""
+        p = self.problem
+        if p.work.running_in in order and not p.work.pending:
+            return order[0], p.earliest
+        for region in order:
+            span = (np.array([p.earliest]), np.array([p.earliest + p.length_s(region)]))
+            if p.occupancy.free(region, *span, p.work.demand)[0]:
+                return region, p.earliest
+        return None
+
+    def soonest(self, order: Sequence[str]) -> tuple[str, float] | None:
+        """Returns the region that has room first, of equals the one named first, and when; None where none ever has.
+
+        Room that was promised to others is none: work that is due waits its turn as well, or whoever is large would
+        wait for ever while small ones slip in.
+        """
+        p = self.problem
+        rooms = [(p.occupancy.first_free(r, p.earliest, p.length_s(r), p.work.demand), r) for r in order]
+        return min(((r, at) for at, r in rooms if at is not None), key=lambda room: room[1], default=None)
+
+    def _windows(self) -> list[Candidate | None]:
+        """The best unbroken window of each lane; of work that runs: going on. Stopping is for `pauses`."""
+        if self.problem.work.running_in is not None:
+            return [self._going_on()]
+        return self.found if self.found is not None else self.windows_of(self.problem.lanes)
+
+    def _going_on(self) -> Candidate | None:
+        """Without a break, where it runs and as it runs; of a run that has not begun, from when there is room."""
+        p, level = self.problem, self.problem.work.running_level
+        site = p.lane(p.work.running_in, level)
+        if site is None:
+            return None
+        name, length_s = site.region.name, p.length_s(site.region.name, site.speed)
+        if not p.work.pending:
+            end = p.earliest + length_s
+            return Candidate(((name, p.earliest, end),), site.grams(p.earliest, end), level)
+        start = p.occupancy.first_free(name, p.earliest, length_s, site.demand)
+        if start is None:
+            return None
+        grams = site.grams(start, start + length_s) + start_g(site, start)
+        return Candidate(((name, start, start + length_s),), grams, level)

@@ -1,0 +1,96 @@
+"""What a way to run one job costs: its emissions, and what else is declared to be worth grams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from windward.domain.plan import Window
+from windward.planning.problem import Problem, covers
+from windward.planning.windows import Candidate, Site
+
+_PAUSE_WORTH = 0.01  # share of the whole job's grams that a pause must save beside its own resume
+
+
+class Objective:
+    """See the module."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    def cost_g(self, candidate: Candidate) -> float:
+        """Returns grams and price, rounded so that rounding does not decide between equals."""
+        return round(candidate.grams + self.price_g(candidate), 9)
+
+    def price_g(self, candidate: Candidate) -> float:
+        """Returns grams that are no emissions: the wait, the currency, and what pauses must save beside their resumes;
+        stopping what runs is one too."""
+        p, work = self.problem, self.problem.work
+        region, start, _ = candidate.segments[0]
+        other_g = 0.0
+        if work.delay_g_per_hour:
+            other_g += work.delay_g_per_hour * (candidate.segments[-1][2] - p.earliest) / 3600.0
+        if work.grams_per_currency:
+            other_g += work.grams_per_currency * self.currency(candidate)
+        if len(candidate.segments) == 1 and work.running_in is None:
+            return other_g
+        runs = work.running_in is not None and not work.pending
+        stops = runs and (region != work.running_in or start > p.earliest)
+        return other_g + self.pause_g() * (len(candidate.segments) - 1 + stops)
+
+    def currency(self, candidate: Candidate) -> float:
+        """Returns the cost of a candidate's running hours, in the currency of its regions' prices."""
+        demand, regions = self.problem.work.demand_at(candidate.level), self.problem.fleet.regions
+        return sum((b - a) / 3600.0 * regions[name].cost_per_hour(demand) for name, a, b in candidate.segments)
+
+    def pause_g(self) -> float:
+        """Returns what a pause must save: a share of the whole job's grams at the mean of its cleanest region:
+        minSavingPercent, and at least what forecasts are good for."""
+        work = self.problem.work
+        worth = max(_PAUSE_WORTH, work.min_saving)
+        means = [p.power_kw * p.series.mean(p.series.start, p.series.end) for p in self.problem.sites]
+        return worth * min(means, default=0.0) * work.duration.total_seconds() / 3600.0
+
+    @cached_property
+    def run_now_g(self) -> float | None:
+        """Grams of the whole job from submission, at home, unbroken; from now where the past is not known."""
+        work = self.problem.work
+        home = next((p for p in self.problem.sites if p.region.name == work.home), None)
+        if home is None:
+            return None
+        for start in (work.submitted.timestamp(), self.problem.now.timestamp()):
+            end = start + work.duration.total_seconds()
+            if covers(home, start, end):
+                return home.grams(start, end) + start_g(home, start)
+        return None
+
+    def go_on_g(self) -> float | None:
+        """Returns grams of the whole job if its run went on from now without a break; None where that is unknown."""
+        p = self.problem
+        site = p.lane(p.work.running_in, p.work.running_level)
+        if site is None:
+            return None
+        end = p.earliest + p.length_s(site.region.name, site.speed)
+        return p.work.spent_g + site.grams(p.earliest, end) if covers(site, p.earliest, end) else None
+
+    def window_g(self, region: str, start: float, end: float, level: int | None = None) -> float | None:
+        """Returns grams of one window, with what its start draws; None where they are not known."""
+        site = self.problem.lane(region, level)
+        if site is None or not covers(site, start, end):
+            return None
+        begins = site.start_kwh and not self.problem.goes_on(region, start)
+        return site.grams(start, end) + (start_g(site, start) if begins else 0.0)
+
+    def emissions_g(self, windows: Sequence[Window]) -> float | None:
+        """Returns grams of the whole job, with what it emitted so far; None where a window's are unknown, or there is
+        none."""
+        grams = [w.emissions_g for w in windows]
+        known = [g for g in grams if g is not None]
+        return self.problem.work.spent_g + sum(known) if len(known) == len(grams) and grams else None
+
+
+def start_g(site: Site, start: float) -> float:
+    """Returns grams of what one start draws."""
+    return float(site.start_g(np.array([start]))[0]) if site.start_kwh else 0.0
