@@ -56,7 +56,7 @@ def detached(machine, way, then="stay"):
 
 
 def living(token):
-    return list(processes._with_token(token))
+    return [process.pid for process in processes.of_run(token)]
 
 
 @pytest.mark.parametrize("way", WAYS)

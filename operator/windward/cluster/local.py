@@ -223,9 +223,8 @@ class LocalCluster:
         uid = body["metadata"]["uid"]
         for row in self.store.runs(uid):
             if self._alive(row) and row.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(row.pid, signal.SIGKILL)
-            processes.end_run(row.token)  # what outlives its supervisor
+                processes.kill_tree(row.pid)
+            processes.end_run(row.token)  # what left the tree
         self.store.delete_job(namespace, name, uid)
 
     def _clear(self, row: RunRow) -> None:
@@ -329,21 +328,21 @@ class LocalCluster:
         """Whether the run's process still is the one we started. A crash before its pid was noted is made up for."""
         pid, started = row.pid, row.pid_started
         if pid is None:
-            found = processes.supervisor_of(row.token)
-            if found is None:
+            pid = processes.supervisor_of(row.token)
+            if pid is None:
                 return False
-            pid, started = found, processes.started(found) or ""
+            started = processes.started(pid) or ""
             self.store.set_pid(row.name, pid, started)
         with self._mutex:
             child = self._children.get(pid)
         if child is not None:
             return child.poll() is None
-        return started != "" and processes.started(pid) == started
+        return processes.is_same(pid, started, row.token)
 
 
 def alive(row: RunRow) -> bool:
     """Whether the process of a run that another command started still is."""
-    return row.pid is not None and row.pid_started is not None and processes.started(row.pid) == row.pid_started
+    return row.pid is not None and processes.is_same(row.pid, row.pid_started, row.token)
 
 
 # What any program needs to run at all: no credentials. PYTHONPATH is the supervisor's own, which runs first.
