@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from windward.cluster.store import Locks
+from windward.cluster.locks import Locks
 from windward.service.local import LocalWorld, Submission
 
 START = datetime(2022, 5, 11, 20, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from local.test_local_cluster import Machine, job_body
 
 from windward.cluster import processes
-from windward.cluster.local import alive
+from windward.cluster.supervisors import is_alive
 from windward.domain.run import Phase
 from windward.manifests import RunFacts
 from windward_api import contract
@@ -76,10 +76,10 @@ def test_a_living_run_is_not_started_twice_where_environments_are_hidden(machine
     monkeypatch.setattr(psutil.Process, "environ", hidden)
     machine.cluster = machine.command()
     (run,) = machine.seen().runs
-    assert run.phase is Phase.RUNNING and alive(machine.rows()[0])
+    assert run.phase is Phase.RUNNING and is_alive(machine.rows()[0])
     for _ in range(2):
         machine.cluster.create_run(RunFacts(job, 1, machine.cluster.snapshot().regions[0]))
-    assert len(machine.rows()) == 1 and alive(machine.rows()[0])
+    assert len(machine.rows()) == 1 and is_alive(machine.rows()[0])
     monkeypatch.undo()
     assert len(list(processes.of_run(machine.rows()[0].token))) <= 2, "the supervisor, and its command"
 
@@ -87,10 +87,10 @@ def test_a_living_run_is_not_started_twice_where_environments_are_hidden(machine
 def test_a_run_goes_on_although_the_clock_was_set(machine):
     machine.apply(job_body(command=["sleep", "600"]))
     machine.start()
-    machine.store.set_pid(machine.rows()[0].name, machine.rows()[0].pid, "12.5")
+    machine.store.runs.set_supervisor(machine.rows()[0].name, machine.rows()[0].pid, "12.5")
     machine.cluster.close()
     machine.cluster = machine.command()
-    assert machine.seen().runs[-1].phase is Phase.RUNNING and alive(machine.rows()[0])
+    assert machine.seen().runs[-1].phase is Phase.RUNNING and is_alive(machine.rows()[0])
 
 
 def test_a_tree_ends_with_its_root():

@@ -341,7 +341,7 @@ def _interrupted(world: LocalWorld, uids: Sequence[str], submission: Submission)
         if body is None:
             continue
         pauses = (body["spec"].get("interruption") or {}).get("policy") == InterruptionPolicy.CHECKPOINT
-        ran = bool(world.store.runs(uid))
+        ran = bool(world.store.runs.of_job(uid))
         if not ran:
             said = f"not started; goes on waiting with: {command}"
         elif pauses:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from windward.cluster.local import LocalCluster
+from windward.cluster.locks import Locks
 from windward.cluster.parse import read_job
 from windward.cluster.port import BadObject
-from windward.cluster.store import Locks, Store, is_rehearsal
+from windward.cluster.store import Store, is_rehearsal
 from windward.domain.observed import Observed
 from windward.domain.run import Phase
 from windward.grid.ahead import Ahead
@@ -270,7 +271,7 @@ class LocalWorld:
             cluster.keep(seen)
             return conductor.cycle()
         finally:
-            rows = [row for o in seen.jobs for row in self.store.runs(o.uid)]
+            rows = [row for o in seen.jobs for row in self.store.runs.of_job(o.uid)]
             self._live = {row.name for row in rows} - {r.name for r in runs if not r.phase.live}
             self.clock.go_on(min((row.started_real for row in rows if row.started_real >= before), default=None))
 

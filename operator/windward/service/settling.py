@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from windward.cluster.local import LocalCluster
-from windward.cluster.store import Locks, Store, is_rehearsal
+from windward.cluster.locks import Locks
+from windward.cluster.store import Store, is_rehearsal
 from windward.domain.clock import Clock, FixedClock
 from windward.domain.observed import Observed
 from windward.grid.cache import Grid
