@@ -26,7 +26,9 @@ NEEDS_NONE = [
     ),
     *(
         f"operator/windward/service/{n}.py"
-        for n in ("conductor", "local", "clock", "crons", "regions", "planned", "providers")
+        for n in (
+            "conductor", "local", "clock", "crons", "cycle_timer", "regions", "planned", "providers", "submissions",
+        )
     ),
 ]  # fmt: skip
 

@@ -22,7 +22,7 @@ from windward.domain.observed import Event
 from windward.domain.run import Phase
 from windward.manifests import RunFacts
 from windward.service.clock import SystemClock
-from windward.service.local import LocalWorld
+from windward.service.local import LocalController
 from windward_api.greenjob import GreenJob
 
 T0 = datetime(2022, 5, 11, 15, tzinfo=UTC)
@@ -376,7 +376,7 @@ def test_statuses_events_and_strangers(machine):
 
 def test_a_whole_job_through_a_pause_on_the_bundled_trace(tmp_path):
     """Planned hours in real seconds: submitted in the evening, paused over the peak, done before its finish-by."""
-    world = LocalWorld.open(tmp_path, start=T0, speed=3600.0)
+    world = LocalController.open(tmp_path, start=T0, speed=3600.0)
     body = job_body(steps=130, completeWithin="40h", duration="3h")
     uids = world.apply([REGION, body])
     uid = uids[0]

@@ -145,13 +145,13 @@ class LocalJobs:
 
     def driver(self, job: GreenJob) -> Driver:
         from windward.cluster.supervisors import is_alive
-        from windward.service.local import go_on
+        from windward.service.submissions import command_to_resume
 
         uid = job.metadata.uid
         if self._locks.driven(uid):
             return Driver()
         live = any(is_alive(row) for row in self._store.runs.of_job(uid))
-        return Driver(False, go_on(job.metadata.annotations, Path.cwd()), live)
+        return Driver(False, command_to_resume(job.metadata.annotations, Path.cwd()), live)
 
     def rehearsed(self, job: GreenJob) -> bool:
         """Whether its time is another than the real one."""

@@ -26,8 +26,8 @@ from windward.lifecycle.accounting import Account
 from windward.lifecycle.status import Context, status_of
 from windward.service.book import Book
 from windward.service.clock import SystemClock
-from windward.service.local import SOURCE
 from windward.service.regions import regions_of
+from windward.service.submissions import SOURCE
 
 log = logging.getLogger(__name__)
 PAST = timedelta(days=3)
