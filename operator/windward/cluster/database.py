@@ -11,29 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from windward.cluster import schema
+
 _BUSY_S = 30.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS objects (
-  kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
-  version INTEGER NOT NULL, body TEXT NOT NULL,
-  PRIMARY KEY (kind, namespace, name));
-CREATE TABLE IF NOT EXISTS runs (
-  name TEXT PRIMARY KEY, uid TEXT NOT NULL, attempt INTEGER NOT NULL, region TEXT NOT NULL,
-  token TEXT NOT NULL, folder TEXT NOT NULL, time_scale REAL NOT NULL,
-  started_at TEXT NOT NULL, started_real TEXT NOT NULL,
-  pid INTEGER, pid_started TEXT, told_real TEXT, level TEXT NOT NULL DEFAULT '',
-  seen_real TEXT, left_behind INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE IF NOT EXISTS events (
-  id INTEGER PRIMARY KEY, uid TEXT NOT NULL, at TEXT NOT NULL, warning INTEGER NOT NULL,
-  reason TEXT NOT NULL, message TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS clocks (
-  uid TEXT PRIMARY KEY, sim TEXT NOT NULL, real TEXT NOT NULL, speed REAL NOT NULL);
-"""
-_LATER_COLUMNS = {
-    "level": "TEXT NOT NULL DEFAULT ''",
-    "seen_real": "TEXT",
-    "left_behind": "INTEGER NOT NULL DEFAULT 0",
-}
 
 
 class StateError(Exception):
@@ -57,17 +37,30 @@ class Database:
             where = ":memory:" if path is None else path
             self.connection = sqlite3.connect(where, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self.connection.row_factory = sqlite3.Row
-            self._open()
+            self.connection.execute("PRAGMA journal_mode=WAL")
         except (OSError, sqlite3.Error) as e:
             raise StateError(f"{path}: {getattr(e, 'strerror', None) or e}") from e
+        try:
+            self._prepare(path)
+        except BaseException:
+            self.close()
+            raise
 
-    def _open(self) -> None:
-        self.connection.execute("PRAGMA journal_mode=WAL")
-        self.connection.executescript(_SCHEMA)
-        there = {r["name"] for r in self.connection.execute("PRAGMA table_info(runs)")}
-        for name, kind in _LATER_COLUMNS.items():
-            if name not in there:  # written by an older version
-                self.connection.execute(f"ALTER TABLE runs ADD COLUMN {name} {kind}")
+    def _prepare(self, path: Path | None) -> None:
+        """Bring the schema up to date; the usual case is one look at its version.
+
+        Raises:
+            StateError: it cannot be brought up to date.
+        """
+        try:
+            if schema.version_of(self.connection) == schema.HEAD:
+                return
+            with self.transaction():
+                created = schema.create(self.connection)
+            if not created and path is not None:
+                _upgrade(path)
+        except sqlite3.Error as e:
+            raise StateError(f"{path}: {e}") from e
 
     def close(self) -> None:
         """Close the file."""
@@ -92,3 +85,15 @@ class Database:
             self.connection.execute("ROLLBACK")
             raise
         self.connection.execute("COMMIT")
+
+
+def _upgrade(path: Path) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        schema.upgrade(path, _BUSY_S)
+    except schema.SchemaTooNew as e:
+        fix = "run the newer one, or set WINDWARD_HOME to another folder"
+        raise StateError(f"{path}: a newer Windward wrote it ({e}; this one knows up to {schema.HEAD}): {fix}") from e
+    except SQLAlchemyError as e:
+        raise StateError(f"{path}: it cannot be upgraded: {e}") from e
