@@ -59,14 +59,14 @@ class SimulatedCluster:
         return job.job
 
     def create_run(self, facts: RunFacts) -> None:
-        job = self._of(facts.job)
+        job = self.jobs[f"{facts.job.metadata.namespace}/{facts.job.metadata.name}"]
         if all(r.name != facts.name for r in job.runs):
             job.add_run(facts.name, facts.attempt, facts.region.metadata.name, facts.level)
             self._nodes.start(job)
 
     def stop_run(self, job: GreenJob, name: str) -> None:
-        simulated = self._of(job)
-        if simulated.live is not None and simulated.live.name == name:
+        simulated = self.jobs.get(f"{job.metadata.namespace}/{job.metadata.name}")
+        if simulated is not None and simulated.live is not None and simulated.live.name == name:
             self._nodes.pause(simulated)
 
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
@@ -103,6 +103,3 @@ class SimulatedCluster:
     def pass_time(self, span: timedelta) -> bool:
         """Let what runs work for `span`, then move the clock. Returns whether anything ended or was lost meanwhile."""
         return self._nodes.pass_time(span)
-
-    def _of(self, job: GreenJob) -> SimulatedJob:
-        return self.jobs[f"{job.metadata.namespace}/{job.metadata.name}"]
