@@ -63,12 +63,12 @@ class LocalCluster:
         self._runs = LocalRuns(self.supervisors, self.real)
 
     def snapshot(self) -> Snapshot:
-        kept, self._next = self._next, None
-        return kept or self._snapshot()
+        snapshot, self._next = self._next, None
+        return snapshot or self._snapshot()
 
-    def keep(self, seen: Snapshot) -> None:
-        """Give `seen` as the next snapshot: who set the clock by it sees no run end after it in the same cycle."""
-        self._next = seen
+    def keep(self, snapshot: Snapshot) -> None:
+        """Give this snapshot as the next one: who set the clock by it sees no run end after it in the same cycle."""
+        self._next = snapshot
 
     def _snapshot(self) -> Snapshot:
         jobs: list[Observed] = []

@@ -189,8 +189,8 @@ class _Year:
         booked = {r.attempt for r in rows}
         for run in (r for r in job.runs if r.attempt not in booked):
             rows += energy_of_run(observed, run, regions[run.region], self.clock.now())
-        made = account(observed, rows, {s.region.zone: s.recorded for s in self.sites.values()}, regions)
-        return made.energy_j, made.emissions_g
+        total = account(observed, rows, {s.region.zone: s.recorded for s in self.sites.values()}, regions)
+        return total.energy_j, total.emissions_g
 
     def _turn(self) -> datetime | None:
         now = self.clock.now()
