@@ -40,10 +40,14 @@ class LocalRuns:
 
     def observe(self, row: RunRow) -> Run:
         """Returns what a run's folder and process say of it."""
-        report, progress, ended = read_report(row.folder), read_progress(row.folder), read_exit(row.folder)
-        if ended is None:
+        ended = read_exit(row.folder)
+        lives = ended is None and self._supervisors.living(row) is not None
+        if ended is None and not lives:
+            ended = read_exit(row.folder)  # again: its last act may have come between the two looks
+        if ended is None and not lives:
             row = self._supervisors.clear_once(row)
-        state = self._state(row, ended)
+        report, progress = read_report(row.folder), read_progress(row.folder)
+        state = self._state(row, ended, lives)
         started_real = _started_real(row, ended)
         started_at = row.started_at + max(timedelta(0), started_real - row.started_real) * row.time_scale
         finished_at = None
@@ -67,10 +71,10 @@ class LocalRuns:
             level=row.level,
         )
 
-    def _state(self, row: RunRow, ended: Ended | None) -> _State:
+    def _state(self, row: RunRow, ended: Ended | None, lives: bool) -> _State:
         if ended is not None:
             return _state_of_exit(row, ended)
-        if self._supervisors.living(row) is None:
+        if not lives:
             at = self._supervisors.last_alive(row)
             if row.asked_real is not None:
                 return _State(Phase.PAUSED, None, at, "ended before it could report")

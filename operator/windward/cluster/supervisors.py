@@ -112,7 +112,7 @@ class Supervisors:
 
     def clear_once(self, row: RunRow) -> RunRow:
         """End what a dead supervisor left, else it computes on, unmetered. Returns the run as it is noted then."""
-        if row.name in self._cleared or self.living(row) is not None:
+        if row.name in self._cleared:
             return row
         self._end_left_behind(row)
         return next((r for r in self._runs.of_job(row.uid) if r.name == row.name), row)
