@@ -16,7 +16,7 @@ from windward.manifests import RunFacts
 from windward_api import contract
 
 
-def child(token="", code="import time; time.sleep(600)"):
+def child(token="", code="import time; print(flush=True); time.sleep(600)"):
     env = {**os.environ, contract.ENV_RUN: token} if token else None
     return subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, start_new_session=True)
 
@@ -25,6 +25,7 @@ def child(token="", code="import time; time.sleep(600)"):
 def sleeper():
     """A process of run `u-1`."""
     process = child("u-1")
+    process.stdout.readline()  # it runs: its environment can be read
     yield process
     process.kill()
     process.communicate()
