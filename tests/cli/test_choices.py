@@ -209,9 +209,10 @@ JSON = [
 @pytest.fixture
 def jobs(home, windward):
     """`one` waits, driven by nobody, in namespace ml; `two` has ended."""
-    from windward.service.local import LocalWorld, Submission
+    from windward.service.local import LocalController
+    from windward.service.submissions import Submission
 
-    world = LocalWorld.open(home, start=datetime(2022, 5, 11, 20, tzinfo=UTC), speed=3600.0)
+    world = LocalController.open(home, start=datetime(2022, 5, 11, 20, tzinfo=UTC), speed=3600.0)
     spec = {"completeWithin": "18h", "duration": "2h", "placement": {"regions": ["here"]}, "train": {"steps": 1}}
     for namespace in ("default", "ml"):
         job = {

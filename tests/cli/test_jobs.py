@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from windward.cluster.store import Locks
-from windward.service.local import LocalWorld, Submission
+from windward.cluster.locks import Locks
+from windward.service.local import LocalController
+from windward.service.submissions import Submission
 
 START = datetime(2022, 5, 11, 20, tzinfo=UTC)
 WARPED = ("--start", "2022-05-11T15:00:00Z", "--speed", "3600")
@@ -38,7 +39,7 @@ def later(home):
 
     def turn(*, to_the_end: bool = False) -> None:
         driver.release()
-        world = LocalWorld.open(home, start=START, speed=3600.0)
+        world = LocalController.open(home, start=START, speed=3600.0)
         try:
             uids = world.admit(Submission((LATER,), (REGION,), "windward run -f later.yaml", "/work"))
             world.drive(uids, stop=lambda: not to_the_end)

@@ -9,6 +9,7 @@ import pytest
 
 from windward.domain.clock import FixedClock, utc
 from windward.domain.series import Basis, Kind, MixedKinds, Quality, Scope, Series, Signal
+from windward.forecasting.join import joined
 
 KIND = Kind(Signal.AVERAGE, Scope.LIFE_CYCLE, Basis.CONSUMPTION)
 MARGINAL = Kind(Signal.MARGINAL, Scope.DIRECT, Basis.PRODUCTION)
@@ -109,27 +110,27 @@ def test_clip_keeps_whole_periods(from_h, to_h, expected):
         (-1, [8, 9], 1),
     ],
 )
-def test_followed_by(later_start_h, values, end_h):
-    both = hours([1, 2, 3]).followed_by(hours([8, 9], T0 + later_start_h * HOUR, source="new"))
+def test_joined(later_start_h, values, end_h):
+    both = joined(hours([1, 2, 3]), hours([8, 9], T0 + later_start_h * HOUR, source="new"))
     assert both.intensity_g_per_kwh.tolist() == values
     assert both.end == T0 + end_h * HOUR
     assert both.source == "new"
     assert both.at(T0 + later_start_h * HOUR) == 8
 
 
-def test_followed_by_refuses_gaps_and_mixtures():
+def test_joining_refuses_gaps_and_mixtures():
     first = hours([1, 2, 3])
     with pytest.raises(ValueError, match="gap"):
-        first.followed_by(hours([8], T0 + 3.5 * HOUR))
+        joined(first, hours([8], T0 + 3.5 * HOUR))
     with pytest.raises(MixedKinds, match=r"average life-cycle consumption.*marginal direct production"):
-        first.followed_by(hours([8], T0 + 3 * HOUR, kind=MARGINAL))
+        joined(first, hours([8], T0 + 3 * HOUR, kind=MARGINAL))
     with pytest.raises(MixedKinds, match="FR"):
-        first.followed_by(hours([8], T0 + 3 * HOUR, zone="FR"))
+        joined(first, hours([8], T0 + 3 * HOUR, zone="FR"))
 
 
 def test_demonstration_sticks_when_joined():
-    assert hours([1], demo=True).followed_by(hours([2], T0 + HOUR)).demo
-    assert hours([1]).followed_by(hours([2], T0 + HOUR, demo=True)).demo
+    assert joined(hours([1], demo=True), hours([2], T0 + HOUR)).demo
+    assert joined(hours([1]), hours([2], T0 + HOUR, demo=True)).demo
 
 
 def test_equal_content_is_equal_and_any_difference_is_not():

@@ -22,7 +22,7 @@ from windward.grid import (
     UnknownZone,
     Unreachable,
 )
-from windward.grid.cache import COUNTERS
+from windward.grid.counters import COUNTERS
 
 KIND = Kind(Signal.AVERAGE, Scope.DIRECT, Basis.CONSUMPTION)
 T0 = datetime(2026, 11, 21, 9, tzinfo=UTC)

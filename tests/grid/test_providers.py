@@ -10,6 +10,7 @@ from grid.fake_neso import FakeNeso
 
 from windward.domain.clock import FixedClock
 from windward.domain.series import Basis, Kind, Quality, Scope, Signal
+from windward.forecasting.join import joined
 from windward.grid import ForecastInvalid, NesoProvider, ProviderError, TraceProvider, UnknownZone
 
 HOUR = timedelta(hours=1)
@@ -78,7 +79,7 @@ def test_history_is_whole_periods_that_overlap(provider, now):
 
 def test_history_of_the_current_period_joins_the_issue(provider, now):
     issue = provider.issue("GB", now)
-    both = provider.history("GB", now - 24 * HOUR, issue.start).followed_by(issue)
+    both = joined(provider.history("GB", now - 24 * HOUR, issue.start), issue)
     assert both.covers(now - 24 * HOUR, now + 47 * HOUR)
 
 

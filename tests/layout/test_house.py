@@ -21,10 +21,16 @@ NEEDS_NONE = [
     "crds/windward_api", "operator/windward/domain", "operator/windward/planning", "operator/windward/lifecycle",
     "operator/windward/manifests", "operator/windward/forecasting", "operator/windward/grid", "operator/windward/ledger",  # noqa: E501
     "operator/windward/cli", "workers/windward_worker/control", "workers/windward_worker/energy",
-    *(f"operator/windward/cluster/{n}.py" for n in ("port", "local", "store", "parse")),
+    *(
+        f"operator/windward/cluster/{n}.py"
+        for n in ("port", "local", "local_runs", "locks", "parse", "run_files", "run_table", "store", "supervisors")
+    ),
     *(
         f"operator/windward/service/{n}.py"
-        for n in ("controller", "apply", "local", "clock", "sync_crons", "sync_regions", "planned", "providers")
+        for n in (
+            "controller", "apply", "local", "clock", "sync_crons", "sync_regions", "cycle_timer", "planned",
+            "providers", "submissions",
+        )
     ),
 ]  # fmt: skip
 
@@ -149,7 +155,7 @@ TIMES_COMPARED = {
     "clock.py": "sleeps until a time",
     "controller.py": "the next wake-up is the least of those that lie ahead",
     "guard.py": "the one guard: what raised is tried again after its back-off",
-    "local.py": "a warped clock leaps only where no run was started meanwhile",
+    "cycle_timer.py": "a warped clock goes on from where the first run of a cycle began",
     "loop.py": "liveness: how long ago the last good cycle was",
     "metrics.py": "counts what ended late",
     "planned.py": "how far forecasts are prolonged",

@@ -271,7 +271,7 @@ def world():
     made.close()
 
 
-def test_a_window_is_opened_once_by_the_conductor_and_says_when_the_next_opens(world):
+def test_a_window_is_opened_once_by_the_controller_and_says_when_the_next_opens(world):
     body = cron().model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
     world.cluster.add({**body, "kind": "GreenCronJob"})
     world.advance(13 * HOUR)  # from 06:00

@@ -15,13 +15,14 @@ import pytest
 
 from windward.cluster.local import LocalCluster
 from windward.cluster.port import AttemptConflict, Refused
-from windward.cluster.store import RunRow, Store
+from windward.cluster.run_table import RunRow
+from windward.cluster.store import Store
 from windward.domain.clock import FixedClock
 from windward.domain.observed import Event
 from windward.domain.run import Phase
 from windward.manifests import RunFacts
 from windward.service.clock import SystemClock
-from windward.service.local import LocalWorld
+from windward.service.local import LocalController
 from windward_api.greenjob import GreenJob
 
 T0 = datetime(2022, 5, 11, 15, tzinfo=UTC)
@@ -111,7 +112,7 @@ class Machine:
         return self.home / "storage/default/checkpoints" / f"{name}-{uid[:8]}"
 
     def rows(self, name="night"):
-        return self.store.runs(self.store.get("GreenJob", "default", name)["metadata"]["uid"])
+        return self.store.runs.of_job(self.store.get("GreenJob", "default", name)["metadata"]["uid"])
 
     def kill(self, name="night"):
         os.kill(self.rows(name)[-1].pid, signal.SIGKILL)
@@ -153,7 +154,7 @@ def test_a_run_keeps_its_level_over_commands_and_files_of_older_versions(tmp_pat
     assert run.level == "slow" and "slow 95" in machine.log(run.name)
     machine.cluster.close()
     again = Machine(tmp_path)
-    assert again.seen().runs[-1].level == "slow" and again.store.runs("u")[0].level == ""
+    assert again.seen().runs[-1].level == "slow" and again.store.runs.of_job("u")[0].level == ""
     again.cluster.close()
 
 
@@ -270,10 +271,19 @@ def test_a_crash_before_the_pid_was_noted_is_made_up_for(machine):
     machine.works()
     pid = machine.rows()[0].pid
     machine.cluster.close()
-    machine.store._db.execute("UPDATE runs SET pid = NULL, pid_started = NULL")
+    machine.store._database.execute("UPDATE runs SET pid = NULL, pid_started = NULL")
     machine.cluster = machine.command()
     assert machine.seen().runs[-1].phase is Phase.RUNNING
     assert machine.rows()[0].pid == pid
+
+
+def test_a_run_whose_process_was_not_noted_is_paused_all_the_same(machine):
+    held(machine)
+    job = machine.start()
+    machine.works()
+    machine.store._database.execute("UPDATE runs SET pid = NULL, pid_started = NULL")
+    machine.cluster.stop_run(job, machine.rows()[0].name)
+    assert machine.ended(Phase.PAUSED).exit_code == 75
 
 
 def test_a_crash_before_the_process_was_started_is_a_lost_run(machine):
@@ -284,7 +294,7 @@ def test_a_crash_before_the_process_was_started_is_a_lost_run(machine):
     row = RunRow(
         "night-x-1", job.metadata.uid, 1, "here", f"{job.metadata.uid}-1", folder, 1.0, T0, T0, None, None, None
     )
-    assert machine.store.add_run(row) and not machine.store.add_run(row)
+    assert machine.store.runs.add(row) and not machine.store.runs.add(row)
     assert machine.seen().runs[-1].phase is Phase.LOST
     assert machine.seen().next_attempt == 2
 
@@ -340,7 +350,7 @@ def test_deletion_ends_what_runs_and_is_repeatable(machine):
     row = machine.rows()[0]
     for _ in range(2):
         machine.cluster.delete_job("default", "night")
-    assert machine.cluster.snapshot().jobs == () and machine.store.runs(row.uid) == []
+    assert machine.cluster.snapshot().jobs == () and machine.store.runs.of_job(row.uid) == []
     os.waitpid(row.pid, 0)
 
 
@@ -366,7 +376,7 @@ def test_statuses_events_and_strangers(machine):
 
 def test_a_whole_job_through_a_pause_on_the_bundled_trace(tmp_path):
     """Planned hours in real seconds: submitted in the evening, paused over the peak, done before its finish-by."""
-    world = LocalWorld.open(tmp_path, start=T0, speed=3600.0)
+    world = LocalController.open(tmp_path, start=T0, speed=3600.0)
     body = job_body(steps=130, completeWithin="40h", duration="3h")
     uids = world.apply([REGION, body])
     uid = uids[0]

@@ -56,7 +56,7 @@ def detached(machine, way, then="stay"):
 
 
 def living(token):
-    return list(processes._with_token(token))
+    return [process.pid for process in processes.of_run(token)]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -159,7 +159,7 @@ def test_the_last_sign_of_life_is_neither_before_the_start_nor_to_come(machine, 
         if (row.folder / name).exists():
             os.utime(row.folder / name, (begun.timestamp() - 100,) * 2)
     seen = None if seen_s is None else begun + timedelta(seconds=seen_s)
-    at = machine.cluster._last_alive(replace(row, started_real=begun, seen_real=seen))
+    at = machine.cluster.supervisors.last_alive(replace(row, started_real=begun, seen_real=seen))
     assert (at - begun).total_seconds() == pytest.approx(ran_s, abs=1.0)
 
 

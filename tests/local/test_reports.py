@@ -29,7 +29,7 @@ def ended(tmp_path_factory):
     cluster.claim_attempt(seen, 1, "south")
     (seen,) = cluster.snapshot().jobs
     cluster.create_run(RunFacts(seen.job, 1, REGION))
-    for child in list(cluster._children.values()):
+    for child in list(cluster.supervisors.children.values()):
         child.wait()
     (folder,) = (home / "runs").iterdir()
     yield cluster, folder

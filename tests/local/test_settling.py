@@ -10,8 +10,9 @@ from service.world import job_body, region_body
 
 from windward.grid.port import Unreachable
 from windward.ledger import open_ledger
-from windward.service.local import LocalWorld, Submission
+from windward.service.local import LocalController
 from windward.service.settling import open_accounts, settle, settle_in_passing
+from windward.service.submissions import Submission
 
 NOW = {"windward.dev/run-now": "true"}
 REGIONS = (region_body("north", "SE", pue="1.1"), region_body("south", "DE", pue="1.25"))
@@ -21,7 +22,7 @@ REGIONS = (region_body("north", "SE", pue="1.1"), region_body("south", "DE", pue
 def ended(tmp_path):
     """A machine on which a job has just ended, and the provider that may still revise its hours."""
     provider = FakeProvider(offset={"DE": 500.0})
-    world = LocalWorld.open(tmp_path, made=provider)
+    world = LocalController.open(tmp_path, source=provider)
     body = job_body()
     body["metadata"] |= {"namespace": "default", "annotations": NOW}
     world.drive(world.admit(Submission((body,), REGIONS, source='{"name": "fake"}')))

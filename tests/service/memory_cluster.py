@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from windward.cluster.parse import read_job, read_objects
-from windward.cluster.port import AttemptConflict, BadObject, Refused, Snapshot, Unavailable
+from windward.cluster.port import AttemptConflict, BadObject, ClusterError, Refused, Snapshot, Unavailable
 from windward.domain.clock import FixedClock
 from windward.domain.observed import Event, Observed
 from windward.domain.run import Phase, Run
@@ -280,7 +280,10 @@ class MemoryCluster:
         self.runs[uid] = [change(r) if r.name == name else r for r in self.runs.get(uid, ())]
 
     def _other(self, kind: str, name: str) -> Body:
-        return next(b for b in self.others[kind] if b["metadata"]["name"] == name)
+        for body in self.others[kind]:
+            if body["metadata"]["name"] == name:
+                return body
+        raise ClusterError(f"{kind} {name} is gone")
 
     def _touch(self, body: Body) -> None:
         self._version += 1

@@ -33,8 +33,8 @@ from windward.cli.sources import Source
 from windward.domain.run import Phase
 from windward.reports.export import totals
 from windward.service.controller import Cycle
-from windward.service.local import Submission
 from windward.service.planned import plan_body
+from windward.service.submissions import Submission
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
 

@@ -23,8 +23,9 @@ from windward.ledger.port import LedgerError
 from windward.manifests import TRUSTED, NotLocal, local_command
 from windward.service.clock import SystemClock
 from windward.service.controller import Cycle
-from windward.service.local import LocalWorld, NameInUse, Submission, go_on, state_home
+from windward.service.local import LocalController, state_home
 from windward.service.settling import source_note
+from windward.service.submissions import NameInUse, Submission, command_to_resume
 from windward_api.greenjob import InterruptionPolicy
 
 Body = dict[str, Any]
@@ -72,16 +73,18 @@ class World:
         """What a later command needs to ask the same source; '' where there is none to ask."""
         return "" if self.real_on_demo else source_note(self.source.name, self.source.trace)
 
-    def open(self) -> LocalWorld:
+    def open(self) -> LocalController:
         """Open it.
 
         Raises:
             CliError: the state, the book or the trace cannot be opened.
         """
-        made = self.source.open(SystemClock())
+        source = self.source.open(SystemClock())
         home = self.home or state_home()
         try:
-            return LocalWorld.open(home, made=made, start=self.start, speed=self.speed, rehearses=not self.real_on_demo)
+            return LocalController.open(
+                home, source=source, start=self.start, speed=self.speed, rehearses=not self.real_on_demo
+            )
         except (LedgerError, ValueError, OSError) as e:
             fix = "set WINDWARD_HOME to a folder that you may write; windward doctor checks it"
             raise CliError("the local state cannot be opened", cause=str(e), fix=fix) from e
@@ -293,7 +296,7 @@ def _typed() -> str:
 
 def drive(
     submission: Submission, how: World, board: Board | None = None, output: str = "table"
-) -> tuple[Cycle, LocalWorld, list[str]]:
+) -> tuple[Cycle, LocalController, list[str]]:
     """Create the objects, or take up those that wait, and turn the controller until their jobs have ended."""
     world = how.open()
     try:
@@ -322,7 +325,7 @@ def _in_use(e: NameInUse) -> CliError:
     """Why a name cannot be had; nothing was changed."""
     meta = e.body["metadata"]
     notes = meta.get("annotations") or {}
-    command = go_on(notes, Path.cwd())
+    command = command_to_resume(notes, Path.cwd())
     cause = "another windward drives it" if e.driven else "it has not ended, and its work or regions are others"
     cause += f": {command}" if command else ""
     name = meta["name"]
@@ -333,7 +336,7 @@ def _in_use(e: NameInUse) -> CliError:
     return CliError(f"the name {e} is in use; nothing was changed", cause=cause, fix=fix, code=Exit.USAGE)
 
 
-def _interrupted(world: LocalWorld, uids: Sequence[str], submission: Submission) -> None:
+def _interrupted(world: LocalController, uids: Sequence[str], submission: Submission) -> None:
     """Say what becomes of the jobs, and pause what runs."""
     command = submission.command or "the same command"
     for uid in uids:
@@ -341,7 +344,7 @@ def _interrupted(world: LocalWorld, uids: Sequence[str], submission: Submission)
         if body is None:
             continue
         pauses = (body["spec"].get("interruption") or {}).get("policy") == InterruptionPolicy.CHECKPOINT
-        ran = bool(world.store.runs(uid))
+        ran = bool(world.store.runs.of_job(uid))
         if not ran:
             said = f"not started; goes on waiting with: {command}"
         elif pauses:
@@ -353,7 +356,7 @@ def _interrupted(world: LocalWorld, uids: Sequence[str], submission: Submission)
     world.close()
 
 
-def finish(cycle: Cycle, world: LocalWorld, uids: Sequence[str], output: str) -> int:
+def finish(cycle: Cycle, world: LocalController, uids: Sequence[str], output: str) -> int:
     """Print the receipts; 0 when all jobs are complete."""
     receipts = [world.ledger.receipt_history(uid)[-1:] for uid in uids]
     ok = all(_complete(o) for o in cycle.snapshot.jobs)

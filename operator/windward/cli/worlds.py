@@ -104,12 +104,13 @@ class LocalJobs:
     """Those of this machine; where nothing ran yet, nothing is written."""
 
     def __init__(self) -> None:
-        from windward.cluster.store import Locks, Store
+        from windward.cluster.locks import Locks
+        from windward.cluster.store import Store
         from windward.service.local import state_home
 
         self._home = state_home()
         path = self._home / "local.db"
-        self._store = Store(path) if path.exists() else Store.empty()
+        self._store = Store(path if path.exists() else None)
         self._locks = Locks(self._home / "locks")
 
     def namespace(self) -> str:
@@ -143,14 +144,14 @@ class LocalJobs:
         return True
 
     def driver(self, job: GreenJob) -> Driver:
-        from windward.cluster.local import alive
-        from windward.service.local import go_on
+        from windward.cluster.supervisors import is_alive
+        from windward.service.submissions import command_to_resume
 
         uid = job.metadata.uid
         if self._locks.driven(uid):
             return Driver()
-        live = any(alive(row) for row in self._store.runs(uid))
-        return Driver(False, go_on(job.metadata.annotations, Path.cwd()), live)
+        live = any(is_alive(row) for row in self._store.runs.of_job(uid))
+        return Driver(False, command_to_resume(job.metadata.annotations, Path.cwd()), live)
 
     def rehearsed(self, job: GreenJob) -> bool:
         """Whether its time is another than the real one."""

@@ -162,8 +162,8 @@ class Series:
     @cached_property
     def _content(self) -> tuple[object, ...]:
         arrays = (self.edges.tobytes(), self.intensity_g_per_kwh.tobytes())
-        said = (self.zone, self.kind, self.quality, self.source, self.attribution, self.demo)
-        return (*arrays, *said, self.issued_at, self.fetched_at, self.after_gap)
+        meaning = (self.zone, self.kind, self.quality, self.source, self.attribution, self.demo)
+        return (*arrays, *meaning, self.issued_at, self.fetched_at, self.after_gap)
 
     @classmethod
     def regular(
@@ -264,25 +264,3 @@ class Series:
         if len(keep) == 0:
             return None
         return self.part(int(keep[0]), int(keep[-1]) + 1)
-
-    def followed_by(self, later: Series) -> Series:
-        """This series up to where `later` begins, then `later`; of the two vintages `later`'s is kept.
-
-        Raises:
-            MixedKinds: zone or kind differ.
-            ValueError: there is a gap between the two.
-        """
-        if (self.zone, self.kind) != (later.zone, later.kind):
-            raise MixedKinds(f"cannot join {self.zone} ({self.kind}) with {later.zone} ({later.kind})")
-        i = int(np.searchsorted(self.edges, later.edges[0], side="left"))
-        if i == 0:
-            return later
-        if self.edges[i if i < len(self.edges) else -1] < later.edges[0]:
-            raise ValueError(f"{self.zone}: gap between {self.end} and {later.start}")
-        return replace(
-            later,
-            edges=np.concatenate([self.edges[:i], later.edges]),
-            intensity_g_per_kwh=np.concatenate([self.intensity_g_per_kwh[:i], later.intensity_g_per_kwh]),
-            quality=self.quality[:i] + later.quality,
-            demo=self.demo or later.demo,
-        )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from windward.domain.series import MixedKinds, Quality, Series
+from windward.forecasting.join import joined
 from windward.forecasting.past import HOUR_S
 
 _FADE = 0.9  # of an error, from hour to hour: what is wrong now is hardly wrong tomorrow
@@ -74,7 +75,7 @@ def blend(issue: Series, history: Series | None, own: Series) -> Series:
         source=f"{issue.source}+{own.source}",
         demo=issue.demo or own.demo,
     )
-    return issue.followed_by(tail)
+    return joined(issue, tail)
 
 
 def _same(issue: Series, other: Series) -> None:

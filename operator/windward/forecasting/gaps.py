@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from windward.domain.series import Quality, Series
+from windward.forecasting.join import joined
 
 _DAY_S = 86_400.0
 LONGEST_S = 7 * _DAY_S
@@ -23,7 +24,7 @@ def filled(history: Series) -> Series:
     whole = first
     for stretch in others:
         bridge = _bridge(whole, float(stretch.edges[0]))
-        whole = stretch if bridge is None else whole.followed_by(bridge).followed_by(stretch)
+        whole = stretch if bridge is None else joined(joined(whole, bridge), stretch)
     return whole
 
 

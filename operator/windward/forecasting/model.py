@@ -21,6 +21,7 @@ from windward.domain.quantiles import Quantiles
 from windward.domain.series import Floats, Kind, MixedKinds, Quality, Series
 from windward.forecasting.analog import Analog
 from windward.forecasting.calibrate import EVERY, LEVELS, Record
+from windward.forecasting.join import joined
 from windward.forecasting.past import (
     DAY,
     FIRST_ORIGIN,
@@ -258,7 +259,7 @@ class Model:
             quality=(Quality.ESTIMATED,) * ahead,
             source=f"own:{method}:{known.source}",
         )
-        whole = known.followed_by(later)
+        whole = joined(known, later)
         if whole.end < utc(until):
             whole = replace(same_hour_yesterday(whole, now, until), source=later.source)
         series = whole.clip(now, until)

@@ -18,6 +18,7 @@ import numpy as np
 from windward.domain.clock import utc
 from windward.domain.series import Quality, Series
 from windward.forecasting.gaps import filled
+from windward.forecasting.join import joined
 from windward.forecasting.overlay import overlay
 
 _DAY_S = 86_400.0
@@ -42,7 +43,7 @@ def repeated(history: Series | None, issue: Series, until: datetime) -> Series:
     known = None if known is None else next((s for s in known.stretches if s.covers(day_before, issue.end)), None)
     if known is None:
         return issue
-    return issue.followed_by(_repeated_day(known, until, issue))
+    return joined(issue, _repeated_day(known, until, issue))
 
 
 def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Series:
@@ -61,7 +62,7 @@ def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Seri
         raise ValueError(f"{history.zone}: {history.start} to {history.end} does not hold the day before {now}")
     whole = history
     if whole.end < utc(until):
-        whole = history.followed_by(_repeated_day(history, until, history))
+        whole = joined(history, _repeated_day(history, until, history))
     whole = replace(whole, source=f"persistence:{history.source}")
     series = whole.clip(now, until)
     assert series is not None  # it covers now: checked above
@@ -80,7 +81,7 @@ def flat_days(issue: Series, until: datetime) -> Series:
     mean = issue.mean(issue.end - timedelta(seconds=_DAY_S), issue.end)
     edges = float(issue.edges[-1]) + _DAY_S * np.arange(days + 1, dtype=np.float64)
     quality = (Quality.ESTIMATED,) * days
-    return issue.followed_by(replace(issue, edges=edges, intensity_g_per_kwh=np.full(days, mean), quality=quality))
+    return joined(issue, replace(issue, edges=edges, intensity_g_per_kwh=np.full(days, mean), quality=quality))
 
 
 def _repeated_day(known: Series, until: datetime, like: Series) -> Series:

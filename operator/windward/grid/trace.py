@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -12,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from windward.domain.clock import utc
-from windward.domain.series import Basis, Floats, Kind, Quality, Scope, Series, Signal
+from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
+from windward.grid.recording import Recording
 
 HORIZON = timedelta(hours=48)
 BUNDLED_KIND = Kind(Signal.AVERAGE, Scope.LIFE_CYCLE, Basis.CONSUMPTION)
@@ -21,20 +21,6 @@ BUNDLED_ATTRIBUTION = "Electricity Maps (2022), ODbL 1.0"
 
 _BUNDLED = Path(__file__).parent / "traces" / "2022.csv.gz"
 _WEEKS_S = 364 * 86_400  # 52 whole weeks: keeps hour and weekday
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """Equal steps of one zone: value i, in g/kWh, holds over [start_s + i step_s, start_s + (i + 1) step_s); NaN: a
-    hole."""
-
-    start_s: float
-    step_s: float
-    intensity_g_per_kwh: Floats
-
-    @property
-    def end_s(self) -> float:
-        return self.start_s + self.step_s * len(self.intensity_g_per_kwh)
 
 
 class TraceProvider:

@@ -17,7 +17,7 @@ import numpy as np
 
 from windward.domain.series import Basis, Floats, Kind, Quality, Scope, Series, Signal
 from windward.grid.port import ZONE_PATTERN, ForecastInvalid, InvalidReason
-from windward.grid.trace import Recording
+from windward.grid.recording import Recording
 from windward.grid.validate import UNITS, Answer, Origin, g_per_kwh, validate
 
 TIME, VALUE, ZONE = "timestamp_utc", "carbon_intensity_gco2_kwh", "zone"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from windward.cluster.local import LocalCluster
-from windward.cluster.store import Locks, Store, is_rehearsal
+from windward.cluster.locks import Locks
+from windward.cluster.store import Store, is_rehearsal
 from windward.domain.clock import Clock, FixedClock
 from windward.domain.observed import Observed
 from windward.grid.cache import Grid
@@ -26,7 +27,7 @@ from windward.lifecycle.accounting import Account
 from windward.lifecycle.status import Context, status_of
 from windward.service.accountant import Accountant
 from windward.service.clock import SystemClock
-from windward.service.local import SOURCE
+from windward.service.submissions import SOURCE
 from windward.service.sync_regions import regions_of
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from windward.domain.clock import FixedClock
-from windward.domain.observed import Observed
 from windward.domain.plan import Plan
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
@@ -22,9 +21,10 @@ from windward.service.reporter import DiscardingReporter
 from windward.service.sync_regions import regions_of
 from windward.simulation.arrivals import Arrival
 from windward.simulation.bound import Site, baseline_g, least_possible_g
-from windward.simulation.cluster import SimulatedCluster, SimulatedJob
+from windward.simulation.cluster import SimulatedCluster
 from windward.simulation.faults import Faults
 from windward.simulation.foresight import Foresight, Hindcast, Publication
+from windward.simulation.job import SimulatedJob
 from windward.simulation.policies import Policy
 from windward.simulation.result import JobOutcome, Result, Told, outcome_of, weighed_under_all
 from windward_api.greenregion import GreenRegion
@@ -161,37 +161,37 @@ class _Year:
         world = {**self.cluster.gone, **{j.job.metadata.uid: j for j in self.cluster.jobs.values()}}
         return tuple(self._job(a, world[a.job.metadata.uid], receipts.get(a.job.metadata.uid)) for a in self.arrivals)
 
-    def _job(self, arrival: Arrival, mine: SimulatedJob, receipt: Mapping[str, Any] | None) -> JobOutcome:
+    def _job(self, arrival: Arrival, job: SimulatedJob, receipt: Mapping[str, Any] | None) -> JobOutcome:
         """Its receipt counts; where it has none, what its runs drew until now is weighed alike."""
         if receipt is not None:
             energy_j, emissions_g = float(receipt["energyJoules"]), receipt["emissionsGrams"]
         else:
-            energy_j, emissions_g = self._weighed(mine)
-        finished, waited = mine.finished_at, timedelta(0)
+            energy_j, emissions_g = self._weighed(job)
+        finished, waited = job.finished_at, timedelta(0)
         if finished is not None:
-            waited = max(timedelta(0), finished - arrival.at - timedelta(seconds=mine.takes_s))
+            waited = max(timedelta(0), finished - arrival.at - timedelta(seconds=job.takes_s))
         return JobOutcome(
             name=arrival.job.metadata.name,
             submitted=arrival.at,
             finish_by=arrival.job.finish_by(),
             finished=finished,
-            failed=any(c.type == "Failed" and c.status == "True" for c in mine.job.status.conditions),
+            failed=any(c.type == "Failed" and c.status == "True" for c in job.job.status.conditions),
             wait_h=waited / timedelta(hours=1),
-            runs=len(mine.runs),
+            runs=len(job.runs),
             energy_j=energy_j,
             emissions_g=emissions_g,
             run_now_g=baseline_g(arrival, self.faults.duration(arrival.job), self.sites),
         )
 
-    def _weighed(self, mine: SimulatedJob) -> tuple[float, float | None]:
+    def _weighed(self, job: SimulatedJob) -> tuple[float, float | None]:
         """Joules and grams of a job without a receipt: of its rows in the ledger, and of runs that have none yet."""
-        observed, regions = Observed(mine.job, mine.runs), {n: s.region for n, s in self.sites.items()}
+        observed, regions = job.observed(), {n: s.region for n, s in self.sites.items()}
         rows = list(self.ledger.energy(observed.uid))
         booked = {r.attempt for r in rows}
-        for run in (r for r in mine.runs if r.attempt not in booked):
+        for run in (r for r in job.runs if r.attempt not in booked):
             rows += energy_of_run(observed, run, regions[run.region], self.clock.now())
-        made = account(observed, rows, {s.region.zone: s.recorded for s in self.sites.values()}, regions)
-        return made.energy_j, made.emissions_g
+        total = account(observed, rows, {s.region.zone: s.recorded for s in self.sites.values()}, regions)
+        return total.energy_j, total.emissions_g
 
     def _cycle(self) -> datetime | None:
         now = self.clock.now()
