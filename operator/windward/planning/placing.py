@@ -89,8 +89,6 @@ class Placing:
         if self.earliest >= self.latest_start.timestamp():
             late = self.earliest + self.length_s() > work.finish_by.timestamp()
             return self._at_once(Reason.DEADLINE_TOO_SOON if late else Reason.NO_SLACK)
-        if not self.places:
-            return self._without_forecast()
         return self._cheapest()
 
     def ways(self) -> list[Candidate]:
@@ -221,7 +219,7 @@ class Placing:
         forecasts are good for."""
         worth = max(_PAUSE_WORTH, self.work.min_saving)
         means = [p.power_kw * p.series.mean(p.series.start, p.series.end) for p in self.places]
-        return worth * min(means, default=0.0) * self.work.duration.total_seconds() / 3600.0
+        return worth * min(means) * self.work.duration.total_seconds() / 3600.0
 
     def pauses(self, surcharge: Surcharge | None = None, coarsest: int = 1) -> Candidate | None:
         """The best way with pauses on what is free, with a price on room if there is one."""
@@ -364,7 +362,7 @@ class Placing:
     def _window(self, region: str, start: float, end: float, level: int | None = None) -> Window:
         at = next((p for p in self.lanes if p.region.name == region and p.level == level), None)
         grams = at.grams(start, end) if at is not None and _covers(at, start, end) else None
-        if at is not None and grams is not None and at.start_kwh and not self._goes_on(region, start):
+        if at is not None and grams is not None and not self._goes_on(region, start):
             grams += float(at.start_g(np.array([start]))[0])
         return Window(region, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), grams)
 
@@ -380,7 +378,7 @@ class Placing:
         for start in (self.work.submitted.timestamp(), self.now.timestamp()):
             end = start + self.work.duration.total_seconds()
             if _covers(at, start, end):
-                return at.grams(start, end) + float(at.start_g(np.array([start]))[0] if at.start_kwh else 0.0)
+                return at.grams(start, end) + float(at.start_g(np.array([start]))[0])
         return None
 
     def _touches_edge(self, chosen: Candidate) -> bool:
