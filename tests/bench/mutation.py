@@ -51,7 +51,7 @@ FILES = {  # module -> the tests that are to notice its mutants
     "windward.planning.windows": ABOUT_PLANS,
 }
 TWINS = "not compiled"  # tests that load numba to compare its loops with ours: seconds, whatever they notice
-CASES = 60  # of one parametrised test; more of them rarely notice more
+CASES = 100  # of one parametrised test; more of them rarely notice more
 BASE_S, FACTOR = 5.0, 4.0  # processor seconds that a mutant has, beside a multiple of those of its tests
 MEMORY = 2 << 30  # bytes that a mutant may add
 SWAPS = {
