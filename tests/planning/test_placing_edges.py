@@ -163,6 +163,14 @@ def test_without_a_threshold_it_waits_for_the_best_of_dirtier_days():
     assert (made.reason, spans(made)) == (Reason.CLEANER_WINDOW, [("de", 10, 12)])
 
 
+@pytest.mark.parametrize(("threshold", "where"), [(0.0, "fr"), (0.1, "de")])
+def test_without_a_threshold_money_may_outweigh_grams(threshold, where):
+    """2 kWh at home for 600 g and 20 of currency, or at once elsewhere for 800 g and none."""
+    regions = {"de": replace(FLAT["de"], price_per_hour={"gpu": 10.0}), "fr": FLAT["fr"]}
+    job = work(regions=BOTH, demand={"gpu": 1.0}, grams_per_currency=20.0, min_saving=threshold)
+    assert spans(one(job, flat(300.0, 400.0), regions=regions)) == [(where, 0, 2)]
+
+
 # of equals
 
 
