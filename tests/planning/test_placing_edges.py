@@ -231,8 +231,8 @@ def test_at_once_where_there_is_room_first():
 
 def test_what_runs_goes_on_though_its_region_is_fuller_than_it_may_be():
     job = work(demand={"gpu": 1.0}, running_in="de", started=True, left_h=1)
-    made = one(job, flat(), regions=NARROW, beside=[full("de", 3)])
-    assert spans(made) == [("de", 0, 1)]
+    made = plan(Fleet((job, full("de", 3)), NARROW), flat(), T0).jobs
+    assert spans(made["ns/a"]) == [("de", 0, 1)] and spans(made["ns/de"]) == [("de", 0, 3)]
 
 
 def test_work_whose_region_is_gone_starts_anew_as_declared():
