@@ -147,6 +147,7 @@ FAILED = [run(n, Phase.FAILED) for n in (1, 2, 3)]
     [
         ([run(1, Phase.SUCCEEDED)], {"SE": SE}, False),  # home's hours may become known
         (FAILED, {"SE": SE}, True),  # failed for good: there is no other side
+        ([replace(r, progress=0.3 * r.attempt) for r in FAILED], {"SE": SE}, True),  # whatever it got done
         (FAILED, {"DE": DE}, False),  # but its own side is not known
         ([run(1, Phase.LOST)], {"SE": SE}, True),  # nothing was kept: nothing to run at home
         ([run(1, Phase.LOST), run(2)], {"SE": SE}, False),

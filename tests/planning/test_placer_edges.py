@@ -9,6 +9,7 @@ from planning.fleets import HOUR, T0, hours, irregular, known, work
 from windward.domain.fleet import Fleet, Level, Region
 from windward.domain.plan import Reason
 from windward.planning import plan
+from windward_api.greenjob import Fallback
 
 FLAT = {"de": Region("de", "DE"), "fr": Region("fr", "FR"), "se": Region("se", "SE")}
 BOTH = ("de", "fr")
@@ -118,6 +119,58 @@ def test_where_nothing_is_free_now_a_small_saving_is_waited_for():
     assert (made.reason, spans(made)) == (Reason.CLEANER_WINDOW, [("de", 10, 12)])
 
 
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ({"DE": (0, 1)}, "AwaitingForecast"),  # two hours of work, and one is known
+        ({"DE": (0, 2)}, "CapacityFull"),
+        ({"DE": (0, 40)}, "CapacityFull"),
+        ({"DE": (23, 40)}, "AwaitingForecast"),  # known from after its latest start
+        ({"DE": (21, 40)}, "CapacityFull"),
+        ({"DE": (0, 1), "FR": (0, 40)}, "CapacityFull"),
+        ({}, "AwaitingForecast"),
+    ],
+)
+@pytest.mark.parametrize("pausing", [False, True])
+def test_no_room_is_told_apart_from_no_forecast(shapes, reason, pausing):
+    """It asks for two of what each region has one of; without a forecast it may wait for one."""
+    forecasts = known(*(hours([300.0] * (b - a), zone, T0 + a * HOUR) for zone, (a, b) in shapes.items()))
+    job = work(regions=BOTH, demand={"gpu": 2.0}, interruptible=pausing, fallback=Fallback.RUN_AT_LATEST)
+    assert one(job, forecasts, regions=NARROW).reason == reason
+
+
+def test_only_where_no_place_was_found_is_it_told_which_region_is_too_small():
+    regions = {"de": replace(FLAT["de"], capacity={"gpu": 1.0}), "fr": replace(FLAT["fr"], capacity={"gpu": 2.0})}
+    job = work(regions=BOTH, demand={"gpu": 2.0}, fallback=Fallback.RUN_AT_LATEST)
+    placed, waits = one(job, flat(400.0, 300.0), regions=regions), one(job, {}, regions=regions)
+    assert spans(placed) == [("fr", 0, 2)] and placed.alternatives == ()
+    assert [(a.region, a.excluded_by) for a in waits.alternatives] == [
+        ("de", "it asks for 2 gpu, and all there is are 1"),
+        ("de", "nothing is known of zone DE"),
+        ("fr", "nothing is known of zone FR"),
+    ]
+
+
+def test_what_waits_is_told_as_waiting_however_little_it_saves():
+    made = one(work(), known(dip(10, 399.0)))
+    assert (made.reason, spans(made)) == (Reason.CLEANER_WINDOW, [("de", 10, 12)])
+
+
+def test_without_a_threshold_it_waits_for_the_best_of_dirtier_days():
+    """Three hours ago, when it was submitted, was cleaner than all that comes."""
+    past = hours([100.0] * 3 + [400.0] * 10 + [300.0] * 2 + [400.0] * 20, start=T0 - 3 * HOUR)
+    made = one(replace(work(), submitted=T0 - 3 * HOUR), known(past))
+    assert (made.reason, spans(made)) == (Reason.CLEANER_WINDOW, [("de", 10, 12)])
+
+
+@pytest.mark.parametrize(("threshold", "where"), [(0.0, "fr"), (0.1, "de")])
+def test_without_a_threshold_money_may_outweigh_grams(threshold, where):
+    """2 kWh at home for 600 g and 20 of currency, or at once elsewhere for 800 g and none."""
+    regions = {"de": replace(FLAT["de"], price_per_hour={"gpu": 10.0}), "fr": FLAT["fr"]}
+    job = work(regions=BOTH, demand={"gpu": 1.0}, grams_per_currency=20.0, min_saving=threshold)
+    assert spans(one(job, flat(300.0, 400.0), regions=regions)) == [(where, 0, 2)]
+
+
 # of equals
 
 
@@ -170,7 +223,65 @@ def test_at_once_a_pod_that_waits_waits_where_it_is():
     assert spans(made) == [("de", 3, 5)]
 
 
+def test_at_once_where_there_is_room_first():
+    job = work(regions=BOTH, home="de", demand={"gpu": 1.0}, asap=True)
+    made = one(job, flat(100.0, 400.0), regions=NARROW, beside=[full("de", 5), full("fr", 3)])
+    assert spans(made) == [("fr", 3, 5)]
+
+
+def test_what_runs_goes_on_though_its_region_is_fuller_than_it_may_be():
+    job = work(demand={"gpu": 1.0}, running_in="de", started=True, left_h=1)
+    made = plan(Fleet((job, full("de", 3)), NARROW), flat(), T0).jobs
+    assert spans(made["ns/a"]) == [("de", 0, 1)] and spans(made["ns/de"]) == [("de", 0, 3)]
+
+
+def test_work_whose_region_is_gone_starts_anew_as_declared():
+    slow = (Level(0.5, 300.0, name="slow"),)
+    job = work(left_h=1, overhead=0.5 * HOUR, started=True, running_in="gone", levels=slow, running_level=0, asap=True)
+    made = one(job, flat())
+    assert (made.level, spans(made)) == (None, [("de", 0, 1.5)])
+
+
 # what goes on
+
+
+TIGHT = {"left_h": 6001 / 3600, "hours_h": 4.0, "by_h": 6006 / 3600, "margin": 0.0, "interruptible": True}
+
+
+@pytest.mark.parametrize(
+    ("more", "beside", "windows_s"),
+    [
+        ({"started": True}, [], [(0, 6001)]),
+        ({"pending": True}, [], [(0, 6001)]),
+        ({"pending": True, "demand": {"gpu": 1.0}}, [full("de", 3 / 3600)], [(3, 6004)]),
+        ({"pending": True, "demand": {"gpu": 2.0}}, [], []),
+    ],
+)
+def test_what_may_pause_goes_on_where_only_seconds_are_left_to_pause(more, beside, windows_s):
+    """Fewer than a slot of the search with pauses, which finds nothing then."""
+    job = work(regions=BOTH, running_in="de", start_energy_wh=1000.0, **TIGHT | more)
+    made = one(job, flat(), regions=NARROW, beside=beside)
+    assert [((w.start - T0) / SECOND, (w.end - T0) / SECOND) for w in made.windows] == windows_s
+    if windows_s:
+        assert made.reason is Reason.CLEANER_WINDOW and {w.region for w in made.windows} == {"de"}
+        assert made.emissions_g == pytest.approx(400 * (6001 / 3600 + ("pending" in more)))
+    else:
+        assert made.reason is Reason.CAPACITY_FULL
+
+
+def test_it_goes_on_so_at_its_level_too():
+    slow = (Level(0.25, 100.0, name="slower"), Level(0.5, 300.0, name="slow"))
+    tight = TIGHT | {"left_h": TIGHT["left_h"] / 2}
+    made = one(work(running_in="de", started=True, levels=slow, running_level=1, **tight), flat())
+    assert (made.level, [(w.end - w.start) / SECOND for w in made.windows]) == (1, [6001])
+    assert made.emissions_g == pytest.approx(0.3 * 400 * 6001 / 3600)
+
+
+def test_a_run_whose_zone_is_unknown_is_weighed_against_nothing():
+    job = work(regions=BOTH, running_in="de", started=True, interruptible=True, left_h=1, overhead=0.5 * HOUR)
+    made = one(job, known(hours([300.0] * 40, "FR")))
+    assert (spans(made), made.go_on_g, made.run_now_g) == ([("fr", 0, 1.5)], None, None)
+    assert not made.pause_pays
 
 
 @pytest.mark.parametrize(
@@ -248,6 +359,35 @@ def test_a_pause_must_save_a_share_of_the_whole_job(low_g, pieces):
         assert spans(made) == ([("de", 0, 4)] if pieces == 1 else [("de", 0, 2), ("de", 8, 10)])
 
 
+def test_a_pause_of_what_runs_costs_one_resume_and_no_start_now():
+    job = work(hours_h=4, by_h=30, interruptible=True, started=True, running_in="de", overhead=0.5 * HOUR)
+    made = one(job, known(hours([100.0] * 2 + [400.0] * 6 + [100.0] * 3 + [400.0] * 29)))
+    assert spans(made) == [("de", 0, 2), ("de", 8, 10.5)]
+
+
+@pytest.mark.parametrize(("slow_w", "level"), [(498.0, None), (490.0, 0)])
+def test_a_level_that_needs_a_pause_must_save_it(slow_w, level):
+    """At half the speed it takes both spells. It saves 0.4 % or 2 %, and the pause has to save 1 % of the whole."""
+    job = work(hours_h=2, by_h=30, interruptible=True, levels=(Level(0.5, slow_w, name="slow"),))
+    made = one(job, twice(390.0))
+    assert made.level == level and len(made.windows) == (1 if level is None else 2)
+
+
+def test_a_level_that_takes_too_long_is_passed_over():
+    job = work(hours_h=2, by_h=3.5, interruptible=True, levels=(Level(0.5, 100.0, name="slow"),))
+    made = one(job, known(hours([400.0, 100.0, 400.0, 100.0])))
+    assert made.level is None and made.feasible
+
+
+@pytest.mark.parametrize(("worth", "where"), [(19.0, ("fr", 10, 12)), (21.0, ("de", 0, 2))])
+def test_waiting_elsewhere_is_weighed_against_starting_here(worth, where):
+    """Ten hours for 200 g."""
+    forecasts = known(hours([400.0] * 40), dip(10, 300.0, 500.0, "FR"))
+    for pausing in (False, True):
+        job = work(regions=BOTH, delay_g_per_hour=worth, interruptible=pausing)
+        assert spans(one(job, forecasts)) == [where]
+
+
 def test_what_runs_and_may_pause_keeps_its_level():
     slow = (Level(0.5, 300.0, name="slow"), Level(0.25, 100.0, name="slower"))
     job = work(hours_h=2, by_h=30, started=True, running_in="de", interruptible=True, levels=slow, running_level=0)
@@ -322,6 +462,18 @@ def test_a_plan_that_ends_before_the_last_second_known_does_not_touch_the_edge()
         assert one(work(by_h=60), known(dip(low_at_h, 100.0))).edge is edge
 
 
+def test_a_plan_that_ends_with_the_shorter_forecast_does_not_touch_the_edge():
+    forecasts = known(hours([500.0 - 10 * k for k in range(12)]), hours([500.0] * 20, "FR"))
+    made = one(work(regions=BOTH, by_h=48), forecasts)
+    assert spans(made) == [("de", 10, 12)] and not made.edge
+
+
+@pytest.mark.parametrize("fallback", list(Fallback))
+def test_a_plan_that_rests_on_no_forecast_touches_no_edge(fallback):
+    made = one(work(fallback=fallback), {})
+    assert not made.edge and "touches" not in made.explanation
+
+
 def test_what_else_was_weighed_is_told_cheapest_first_and_the_choice_is_not_among_it():
     job = work(regions=("de", "fr", "se"), levels=(Level(0.5, 550.0, name="slow"),))
     made = one(job, flat(500.0, 300.0, 400.0))
@@ -335,12 +487,12 @@ def test_what_else_was_weighed_is_told_cheapest_first_and_the_choice_is_not_amon
     ]
 
 
-def test_a_way_through_several_regions_is_told_as_such():
+def test_a_way_through_several_regions_stands_beside_the_best_of_each():
     forecasts = known(dip(3, 100.0, long_h=1), dip(6, 100.0, zone="FR", long_h=1))
-    job = work(regions=BOTH, interruptible=True)
-    assert spans(one(job, forecasts)) == [("de", 3, 4), ("fr", 6, 7)]
-    made = one(replace(job, delay_g_per_hour=120.0), forecasts)
-    assert len(made.windows) == 1 and made.capacity_g == 0.0
+    made = one(work(regions=BOTH, interruptible=True), forecasts)
+    assert spans(made) == [("de", 3, 4), ("fr", 6, 7)] and made.emissions_g == pytest.approx(200)
+    assert [(a.region, a.emissions_g) for a in made.alternatives] == [("de", 500), ("fr", 500)]
+    assert made.capacity_g == 0.0
 
 
 def test_demonstration_data_is_marked_and_every_zone_named():

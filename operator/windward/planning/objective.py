@@ -51,7 +51,7 @@ class Objective:
         work = self.problem.work
         worth = max(_PAUSE_WORTH, work.min_saving)
         means = [p.power_kw * p.series.mean(p.series.start, p.series.end) for p in self.problem.sites]
-        return worth * min(means, default=0.0) * work.duration.total_seconds() / 3600.0
+        return worth * min(means) * work.duration.total_seconds() / 3600.0
 
     @cached_property
     def run_now_g(self) -> float | None:
@@ -80,7 +80,7 @@ class Objective:
         site = self.problem.lane(region, level)
         if site is None or not covers(site, start, end):
             return None
-        begins = site.start_kwh and not self.problem.goes_on(region, start)
+        begins = not self.problem.goes_on(region, start)
         return site.grams(start, end) + (start_g(site, start) if begins else 0.0)
 
     def emissions_g(self, windows: Sequence[Window]) -> float | None:
@@ -93,4 +93,4 @@ class Objective:
 
 def start_g(site: Site, start: float) -> float:
     """Returns grams of what one start draws."""
-    return float(site.start_g(np.array([start]))[0]) if site.start_kwh else 0.0
+    return float(site.start_g(np.array([start]))[0])

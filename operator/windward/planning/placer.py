@@ -59,8 +59,6 @@ class Placer:
         if p.is_due:
             late = p.earliest + p.length_s() > work.finish_by.timestamp()
             return self._at_once(Reason.DEADLINE_TOO_SOON if late else Reason.NO_SLACK)
-        if not p.sites:
-            return self._without_forecast()
         return self._cheapest()
 
     def adopt(self, best: Candidate | None, weighed: Weighed) -> JobPlan:
