@@ -81,10 +81,10 @@ def _run(arguments: argparse.Namespace, env: RunEnv, pause: PauseRequest) -> int
     if arguments.command == "infer":
         from windward_api.workload import InferSpec
 
-        wanted = _spec(InferSpec, arguments.spec)
+        infer_spec = _spec(InferSpec, arguments.spec)
         from windward_worker.inference import infer
 
-        return infer(wanted, env, pause)
+        return infer(infer_spec, env, pause)
     if arguments.command == "serve":
         settings = settings_from(arguments, os.environ)
         from windward_worker.serve import serve

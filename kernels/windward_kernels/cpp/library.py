@@ -123,13 +123,13 @@ def _load() -> ctypes.CDLL | Unavailable:
     if os.environ.get(ENV_BACKEND, "auto") == "reference":
         return Unavailable(f"{ENV_BACKEND}=reference asks for the definitions")
     try:
-        made = ctypes.CDLL(str(library_path()))
+        loaded = ctypes.CDLL(str(library_path()))
     except (OSError, Unavailable) as error:
         return error if isinstance(error, Unavailable) else Unavailable(f"the extension does not load: {error}")
     for name, (result, arguments) in SIGNATURES.items():
-        entry = getattr(made, name)
+        entry = getattr(loaded, name)
         entry.restype, entry.argtypes = result, arguments
-    return made
+    return loaded
 
 
 def library() -> ctypes.CDLL:
@@ -137,10 +137,10 @@ def library() -> ctypes.CDLL:
 
     A call lets go of the interpreter's lock; the extension itself takes one caller at a time.
     """
-    found = _load()
-    if isinstance(found, Unavailable):
-        raise found
-    return found
+    loaded = _load()
+    if isinstance(loaded, Unavailable):
+        raise loaded
+    return loaded
 
 
 def available() -> bool:
@@ -150,8 +150,8 @@ def available() -> bool:
 
 def why_not() -> str:
     """Why there is no extension, in a sentence; empty where there is one."""
-    found = _load()
-    return str(found) if isinstance(found, Unavailable) else ""
+    loaded = _load()
+    return str(loaded) if isinstance(loaded, Unavailable) else ""
 
 
 def isa() -> str:

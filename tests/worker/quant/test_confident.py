@@ -5,7 +5,7 @@ import torch
 
 from windward_kernels import Pages, kv_append
 from windward_worker.cli import main
-from windward_worker.inference import Rows, TorchRunner
+from windward_worker.inference import SequenceInput, TorchRunner
 from windward_worker.quant.confident import NEVER, ConfidentRunner, confident, drawn, measure_confidence, table, upper
 from windward_worker.quant.paged import PagedRunner
 
@@ -21,19 +21,22 @@ def runners(decoder, *choices):
 
 def test_never_sure_is_the_int8_cache_and_always_sure_reads_half_of_each_key(trained, decoder):
     never, always = runners(decoder, confident(NEVER), confident(0.0))
-    rows = [Rows(trained.ids[:30], 0, [2, 5], outputs=30), Rows(trained.ids[40:50], 0, [1], outputs=10)]
+    rows = [
+        SequenceInput(trained.ids[:30], 0, [2, 5], outputs=30),
+        SequenceInput(trained.ids[40:50], 0, [1], outputs=10),
+    ]
     exact = TorchRunner(decoder, blocks=8).step(rows)
     found = [abs(r.step(rows) - exact).max() for r in (never, always)]
     assert 0 < 5 * found[0] < found[1]
-    heads = decoder.config.kv_heads * decoder.config.layers
+    heads = decoder.config.num_key_value_heads * decoder.config.num_hidden_layers
     assert never.read == always.read == always.sure == heads * (30 * 31 // 2 + 10 * 11 // 2) and never.sure == 0
 
 
 def test_pieces_of_a_prompt_say_the_same_as_the_whole(trained, decoder):
     whole, pieces = runners(decoder, *[confident(0.3)] * 2)
-    (last,) = whole.step([Rows(trained.ids[:20], 0, [3, 0])])
+    (last,) = whole.step([SequenceInput(trained.ids[:20], 0, [3, 0])])
     for begin, end in ((0, 7), (7, 19), (19, 20)):
-        (step,) = pieces.step([Rows(trained.ids[begin:end], begin, [3, 0])])
+        (step,) = pieces.step([SequenceInput(trained.ids[begin:end], begin, [3, 0])])
     torch.testing.assert_close(torch.tensor(step), torch.tensor(last), rtol=1e-4, atol=1e-4)
     assert 0 < whole.sure == pieces.sure < whole.read == pieces.read
 
@@ -58,8 +61,8 @@ def test_a_group_is_sure_where_its_least_sure_head_is(decoder):
 
 def test_the_sure_lose_less_than_as_many_drawn_by_lot(decoder):
     """Queries of all temperatures over the same keys: the outputs' error against eight bits throughout."""
-    heads, size, count = decoder.config.kv_heads, decoder.config.head_dim, 48
-    group = decoder.config.heads // heads
+    heads, size, count = decoder.config.num_key_value_heads, decoder.config.head_dim, 48
+    group = decoder.config.num_attention_heads // heads
     dice = torch.Generator().manual_seed(0)
     k, v = torch.randn(2, count, heads, size, generator=dice)
     pages = kv_append(k, v, Pages.empty(3, 16, heads, size, torch.int8), torch.arange(count))
@@ -78,7 +81,7 @@ def test_the_sure_lose_less_than_as_many_drawn_by_lot(decoder):
     assert 0.2 < share < 0.8 and 1.5 * error < sum(lots) / 20
 
 
-def test_as_a_command(trained, capsys):
+def test_confidence_runs_as_a_command(trained, capsys):
     argv = ["pareto", "--model", str(trained.folder), "--calibration", str(trained.text), "--tokens", "1000"]
     assert main([*argv, "--confidence", "never,0.3,0"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -102,12 +105,12 @@ def test_the_lot_draws_the_share(share):
 
 
 def test_a_cache_of_fewer_bits_takes_less_and_errs_more(trained, decoder):
-    rows = [Rows(trained.ids[:30], 0, [2, 5], outputs=30)]
+    rows = [SequenceInput(trained.ids[:30], 0, [2, 5], outputs=30)]
     exact = TorchRunner(decoder, blocks=8)
     wanted = exact.step(rows)
     eight, four = (PagedRunner(decoder, blocks=8, kind=kind) for kind in ("int8", "int4"))
     errors = [abs(runner.step(rows) - wanted).max() for runner in (eight, four)]
     assert 0 < 4 * errors[0] < errors[1]
-    size, heads = decoder.config.head_dim, 2 * decoder.config.layers * decoder.config.kv_heads
+    size, heads = decoder.config.head_dim, 2 * decoder.config.num_hidden_layers * decoder.config.num_key_value_heads
     assert (eight.kv_bytes_per_token, four.kv_bytes_per_token) == (heads * (size + 2), heads * (size / 2 + 4))
     assert exact.kv_bytes_per_token == heads * size * 4

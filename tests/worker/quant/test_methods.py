@@ -7,7 +7,7 @@ import torch
 from windward_kernels.cpp import quantise_int4, quantise_int8
 from windward_worker.model import load_path
 from windward_worker.model.gguf import _q4_1, _q8_0
-from windward_worker.quant.calibrate import SHARED, Inputs, Walk, blocks_of, part_of, windows_of
+from windward_worker.quant.calibrate import SHARED, CalibrationPass, InputStatistics, blocks_of, part_of, windows_of
 from windward_worker.quant.gptq import gptq, inverse_factor, solve
 from windward_worker.quant.grid import fitting_group, output_error, round_to_nearest
 from windward_worker.quant.ptq import Scheme, quantise, w8a8_error
@@ -20,10 +20,10 @@ def draw(*shape, seed=0):
 
 
 def correlated(count, cols, seed=0):
-    """Inputs with a few loud directions, as in real layers, and their sums."""
+    """InputStatistics with a few loud directions, as in real layers, and their sums."""
     x = draw(count, cols, seed=seed) @ (draw(cols, cols, seed=seed + 1) / cols**0.5)
     x[:, ::17] *= 12
-    inputs = Inputs.of(cols)
+    inputs = InputStatistics.of(cols)
     inputs.add(x)
     return x, inputs
 
@@ -58,14 +58,14 @@ def test_a_group_must_divide_the_columns():
 
 def test_sums_over_inputs_in_pieces_are_those_of_the_whole():
     x, whole = correlated(300, 32)
-    pieces = Inputs.of(32)
+    pieces = InputStatistics.of(32)
     for part in (x[:7], x[7:200], x[200:]):
         pieces.add(part)
     torch.testing.assert_close(pieces.hessian, whole.hessian, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(pieces.mean, x.abs().mean(0), rtol=1e-4, atol=1e-5)
     assert torch.equal(pieces.peak, x.abs().amax(0)) and pieces.count == 300
     scale = torch.rand(32) + 0.5
-    direct = Inputs.of(32)
+    direct = InputStatistics.of(32)
     direct.add(x / scale)
     torch.testing.assert_close(whole.scaled(scale).hessian, direct.hessian, rtol=1e-3, atol=1e-4)
 
@@ -122,7 +122,7 @@ def test_awq_scales_lower_the_error_of_loud_inputs():
 def test_smoothquant_lowers_the_error_of_rounded_activations():
     x, inputs = correlated(400, 128)
     x[:, 3] *= 60
-    inputs = Inputs.of(128)
+    inputs = InputStatistics.of(128)
     inputs.add(x)
     weight = draw(50, 128, seed=2)
     scale = migrate([weight], inputs)
@@ -154,7 +154,7 @@ def test_on_a_trained_model_gptq_and_awq_err_no_more_than_plain(trained, decoder
     first = [n for n in plain.errors if n.startswith("layers.0.")]
     assert len(first) == 7 and all(solved.errors[n] <= plain.errors[n] for n in first)
     assert sum(solved.errors.values()) < 0.8 * sum(plain.errors.values())
-    inputs = Walk(decoder, trained.windows).inputs(decoder.layers[0])
+    inputs = CalibrationPass(decoder, trained.windows).inputs(decoder.layers[0])
     for place in ("qkv", "down"):  # what the search minimises: the sum over the matrices that share an input
         sizes = {f"layers.0.{m}.weight": m for m in SHARED[place][0]}
         whole = {n: output_error(part_of(decoder.layers[0], m).weight, inputs[place].hessian) for n, m in sizes.items()}
@@ -162,19 +162,22 @@ def test_on_a_trained_model_gptq_and_awq_err_no_more_than_plain(trained, decoder
         assert errors[0] < errors[1]
 
 
-def test_the_walk_sees_what_the_whole_model_sees(trained, decoder):
-    walk = Walk(decoder, trained.windows[:3])
+def test_the_calibration_pass_sees_what_the_whole_model_sees(trained, decoder):
+    calibration = CalibrationPass(decoder, trained.windows[:3])
     seen = {}
     decoder.layers[1].mlp.down_proj.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
     for _, block in blocks_of(decoder):
-        found = walk.inputs(block)
+        found = calibration.inputs(block)
         assert set(found) == set(SHARED)
         if block is decoder.layers[1]:
             decoder(trained.windows[:3])
             torch.testing.assert_close(found["down"].peak, seen["x"].flatten(0, 1).abs().amax(0))
-        walk.advance(block)
+        calibration.advance(block)
     torch.testing.assert_close(
-        decoder.norm(walk.states) @ decoder.embed_tokens.weight.T, decoder(trained.windows[:3]), rtol=1e-3, atol=1e-3
+        decoder.norm(calibration.states) @ decoder.embed_tokens.weight.T,
+        decoder(trained.windows[:3]),
+        rtol=1e-3,
+        atol=1e-3,
     )
 
 

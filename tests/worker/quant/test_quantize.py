@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from windward_kernels import cpp
 from windward_worker.cli import main
 from windward_worker.control import Refused
-from windward_worker.inference import CpuRunner, Rows, TorchRunner
+from windward_worker.inference import CpuRunner, SequenceInput, TorchRunner
 from windward_worker.model import PackedModel, load_path, open_model
 from windward_worker.quant.calibrate import windows_of
 from windward_worker.quant.page import page
@@ -43,7 +43,7 @@ def test_what_is_written_opens_as_what_was_made(trained, tmp_path, capsys, metho
     assert found["bytes"] < 0.45 * (trained.folder / "model.safetensors").stat().st_size
 
     opened = load_path(tmp_path / "made")
-    rows = [Rows(trained.ids[:40], 0, [0, 1, 2], outputs=40)]
+    rows = [SequenceInput(trained.ids[:40], 0, [0, 1, 2], outputs=40)]
     torch_logits = TorchRunner(opened.decoder, blocks=4).step(rows)
     if cpp.available():  # float32 weights: the same numbers; int4 with int8 activations: near
         exact = CpuRunner(PackedModel(open_model(tmp_path / "made"), "float32"), blocks=4, kv="float32").step(rows)
@@ -219,7 +219,7 @@ def test_labels_of_near_points_do_not_cover_each_other():
         ("float32+kv4", ("float32", "int4", None, 4, 32)),
     ],
 )
-def test_variants_by_name(name, expected):
+def test_a_variants_name_sets_its_fields(name, expected):
     v = Variant.parse(name)
     assert (v.weights, v.kv, v.method, v.bits, v.group) == expected
 
@@ -232,12 +232,12 @@ def test_a_folder_is_a_variant(trained, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "int4-g", "float32-g64", "int4-w8", "GPTQ", "gptq+kv5", "int8+kv4", "int8 "])
-def test_names_that_are_none(name):
+def test_a_name_that_is_no_variant_is_refused(name):
     with pytest.raises(Refused, match="--variants"):
         Variant.parse(name)
 
 
-def test_pareto_as_a_command(trained, tmp_path, capsys):
+def test_pareto_runs_as_a_command(trained, tmp_path, capsys):
     made = tmp_path / "made"
     assert quantize(trained, made, "--group", 64) == 0
     capsys.readouterr()

@@ -29,11 +29,11 @@ def become_subreaper() -> None:
 
 def children() -> list[int]:
     """Process ids of the children of this process, ended ones that nobody waited for included."""
-    found: list[int] = []
+    pids: list[int] = []
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):
-            found += [int(pid) for pid in task.read_text().split()]
-    return found
+            pids += [int(pid) for pid in task.read_text().split()]
+    return pids
 
 
 def reap(but: Set[int]) -> None:

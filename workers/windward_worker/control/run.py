@@ -9,7 +9,7 @@ from types import TracebackType
 from windward_api.contract import EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
 from windward_worker.control.clock import now
 from windward_worker.control.env import RunEnv
-from windward_worker.control.errors import PauseAsked, Refused, WorkerError
+from windward_worker.control.errors import PauseRequested, Refused, WorkerError
 from windward_worker.control.pause import PauseRequest
 from windward_worker.control.report import ProgressFile, short, write_report
 from windward_worker.energy import EnergyRecorder, choose_meter
@@ -21,7 +21,10 @@ EXIT_REFUSED = 2
 
 
 class Run:
-    """Meters the work, keeps its progress, and tells both. Enter it around the work; `tell` often; `done` once."""
+    """Meters the work, keeps its progress and reports both.
+
+    Enter it around the work; call `report_progress` often and `report` once.
+    """
 
     def __init__(self, env: RunEnv, pause: PauseRequest, unit: str) -> None:
         self.env = env
@@ -49,7 +52,9 @@ class Run:
         log.warning(sentence)
         self.notes.append(sentence)
 
-    def tell(self, fraction: float, units_done: float, metrics: dict[str, float], *, last: bool = False) -> None:
+    def report_progress(
+        self, fraction: float, units_done: float, metrics: dict[str, float], *, last: bool = False
+    ) -> None:
         """Keep the progress, and write it where it is due."""
         self._progress = Progress(
             fraction=min(1.0, fraction),
@@ -70,8 +75,8 @@ class Run:
         self.energy.stop()
         self.notes += self.energy.notes
         metrics = {**self._progress.metrics, **self.energy.unattributed}
-        told = {"energy_j": self.energy.total_j, "updated_at": now(), "metrics": metrics}
-        self._progress = self._progress.model_copy(update=told)
+        update = {"energy_j": self.energy.total_j, "updated_at": now(), "metrics": metrics}
+        self._progress = self._progress.model_copy(update=update)
         self._file.write(self._progress, last=True)
         report = Report(
             outcome=outcome,
@@ -89,14 +94,14 @@ def carry_out(run: Run, work: Callable[[Run], None]) -> int:
     with run:
         try:
             work(run)
-        except PauseAsked:
+        except PauseRequested:
             run.report(Outcome.PAUSED)
             log.info("paused at %s", run.checkpoint or "the start")
             return EXIT_PAUSED
         except Exception as error:
-            wanted = isinstance(error, WorkerError)
-            log.error("%s", error, exc_info=not wanted)
-            run.report(Outcome.FAILED, str(error) if wanted else f"{type(error).__name__}: {error}")
+            expected = isinstance(error, WorkerError)
+            log.error("%s", error, exc_info=not expected)
+            run.report(Outcome.FAILED, str(error) if expected else f"{type(error).__name__}: {error}")
             return EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
         run.report(Outcome.SUCCEEDED)
     return EXIT_DONE

@@ -49,7 +49,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def _wait(child: subprocess.Popen[bytes], pause: PauseRequest, alive: Path | None, others: Set[int]) -> int:
-    """The child's exit code, as a shell would give it. Forwards one SIGTERM to its group once a pause is asked.
+    """The child's exit code, as a shell would give it. Forwards one SIGTERM to its group once a pause is requested.
 
     Touches `alive` now and then: whoever finds us dead knows from it until when we were not. `others` are children that
     are not to be reaped.
@@ -64,19 +64,19 @@ def _wait(child: subprocess.Popen[bytes], pause: PauseRequest, alive: Path | Non
             told_s = at_s
             with contextlib.suppress(OSError):
                 alive.touch()
-        if pause.asked and not forwarded and at_s - started_s >= HOLD_S:
+        if pause.requested and not forwarded and at_s - started_s >= HOLD_S:
             forwarded = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGTERM)
     return 128 - code if code < 0 else code
 
 
-def _outcome(code: int, asked: bool) -> tuple[Outcome, str]:
+def _outcome(code: int, pause_requested: bool) -> tuple[Outcome, str]:
     if code == EXIT_DONE:
         return Outcome.SUCCEEDED, ""
     if code == EXIT_PAUSED:
         return Outcome.PAUSED, ""
-    if asked and code == 128 + signal.SIGTERM:
+    if pause_requested and code == 128 + signal.SIGTERM:
         return Outcome.FAILED, (
             "ended by SIGTERM when asked to pause: the command does not honour the pause contract; let it write a "
             f"checkpoint on SIGTERM and exit {EXIT_PAUSED}, or set interruption.policy to Never"
@@ -84,12 +84,13 @@ def _outcome(code: int, asked: bool) -> tuple[Outcome, str]:
     return Outcome.FAILED, f"exit code {code}" + (f" (signal {code - 128})" if code > 128 else "")
 
 
-def _beside(said: Report | None, progress: Progress | None) -> dict[str, float]:
+def _beside(child_report: Report | None, progress: Progress | None) -> dict[str, float]:
     """What the child says of its own energy, by source: shown, never counted, since the meters here are ours."""
     beside = {}
     if progress is not None and progress.energy_j is not None:
         beside["reported_energy_j progress"] = progress.energy_j
-    for component in said.energy.components if said is not None and said.energy is not None else ():
+    series = None if child_report is None else child_report.energy
+    for component in () if series is None else series.components:
         name = f"reported_energy_j {component.name} {component.method} {component.source}"[:64]
         beside[name] = beside.get(name, 0.0) + sum(component.joules)
     return beside
@@ -101,23 +102,27 @@ def _message(first: str, notes: Sequence[str]) -> str:
     return "; ".join(part for part in (first[: MESSAGE_LIMIT - len(added) - 2], added) if part)
 
 
-def _report(env: RunEnv, code: int, asked: bool, recorder: EnergyRecorder, uncounted: Sequence[str]) -> Report:
+def _report(
+    env: RunEnv, code: int, pause_requested: bool, recorder: EnergyRecorder, uncounted: Sequence[str]
+) -> Report:
     """What the child said, checked against its exit code; else what can be known from outside. The energy is ours."""
-    outcome, message = _outcome(code, asked)
-    said = read_report(env.report_file)
-    if said is not None and said.outcome != outcome:  # the exit code is what Kubernetes acts on
-        message = message or f"reported {said.outcome}, but exit code {code} means {outcome}"
-    elif said is not None:
-        message = said.message
-    progress = said.progress if said is not None else read_progress(env.progress_file)
-    beside = _beside(said, progress)
-    if said is None and outcome is Outcome.SUCCEEDED:
+    outcome, message = _outcome(code, pause_requested)
+    child_report = read_report(env.report_file)
+    if child_report is not None and child_report.outcome != outcome:  # the exit code is what Kubernetes acts on
+        message = message or f"reported {child_report.outcome}, but exit code {code} means {outcome}"
+    elif child_report is not None:
+        message = child_report.message
+    progress = child_report.progress if child_report is not None else read_progress(env.progress_file)
+    beside = _beside(child_report, progress)
+    if child_report is None and outcome is Outcome.SUCCEEDED:
         progress = (progress or Progress(fraction=1.0)).model_copy(update={"fraction": 1.0})
     notes = [*uncounted, *recorder.notes]
     if progress is not None:
         metrics = {**progress.metrics, **beside, **recorder.unattributed}
-        told: dict[str, object] = {"energy_j": recorder.total_j, "metrics": metrics}
-        progress = progress.model_copy(update=told if said is not None else {**told, "updated_at": now()})
+        progress_update: dict[str, object] = {"energy_j": recorder.total_j, "metrics": metrics}
+        if child_report is None:
+            progress_update["updated_at"] = now()
+        progress = progress.model_copy(update=progress_update)
     else:
         notes += [f"{name}: {joules:.6g}, not counted" for name, joules in beside.items()]
     update = {
@@ -126,7 +131,7 @@ def _report(env: RunEnv, code: int, asked: bool, recorder: EnergyRecorder, uncou
         "energy": recorder.series(),
         "message": _message(message, notes),
     }
-    return (said or Report(outcome=outcome)).model_copy(update=update)
+    return (child_report or Report(outcome=outcome)).model_copy(update=update)
 
 
 def _exactly(moment: datetime) -> str:
@@ -158,7 +163,7 @@ def supervise(command: Sequence[str], env: RunEnv, pause: PauseRequest) -> int:
             ended_at = now()
         if left:
             log.warning("ended %d processes that the command left running", left)
-        write_report(env.report_file, _report(env, code, pause.asked, recorder, choice.uncounted))
+        write_report(env.report_file, _report(env, code, pause.requested, recorder, choice.uncounted))
     if env.exit_file is not None:
         document = {"exit_code": code, "started_at": _exactly(started_at), "finished_at": _exactly(ended_at)}
         write_atomic(env.exit_file, json.dumps(document).encode())

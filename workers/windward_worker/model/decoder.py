@@ -31,7 +31,7 @@ class KVCache:
         device: torch.device,
         first_key: Tensor | None = None,
     ) -> None:
-        size = (config.layers, batch, config.kv_heads, capacity, config.head_dim)
+        size = (config.num_hidden_layers, batch, config.num_key_value_heads, capacity, config.head_dim)
         self.keys = torch.zeros(size, dtype=dtype, device=device)  # (L, B, Hkv, Tmax, D)
         self.values = torch.zeros(size, dtype=dtype, device=device)
         self.length = 0
@@ -82,14 +82,14 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self._head_dim = config.head_dim
-        self._window = config.window
-        inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.q_proj = Matrix(inner, config.width, bias=config.qkv_bias)
-        self.k_proj = Matrix(shared, config.width, bias=config.qkv_bias)
-        self.v_proj = Matrix(shared, config.width, bias=config.qkv_bias)
-        self.o_proj = Matrix(config.width, inner)
-        self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self._window = config.sliding_window
+        inner, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = Matrix(inner, config.hidden_size, bias=config.qkv_bias)
+        self.k_proj = Matrix(shared, config.hidden_size, bias=config.qkv_bias)
+        self.v_proj = Matrix(shared, config.hidden_size, bias=config.qkv_bias)
+        self.o_proj = Matrix(config.hidden_size, inner)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else None
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self._head_dim).transpose(1, 2)  # (B, H, T, D)
@@ -117,9 +117,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = Matrix(config.hidden, config.width)
-        self.up_proj = Matrix(config.hidden, config.width)
-        self.down_proj = Matrix(config.width, config.hidden)
+        self.gate_proj = Matrix(config.intermediate_size, config.hidden_size)
+        self.up_proj = Matrix(config.intermediate_size, config.hidden_size)
+        self.down_proj = Matrix(config.hidden_size, config.intermediate_size)
 
     def forward(self, x: Tensor) -> Tensor:
         gated: Tensor = swiglu(self.gate_proj(x), self.up_proj(x))  # (B, T, F)
@@ -132,9 +132,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = FeedForward(config)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, layer: int) -> Tensor:
@@ -150,10 +150,10 @@ class Decoder(nn.Module):
         """Weights are unset until `initialise` or a load."""
         super().__init__()
         self.config = config
-        self.embed_tokens = Matrix(config.vocabulary, config.width)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.width, config.norm_eps)
-        self.lm_head = None if config.tied else Matrix(config.vocabulary, config.width)
+        self.embed_tokens = Matrix(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = None if config.tie_word_embeddings else Matrix(config.vocab_size, config.hidden_size)
 
     def initialise(self, seed: int) -> None:
         """Draw the weights: normal, 0.02; those that write into the residual stream smaller by sqrt(2 layers)."""
@@ -164,7 +164,7 @@ class Decoder(nn.Module):
                     weight.fill_(0.0 if name.endswith("bias") else 1.0)
                     continue
                 residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-                deviation = 0.02 / math.sqrt(2 * self.config.layers) if residual else 0.02
+                deviation = 0.02 / math.sqrt(2 * self.config.num_hidden_layers) if residual else 0.02
                 weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None, *, last_only: bool = False) -> Tensor:
@@ -177,7 +177,7 @@ class Decoder(nn.Module):
         place = torch.arange(past, past + tokens.shape[1], device=tokens.device)  # (T,)
         if cache is not None and cache.first_key is not None:
             place = (place[None, :] - cache.first_key[:, None]).clamp_min(0)  # (B, T)
-        cos, sin = rope_table(place, self.config.head_dim, self.config.rope_base)
+        cos, sin = rope_table(place, self.config.head_dim, self.config.rope_theta)
         x = F.embedding(tokens, self.embed_tokens.weight)  # (B, T, C)
         for index, block in enumerate(self.layers):
             x = block(x, cos, sin, cache, index)

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from windward_worker.quant.grid import Quantised, round_to_nearest
     from windward_worker.quant.pareto import Point, pareto
     from windward_worker.quant.perplexity import perplexity
-    from windward_worker.quant.ptq import Outcome, Scheme, quantise
+    from windward_worker.quant.ptq import QuantisationResult, Scheme, quantise
     from windward_worker.quant.run import QuantizeRequest, quantize
 
 _HOMES = {
-    "Outcome": "ptq",
+    "QuantisationResult": "ptq",
     "Point": "pareto",
     "QuantizeRequest": "run",
     "Quantised": "grid",
@@ -29,8 +29,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Outcome",
     "Point",
+    "QuantisationResult",
     "Quantised",
     "QuantizeRequest",
     "Scheme",
@@ -45,6 +45,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
-    globals().update({each: getattr(home, each) for each, at in _HOMES.items() if at == _HOMES[name]})
+    module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    globals().update({each: getattr(module, each) for each, at in _HOMES.items() if at == _HOMES[name]})
     return globals()[name]

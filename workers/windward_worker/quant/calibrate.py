@@ -21,7 +21,7 @@ SHARED = {  # the matrices that see one input, and whence it comes: the matrix o
 
 
 @dataclass(slots=True)
-class Inputs:
+class InputStatistics:
     """Sums over the inputs x (C,) of one place: hessian = mean of x x^T (C, C), mean |x| and max |x| (C,)."""
 
     hessian: Tensor
@@ -30,7 +30,7 @@ class Inputs:
     count: int = 0
 
     @classmethod
-    def of(cls, cols: int) -> Inputs:
+    def of(cls, cols: int) -> InputStatistics:
         return cls(torch.zeros(cols, cols), torch.zeros(cols), torch.zeros(cols))
 
     def add(self, x: Tensor) -> None:
@@ -42,10 +42,10 @@ class Inputs:
         self.peak = torch.maximum(self.peak, flat.abs().amax(0))
         self.count += len(flat)
 
-    def scaled(self, scale: Tensor) -> Inputs:
+    def scaled(self, scale: Tensor) -> InputStatistics:
         """Of x / scale."""
         hessian = self.hessian / (scale[:, None] * scale[None, :])
-        return Inputs(hessian, self.mean / scale, self.peak / scale, self.count)
+        return InputStatistics(hessian, self.mean / scale, self.peak / scale, self.count)
 
 
 def part_of(model: nn.Module, name: str) -> Matrix | RMSNorm:
@@ -55,26 +55,26 @@ def part_of(model: nn.Module, name: str) -> Matrix | RMSNorm:
     return part
 
 
-class Walk:
+class CalibrationPass:
     """The calibration text's states before one block after another, (N, T, C)."""
 
     def __init__(self, decoder: Decoder, windows: Tensor) -> None:
         """windows (N, T) token ids."""
         config = decoder.config
         place = torch.arange(windows.shape[1])
-        self._turn = rope_table(place, config.head_dim, config.rope_base)
+        self._turn = rope_table(place, config.head_dim, config.rope_theta)
         self.states = F.embedding(windows, decoder.embed_tokens.weight)
 
-    def inputs(self, block: Block) -> dict[str, Inputs]:
+    def inputs(self, block: Block) -> dict[str, InputStatistics]:
         """Of the block's matrices, by the names of SHARED."""
-        found: dict[str, Inputs] = {}
+        statistics: dict[str, InputStatistics] = {}
         hooks = []
         for name, (matrices, _) in SHARED.items():
             module = part_of(block, matrices[0])
-            found[name] = Inputs.of(module.weight.shape[1])
+            statistics[name] = InputStatistics.of(module.weight.shape[1])
 
-            def note(_: nn.Module, given: tuple[Tensor, ...], into: Inputs = found[name]) -> None:
-                into.add(given[0])
+            def note(_: nn.Module, inputs: tuple[Tensor, ...], into: InputStatistics = statistics[name]) -> None:
+                into.add(inputs[0])
 
             hooks.append(module.register_forward_pre_hook(note))
         try:
@@ -82,7 +82,7 @@ class Walk:
         finally:
             for hook in hooks:
                 hook.remove()
-        return found
+        return statistics
 
     def advance(self, block: Block) -> None:
         """The block, as it is now, is done: its outputs are the next one's inputs."""

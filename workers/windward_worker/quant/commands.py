@@ -64,16 +64,16 @@ def _quantize(arguments: argparse.Namespace) -> int:
     request = QuantizeRequest(
         arguments.model, arguments.out, arguments.calibration, scheme, arguments.tokens, arguments.threads
     )
-    found = quantize(request)
+    report = quantize(request)
     if arguments.output == "json":
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(json.dumps(report) + "\n")
         return 0
-    before, after = found["perplexity_before"], found["perplexity_after"]
-    left = f"; left in float: {', '.join(found['left_in_float'])}" if found["left_in_float"] else ""
+    before, after = report["perplexity_before"], report["perplexity_after"]
+    left = f"; left in float: {', '.join(report['left_in_float'])}" if report["left_in_float"] else ""
     sys.stdout.write(
-        f"{found['out']}: {found['method']}, {found['mean_bits']:.2f} bits a weight in the blocks, "
-        f"{found['bytes'] / 1e6:.2f} MB{left}\n"
-        f"perplexity of {found['perplexity_tokens']} tokens: {before:.4f} before, {after:.4f} after "
+        f"{report['out']}: {report['method']}, {report['mean_bits']:.2f} bits a weight in the blocks, "
+        f"{report['bytes'] / 1e6:.2f} MB{left}\n"
+        f"perplexity of {report['perplexity_tokens']} tokens: {before:.4f} before, {after:.4f} after "
         f"({100 * (after / before - 1):+.2f} %)\n"
     )
     return 0
@@ -94,11 +94,11 @@ def _confidence(arguments: argparse.Namespace) -> int:
     path = find_model(arguments.model)
     _, judged = split_text(open_model(path), arguments.calibration, arguments.tokens)
     torch.set_num_threads(arguments.threads)
-    found = measure_confidence(load_path(path).decoder, judged, thresholds)
+    measured = measure_confidence(load_path(path).decoder, judged, thresholds)
     if arguments.output == "json":
-        sys.stdout.write(json.dumps({"model": arguments.model, "confidence": [asdict(c) for c in found]}) + "\n")
+        sys.stdout.write(json.dumps({"model": arguments.model, "confidence": [asdict(c) for c in measured]}) + "\n")
     else:
-        sys.stdout.write(table(found) + "\n")
+        sys.stdout.write(table(measured) + "\n")
     return 0
 
 
@@ -112,8 +112,8 @@ def _pareto(arguments: argparse.Namespace) -> int:
     from windward_worker.quant.pareto import DEFAULT, documents, pareto, table
 
     names = [n.strip() for n in arguments.variants.split(",")] if arguments.variants else DEFAULT
-    found = pareto(arguments.model, arguments.calibration, names, tokens=arguments.tokens, threads=arguments.threads)
-    points, left_out = found.points, found.left_out
+    frontier = pareto(arguments.model, arguments.calibration, names, tokens=arguments.tokens, threads=arguments.threads)
+    points, left_out = frontier.points, frontier.left_out
     title = f"{Path(arguments.model).name}: accuracy and energy"
     if arguments.svg is not None:
         write_atomic(arguments.svg, page(points, title, left_out).encode())

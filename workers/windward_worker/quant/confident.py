@@ -59,7 +59,7 @@ class ConfidentRunner(PagedRunner):
     def _one(self, q: Tensor, pages: Pages, table: Tensor, length: int) -> Tensor:
         (codes, scale), (values, by) = (_stored(side, table, length) for side in pages.sides())
         queries, keys = q.shape[1], length
-        seen = Causal(window=self.config.window).visible(queries, keys, q.device)  # (T, Tk)
+        seen = Causal(window=self.config.sliding_window).visible(queries, keys, q.device)  # (T, Tk)
         grouped = q.reshape(codes.shape[0], -1, *q.shape[1:])  # (Hkv, G, T, D)
 
         def shares(read: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _stored(side: tuple[Tensor, Tensor | None, Tensor | None], table: Tensor, le
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """A threshold's outcome. `key_bits`: read of a key's number; `drawn`: perplexity where as many chose by lot."""
+    """A threshold's result. `key_bits`: read of a key's number; `drawn`: perplexity where as many chose by lot."""
 
     threshold: float
     share: float
@@ -97,7 +97,7 @@ class Confidence:
 
 def measure_confidence(decoder: Decoder, ids: Sequence[int], thresholds: Sequence[float]) -> list[Confidence]:
     """Each threshold, and its control, over the same tokens. Above 1: int8 throughout; 0: four bits throughout."""
-    found = []
+    measured = []
     for threshold in thresholds:
         log.info("sure from %g", threshold)
         runner = ConfidentRunner(decoder, blocks=blocks_needed(), choice=confident(threshold))
@@ -106,15 +106,15 @@ def measure_confidence(decoder: Decoder, ids: Sequence[int], thresholds: Sequenc
         control = reached
         if 0 < share < 1:  # else there is nothing to choose
             control = perplexity(ConfidentRunner(decoder, blocks=blocks_needed(), choice=drawn(share)), ids)
-        found.append(Confidence(threshold, round(share, 4), round(8 - 4 * share, 3), reached, control))
-    return found
+        measured.append(Confidence(threshold, round(share, 4), round(8 - 4 * share, 3), reached, control))
+    return measured
 
 
-def table(found: Sequence[Confidence]) -> str:
+def table(measured: Sequence[Confidence]) -> str:
     """For people: the change is against int8 throughout, the row of a threshold above 1."""
-    whole = next((c.perplexity for c in found if c.share == 0), found[0].perplexity)
+    whole = next((c.perplexity for c in measured if c.share == 0), measured[0].perplexity)
     rows = [f"{'sure from':>10}{'sure of':>10}{'bits a key':>12}{'perplexity':>12}{'change':>10}{'by lot':>10}"]
-    for c in found:
+    for c in measured:
         name = "never" if c.threshold > 1 else f"{c.threshold:g}"
         change, control = (f"{100 * (p / whole - 1):+.2f} %" for p in (c.perplexity, c.drawn))
         rows.append(f"{name:>10}{c.share:>10.1%}{c.key_bits:>12.2f}{c.perplexity:>12.3f}{change:>10}{control:>10}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from windward_worker.quant.grid import Quantised, grid, made, nearest, output_error, round_to_nearest
+from windward_worker.quant.grid import Quantised, grid, nearest, output_error, quantised_from, round_to_nearest
 
 LAZY = 128  # columns whose errors are passed on to the rest in one product
 DAMPING = 0.01  # of H's mean diagonal: keeps the inverse sound where inputs hardly vary
@@ -53,7 +53,7 @@ def solve(weight: Tensor, upper: Tensor, bits: int, group: int) -> Quantised:
             block[:, i + 1 :] -= errors[:, i, None] * row[None, 1:]
             codes[:, begin + i] = code
         rest[:, end:] -= errors @ upper[begin:end, end:]
-    return made(codes, torch.stack(scales, 1), torch.stack(lows, 1) if lows else None, group)
+    return quantised_from(codes, torch.stack(scales, 1), torch.stack(lows, 1) if lows else None, group)
 
 
 def gptq(weight: Tensor, hessian: Tensor, upper: Tensor, bits: int, group: int) -> Quantised:

@@ -71,7 +71,7 @@ def nearest(weight: Tensor, scale: Tensor, low: Tensor | None) -> Tensor:
     return codes.clamp(-127, 127) if low is None else codes.clamp(0, 15)
 
 
-def made(codes: Tensor, scale: Tensor, low: Tensor | None, group: int) -> Quantised:
+def quantised_from(codes: Tensor, scale: Tensor, low: Tensor | None, group: int) -> Quantised:
     """From float codes (F, C)."""
     return Quantised(codes.to(torch.int8 if low is None else torch.uint8), scale, low, group)
 
@@ -81,7 +81,7 @@ def round_to_nearest(weight: Tensor, bits: int, group: int) -> Quantised:
     groups = weight.reshape(weight.shape[0], -1, group)  # (F, C / group, group)
     scale, low = grid(groups, bits)
     codes = nearest(groups, scale[..., None], None if low is None else low[..., None])
-    return made(codes.reshape(weight.shape), scale, low, group)
+    return quantised_from(codes.reshape(weight.shape), scale, low, group)
 
 
 def output_error(difference: Tensor, hessian: Tensor) -> float:

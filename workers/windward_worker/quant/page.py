@@ -92,20 +92,20 @@ def page(points: Seq[Point], title: str, left_out: Seq[tuple[str, str]] = ()) ->
         out.append(f'<polyline points="{line}" fill="none" stroke="{FRONT}" stroke-opacity="0.35" stroke-width="2"/>')
     for x, y, label, p in zip(xs, ys, _apart(xs, ys), points, strict=True):
         fill, stroke = ("#ffffff", BEHIND) if p.dominated else (FRONT, FRONT)
-        told = (
+        text = (
             f"{p.variant}: perplexity {p.perplexity:.3f}, {p.joules_per_token:.4g} J/token, "
             f"{p.tokens_per_s:.1f} tokens/s, {p.memory_mb:.1f} MB"
         )
         out.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{fill}" stroke="{stroke}" stroke-width="2">'
-            f"<title>{escape(told)}</title></circle>"
+            f"<title>{escape(text)}</title></circle>"
             f'<text x="{x + 10:.1f}" y="{label + 4:.1f}" font-size="12">{escape(p.variant)}</text>'
         )
     for i, (name, why) in enumerate(left_out):
-        told = f"left out: {name}: {why}"
-        short = told if len(told) <= LINE else told[: LINE - 1] + "…"
+        text = f"left out: {name}: {why}"
+        short = text if len(text) <= LINE else text[: LINE - 1] + "…"
         out.append(
             f'<text x="{LEFT}" y="{HEIGHT + 14 + 16 * i}" font-size="12">{escape(short)}'
-            f"<title>{escape(told)}</title></text>"
+            f"<title>{escape(text)}</title></text>"
         )
     return "\n".join([*out, "</svg>", ""])

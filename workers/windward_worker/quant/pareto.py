@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from windward_worker.control import Refused
-from windward_worker.inference import Engine, Limits, Opened, Request, open_runner
+from windward_worker.inference import BatchLimits, Engine, OpenedModel, Request, open_runner
 from windward_worker.model import open_model
 from windward_worker.quant.perplexity import blocks_needed, perplexity
 
@@ -68,25 +68,25 @@ class Variant:
             if not (folder / "config.json").is_file():
                 raise Refused(f"--variants: {folder} is no model folder; give one that `quantize` wrote")
             return cls(folder.name + name[len(at) :], "stored", KV.get(f"+kv{kv}", "float16"), folder=folder)
-        found = NAME.fullmatch(name)
-        kv = KV.get(found["kv"] or "", "float16") if found else ""
-        if found and kv == "int4" and found["method"] in ("int8", "int4"):
+        match = NAME.fullmatch(name)
+        kv = KV.get(match["kv"] or "", "float16") if match else ""
+        if match and kv == "int4" and match["method"] in ("int8", "int4"):
             raise Refused(
                 f"--variants: {name!r}: an int4 cache runs in torch; give float32, stored, a method or a folder"
             )
-        if found and found["group"] and found["method"] in ("stored", "float32"):
-            raise Refused(f"--variants: {name!r}: {found['method']} has no groups; leave -g{found['group']} out")
-        if found and found["bits"] and found["method"] == "mixed":
-            raise Refused(f"--variants: {name!r}: mixed chooses its bits itself; leave -w{found['bits']} out")
-        if found and found["method"] in LOADED and not found["bits"]:
-            group = int(found["group"] or 32)
+        if match and match["group"] and match["method"] in ("stored", "float32"):
+            raise Refused(f"--variants: {name!r}: {match['method']} has no groups; leave -g{match['group']} out")
+        if match and match["bits"] and match["method"] == "mixed":
+            raise Refused(f"--variants: {name!r}: mixed chooses its bits itself; leave -w{match['bits']} out")
+        if match and match["method"] in LOADED and not match["bits"]:
+            group = int(match["group"] or 32)
             if group == 32:
-                return cls(name, found["method"], kv)
-            if found["method"] in ("int4", "int8"):  # the loader knows groups of 32 alone
-                return cls(name, "stored", kv, "rtn", int(found["method"][3]), group)
-        elif found and found["method"] not in LOADED:
-            bits = int(found["bits"] or (8 if found["method"] == "smoothquant" else 4))
-            return cls(name, "stored", kv, found["method"], bits, int(found["group"] or 32))
+                return cls(name, match["method"], kv)
+            if match["method"] in ("int4", "int8"):  # the loader knows groups of 32 alone
+                return cls(name, "stored", kv, "rtn", int(match["method"][3]), group)
+        elif match and match["method"] not in LOADED:
+            bits = int(match["bits"] or (8 if match["method"] == "smoothquant" else 4))
+            return cls(name, "stored", kv, match["method"], bits, int(match["group"] or 32))
         raise Refused(f"--variants: {name!r} is none; give names such as float32, int4+kv8, gptq-g128, rtn-g64-w8")
 
 
@@ -130,7 +130,7 @@ class _Open:
     """A variant, opened: what it takes, and what its turns show."""
 
     variant: Variant
-    opened: Opened
+    opened: OpenedModel
     perplexity: float
     memory: float
     rates: list[float]
@@ -148,10 +148,10 @@ def pareto(
     """
     from windward_worker.quant.run import check_scheme, find_model, split_text
 
-    wanted = [Variant.parse(name) for name in variants]
+    parsed = [Variant.parse(name) for name in variants]
     from windward_worker.quant.ptq import Scheme
 
-    for variant in wanted:
+    for variant in parsed:
         if variant.method is not None:
             check_scheme(Scheme(variant.method, variant.bits, variant.group))
     path = find_model(model)
@@ -159,7 +159,7 @@ def pareto(
     with tempfile.TemporaryDirectory(prefix="windward-pareto-") as scratch:
         made: dict[tuple[str, int, int], Path] = {}
         opened, left_out = [], []
-        for variant in wanted:
+        for variant in parsed:
             try:
                 at = _prepared(variant, model, path, calibration, tokens, threads, Path(scratch), made)
                 opened.append(_opened(variant, at, judged, threads))
@@ -209,33 +209,33 @@ def _opened(variant: Variant, path: Path, judged: list[int], threads: int) -> _O
     else:
         opened = open_runner(path, blocks=blocks, weights=variant.weights, kv=variant.kv, threads=threads)
     memory = weight_bytes(opened) + REACH * opened.runner.kv_bytes_per_token
-    found = perplexity(opened.runner, judged)
-    if not math.isfinite(found):
-        raise Refused(f"its perplexity is {found}: weights or activations are out of range; quantise it otherwise")
-    return _Open(variant, opened, found, memory, [], [])
+    reached = perplexity(opened.runner, judged)
+    if not math.isfinite(reached):
+        raise Refused(f"its perplexity is {reached}: weights or activations are out of range; quantise it otherwise")
+    return _Open(variant, opened, reached, memory, [], [])
 
 
-def _int4_cache(path: Path, blocks: int) -> Opened:
+def _int4_cache(path: Path, blocks: int) -> OpenedModel:
     from windward_worker.model import load_path
     from windward_worker.quant.paged import PagedRunner
 
     loaded = load_path(path)
-    return Opened(PagedRunner(loaded.decoder, blocks=blocks, kind="int4"), loaded.tokenizer, open_model(path))
+    return OpenedModel(PagedRunner(loaded.decoder, blocks=blocks, kind="int4"), loaded.tokenizer, open_model(path))
 
 
-def weight_bytes(opened: Opened) -> float:
+def weight_bytes(opened: OpenedModel) -> float:
     """Bytes that the runner's weights take in memory; vectors are left out where they are packed."""
     model = getattr(opened.runner, "_model", None)
     if model is not None:
         return float(model.nbytes)
-    return 4.0 * opened.runner.config.parameters  # torch's runner on a CPU dequantises
+    return 4.0 * opened.runner.config.num_parameters  # torch's runner on a CPU dequantises
 
 
 def _turn(each: _Open, judged: list[int]) -> None:
     """Four answers together; the tokens computed by second and by joule are the answers' own."""
     runner = each.opened.runner
-    answer = min(ANSWER, runner.config.context - PROMPT - 1)
-    engine = Engine(runner, limits=Limits(256, TOGETHER), prefix_cache=False)
+    answer = min(ANSWER, runner.config.max_position_embeddings - PROMPT - 1)
+    engine = Engine(runner, limits=BatchLimits(256, TOGETHER), prefix_cache=False)
     prompts = [tuple(judged[i * 3 : i * 3 + PROMPT]) for i in range(TOGETHER)]
     began = time.monotonic()
     answers, passed = [], 0.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from windward_worker.model.decoder import Block, Decoder, Matrix
-from windward_worker.quant.calibrate import SHARED, Inputs, Walk, blocks_of, part_of
+from windward_worker.quant.calibrate import SHARED, CalibrationPass, InputStatistics, blocks_of, part_of
 from windward_worker.quant.gptq import gptq, inverse_factor
 from windward_worker.quant.grid import Quantised, fitting_group, output_error, round_to_nearest
 from windward_worker.quant.scaling import migrate, search
@@ -30,7 +30,7 @@ class Scheme:
 
 
 @dataclass(slots=True)
-class Outcome:
+class QuantisationResult:
     """The quantised matrices by name, each one's relative output error, and the names of those left in float."""
 
     matrices: dict[str, Quantised] = field(default_factory=dict)
@@ -47,38 +47,38 @@ class Outcome:
 
 def quantise(
     decoder: Decoder, windows: Tensor, scheme: Scheme, progress: Callable[[int], None] = lambda layer: None
-) -> Outcome:
+) -> QuantisationResult:
     """Quantise `decoder` in place (its weights become what the codes stand for). windows (N, T): calibration tokens.
 
     `awq` and `smoothquant` also change norms, and awq the rows of some matrices. Calls `progress` after each layer.
     """
-    outcome = Outcome(layer_bits=dict.fromkeys(range(decoder.config.layers), scheme.bits))
+    result = QuantisationResult(layer_bits=dict.fromkeys(range(decoder.config.num_hidden_layers), scheme.bits))
     if scheme.method == "mixed":
         sizes = {i: sum(w.numel() for w in matrices(b).values()) for i, b in blocks_of(decoder)}
         suffering = dict(enumerate(losses(decoder, windows, scheme.group)))
-        outcome.layer_bits = assign(suffering, sizes, scheme.group, scheme.budget)
-    walk = Walk(decoder, windows)
+        result.layer_bits = assign(suffering, sizes, scheme.group, scheme.budget)
+    calibration = CalibrationPass(decoder, windows)
     for index, block in blocks_of(decoder):
-        inputs = walk.inputs(block)
+        inputs = calibration.inputs(block)
         if scheme.method in ("awq", "smoothquant"):
             _rescale(decoder, block, inputs, scheme)
         for name, (members, _) in SHARED.items():
-            _round(block, index, members, inputs[name], scheme, outcome)
-        walk.advance(block)
+            _round(block, index, members, inputs[name], scheme, result)
+        calibration.advance(block)
         progress(index)
     for name in ("embed_tokens", *(["lm_head"] if decoder.lm_head is not None else [])):
         weight = part_of(decoder, name).weight
         if fitting_group(weight.shape[1], OUTER_GROUP) is None:
-            outcome.left.append(name)
+            result.left.append(name)
             continue
-        outcome.matrices[f"{name}.weight"] = round_to_nearest(weight.data, 8, OUTER_GROUP)
-        weight.data = outcome.matrices[f"{name}.weight"].dense()
-    return outcome
+        result.matrices[f"{name}.weight"] = round_to_nearest(weight.data, 8, OUTER_GROUP)
+        weight.data = result.matrices[f"{name}.weight"].dense()
+    return result
 
 
-def _rescale(decoder: Decoder, block: Block, inputs: dict[str, Inputs], scheme: Scheme) -> None:
+def _rescale(decoder: Decoder, block: Block, inputs: dict[str, InputStatistics], scheme: Scheme) -> None:
     """Move scales between each input and its source, in place; `inputs` then describe the scaled ones."""
-    grouped = decoder.config.heads != decoder.config.kv_heads
+    grouped = decoder.config.num_attention_heads != decoder.config.num_key_value_heads
     for name, (members, source) in SHARED.items():
         weights = [part_of(block, m).weight for m in members]
         into = part_of(block, source)
@@ -102,17 +102,22 @@ def _rescale(decoder: Decoder, block: Block, inputs: dict[str, Inputs], scheme: 
 
 
 def _round(
-    block: Block, index: int, members: tuple[str, ...], inputs: Inputs, scheme: Scheme, outcome: Outcome
-) -> None:  # fmt: skip
+    block: Block,
+    index: int,
+    members: tuple[str, ...],
+    inputs: InputStatistics,
+    scheme: Scheme,
+    result: QuantisationResult,
+) -> None:
     """Round the matrices that share an input, in place."""
-    bits = outcome.layer_bits[index]
+    bits = result.layer_bits[index]
     upper: Tensor | None = None
     for member in members:
         weight = part_of(block, member).weight
         name = f"layers.{index}.{member}.weight"
         group = fitting_group(weight.shape[1], scheme.group)
         if group is None:
-            outcome.left.append(name.removesuffix(".weight"))
+            result.left.append(name.removesuffix(".weight"))
             continue
         if scheme.method in ("gptq", "mixed"):
             upper = inverse_factor(inputs.hessian) if upper is None else upper
@@ -120,8 +125,8 @@ def _round(
         else:
             rounded = round_to_nearest(weight.data, bits, group)
         size = output_error(weight.data, inputs.hessian)
-        outcome.errors[name] = output_error(rounded.dense() - weight.data, inputs.hessian) / max(size, 1e-30)
-        outcome.matrices[name] = rounded
+        result.errors[name] = output_error(rounded.dense() - weight.data, inputs.hessian) / max(size, 1e-30)
+        result.matrices[name] = rounded
         weight.data = rounded.dense()
 
 

@@ -16,7 +16,7 @@ from windward_worker.model.load import load_file, write_folder
 from windward_worker.quant.calibrate import windows_of
 from windward_worker.quant.grid import BITS, GROUPS
 from windward_worker.quant.perplexity import blocks_needed, perplexity
-from windward_worker.quant.ptq import METHODS, Outcome, Scheme, quantise
+from windward_worker.quant.ptq import METHODS, QuantisationResult, Scheme, quantise
 
 log = logging.getLogger("windward.quantize")
 WINDOW = 256  # tokens of a calibration window
@@ -78,7 +78,7 @@ def measure(path: Path, ids: list[int], *, weights: str = "stored", threads: int
     return perplexity(opened.runner, ids)
 
 
-def quantize_model(request: QuantizeRequest) -> Outcome:
+def quantize_model(request: QuantizeRequest) -> QuantisationResult:
     """Quantise and write; returns what was done. Raises Refused, OSError."""
     check_scheme(request.scheme)
     if request.tokens < 64:
@@ -89,32 +89,35 @@ def quantize_model(request: QuantizeRequest) -> Outcome:
     torch.set_num_threads(request.threads)
     file = open_model(path)
     ids, _ = split_text(file, request.calibration, request.tokens)
-    length = min(WINDOW, file.config.context, len(ids))
+    length = min(WINDOW, file.config.max_position_embeddings, len(ids))
     windows = windows_of(ids, length, max(1, min(request.tokens, len(ids)) // length))
     loaded = load_file(file)
-    outcome = quantise(
-        loaded.decoder, windows, request.scheme, lambda i: log.info("layer %d/%d", i + 1, file.config.layers)
+    result = quantise(
+        loaded.decoder, windows, request.scheme, lambda i: log.info("layer %d/%d", i + 1, file.config.num_hidden_layers)
     )
     weights = {
         name: tensor.detach().contiguous()
         for name, tensor in loaded.decoder.state_dict().items()
-        if name not in outcome.matrices
+        if name not in result.matrices
     }
-    for name, matrix in outcome.matrices.items():
+    for name, matrix in result.matrices.items():
         weights |= matrix.tensors(name)
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    more = {"quantization_config": described(request.scheme, outcome)}
+    more = {"quantization_config": described(request.scheme, result)}
     write_folder(weights, file.config, loaded.tokenizer, request.out, more=more, template=file.chat_template())
-    return outcome
+    return result
 
 
-def described(scheme: Scheme, outcome: Outcome) -> dict[str, Any]:
+def described(scheme: Scheme, result: QuantisationResult) -> dict[str, Any]:
     """For config.json. Other libraries do not know `quant_method` windward, and say so instead of misreading it."""
-    made: dict[str, Any] = {"quant_method": "windward", "method": scheme.method, "bits": scheme.bits}
-    made |= {"group_size": scheme.group, "mean_bits": round(outcome.mean_bits, 3), "left_in_float": outcome.left}
+    description: dict[str, Any] = {"quant_method": "windward", "method": scheme.method, "bits": scheme.bits}
+    description |= {"group_size": scheme.group, "mean_bits": round(result.mean_bits, 3), "left_in_float": result.left}
     if scheme.method == "mixed":
-        made |= {"budget": scheme.budget, "layer_bits": [outcome.layer_bits[i] for i in sorted(outcome.layer_bits)]}
-    return made
+        description |= {
+            "budget": scheme.budget,
+            "layer_bits": [result.layer_bits[i] for i in sorted(result.layer_bits)],
+        }
+    return description
 
 
 def quantize(request: QuantizeRequest) -> dict[str, Any]:
@@ -123,12 +126,12 @@ def quantize(request: QuantizeRequest) -> dict[str, Any]:
     path = find_model(request.model)
     _, judged = split_text(open_model(path), request.calibration, request.tokens)
     before = measure(path, judged, weights="float32", threads=request.threads)
-    outcome = quantize_model(request)
+    result = quantize_model(request)
     after = measure(request.out, judged, threads=request.threads)
-    errors = list(outcome.errors.values())
+    errors = list(result.errors.values())
     return {
         "out": str(request.out),
-        **described(request.scheme, outcome),
+        **described(request.scheme, result),
         "perplexity_before": round(before, 4),
         "perplexity_after": round(after, 4),
         "perplexity_tokens": len(judged) - 1,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from windward_worker.quant.calibrate import Inputs
+from windward_worker.quant.calibrate import InputStatistics
 from windward_worker.quant.grid import output_error, round_to_nearest
 
 STEPS = 20  # of the exponent's search
@@ -24,7 +24,7 @@ def _centred(scale: Tensor) -> Tensor:
     return (scale / (scale.max() * scale.min()).sqrt()).clamp(1e-2, 1e2)
 
 
-def search(weights: Sequence[Tensor], inputs: Inputs, bits: int, group: int) -> Tensor:
+def search(weights: Sequence[Tensor], inputs: InputStatistics, bits: int, group: int) -> Tensor:
     """AWQ: scales mean|x|^a with the a in [0, 1) whose rounding errs least over all weights (F, C) that see x; (C,).
 
     Lin et al. 2023, arXiv 2306.00978, eq. 4 and 5. a = 0, plain rounding, is among those tried: never worse than it.
@@ -41,7 +41,7 @@ def search(weights: Sequence[Tensor], inputs: Inputs, bits: int, group: int) -> 
     return best
 
 
-def migrate(weights: Sequence[Tensor], inputs: Inputs) -> Tensor:
+def migrate(weights: Sequence[Tensor], inputs: InputStatistics) -> Tensor:
     """SmoothQuant: scales max|x|^a / max|w|^(1 - a) that share the range between activations and weights; (C,).
 
     Xiao et al. 2022, arXiv 2211.10438, eq. 4.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from windward_kernels import linear
 from windward_worker.model.decoder import Block, Decoder
-from windward_worker.quant.calibrate import Walk, blocks_of
+from windward_worker.quant.calibrate import CalibrationPass, blocks_of
 from windward_worker.quant.grid import fitting_group, round_to_nearest
 
 
@@ -29,26 +29,26 @@ def bits_of(bits: int, group: int) -> float:
 
 def losses(decoder: Decoder, windows: Tensor, group: int) -> list[float]:
     """Nats per token that rounding each layer to 4 bits adds, all others left alone. windows (N, T)."""
-    walk = Walk(decoder, windows)
+    calibration = CalibrationPass(decoder, windows)
     starts = []
     for _, block in blocks_of(decoder):
-        starts.append(walk.states)
-        walk.advance(block)
-    whole = _entropy(decoder, walk.states, windows)
-    found = []
+        starts.append(calibration.states)
+        calibration.advance(block)
+    whole = _entropy(decoder, calibration.states, windows)
+    added = []
     for index, block in blocks_of(decoder):
         kept = {name: weight.data for name, weight in matrices(block).items()}
         for name, weight in matrices(block).items():
             size = fitting_group(weight.shape[1], group)
             weight.data = round_to_nearest(kept[name], 4, size).dense() if size else kept[name]
-        walk.states = starts[index]
+        calibration.states = starts[index]
         for later, each in blocks_of(decoder):
             if later >= index:
-                walk.advance(each)
-        found.append(_entropy(decoder, walk.states, windows) - whole)
+                calibration.advance(each)
+        added.append(_entropy(decoder, calibration.states, windows) - whole)
         for name, weight in matrices(block).items():
             weight.data = kept[name]
-    return found
+    return added
 
 
 def _entropy(decoder: Decoder, states: Tensor, windows: Tensor) -> float:

@@ -36,7 +36,7 @@ REFUSAL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """Of one port. `evict`: a new connection beyond `most` takes the place of the oldest, and is not refused."""
 
     most: int
@@ -76,7 +76,7 @@ def connections_for(wanted: int) -> int:
     return room
 
 
-def protocol(limits: Limits) -> type[H11Protocol]:
+def protocol(limits: ConnectionLimits) -> type[H11Protocol]:
     """A protocol class for one uvicorn server, which counts its connections."""
     members: dict[_Bounded, None] = {}  # oldest first
     refused: dict[_Bounded, None] = {}
@@ -89,7 +89,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
 
 
 class _Bounded(H11Protocol):
-    limits: Limits
+    limits: ConnectionLimits
     members: dict[_Bounded, None]
     refused: dict[_Bounded, None]
     _watch: asyncio.TimerHandle | None = None

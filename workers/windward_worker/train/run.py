@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from windward_api.workload import TrainSpec
 from windward_worker.checkpoint import Checkpoint, Claim, FolderStore
-from windward_worker.control import Diverged, PauseAsked, PauseRequest, RunEnv, process_age_s
+from windward_worker.control import Diverged, PauseRequest, PauseRequested, RunEnv, process_age_s
 from windward_worker.control.run import Run, carry_out
 from windward_worker.model import save_folder
 from windward_worker.train.corpus import open_corpus
@@ -59,7 +59,7 @@ class _Training:
         self._saved = -1  # step of the newest checkpoint
 
     def go(self) -> None:
-        """Raises PauseAsked with a checkpoint written, Diverged, ClaimLost, Refused, OSError."""
+        """Raises PauseRequested with a checkpoint written, Diverged, ClaimLost, Refused, OSError."""
         loaded = self._store.load()
         for sentence in loaded.passed_over:
             self._run.note(sentence)
@@ -70,7 +70,7 @@ class _Training:
             self._metrics = dict(checkpoint.state.get("metrics", {}))
             sizes = self._spec
             tokens = checkpoint.step * sizes.batch_size * sizes.accumulation * sizes.model.context
-            self._run.tell(checkpoint.step / sizes.steps, tokens, self._metrics)
+            self._run.report_progress(checkpoint.step / sizes.steps, tokens, self._metrics)
             if checkpoint.complete and checkpoint.step == sizes.steps and self._folder.is_dir():
                 log.info("complete since %s; nothing is left to do", checkpoint.id)
                 return
@@ -86,7 +86,7 @@ class _Training:
             trainer.restore(checkpoint)
         if spec.precision == "bfloat16" and trainer.model.norm.weight.device.type == "cpu" and not fast_bfloat16():
             log.warning("this processor emulates bfloat16, which is some ten times slower: set precision float32")
-        log.info("%s parameters, step %s of %s", f"{trainer.model.config.parameters:,}", trainer.step, spec.steps)
+        log.info("%s parameters, step %s of %s", f"{trainer.model.config.num_parameters:,}", trainer.step, spec.steps)
         try:
             self._steps(trainer)
         except Diverged as error:
@@ -120,7 +120,7 @@ class _Training:
                 self._metrics["loss"] = trainer.advance(run.pause)
                 self._seconds += time.monotonic() - begun_s
                 run.run_units += trainer.tokens_per_step
-                self._tell(trainer)
+                self._report_progress(trainer)
                 if trainer.step % every == 0 or trainer.step == spec.steps:
                     self._log(trainer.step)
                 if trainer.step % spec.checkpoint_every == 0 and trainer.step < spec.steps:
@@ -128,19 +128,21 @@ class _Training:
             if "bits_per_byte" not in self._metrics:
                 self._metrics["bits_per_byte"] = trainer.bits_per_byte(run.pause)
                 self._saved = -1  # a pause may have kept this step without it
-        except PauseAsked:
+        except PauseRequested:
             self._save(trainer)
             raise
         self._save(trainer)
-        self._tell(trainer)
+        self._report_progress(trainer)
 
-    def _tell(self, trainer: Trainer) -> None:
+    def _report_progress(self, trainer: Trainer) -> None:
         run = self._run
         if self._seconds:
             self._metrics["tokens_per_s"] = run.run_units / self._seconds
         if (joules := run.joules_per_unit()) is not None:
             self._metrics["joules_per_token"] = joules
-        run.tell(trainer.step / self._spec.steps, float(trainer.step * trainer.tokens_per_step), self._metrics)
+        run.report_progress(
+            trainer.step / self._spec.steps, float(trainer.step * trainer.tokens_per_step), self._metrics
+        )
 
     def _log(self, step: int) -> None:
         m = self._metrics

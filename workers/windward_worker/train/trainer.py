@@ -15,7 +15,7 @@ from windward_api.workload import TrainSpec
 from windward_worker.checkpoint import Checkpoint
 from windward_worker.control import Diverged, PauseRequest, Refused
 from windward_worker.control.identity import differences, flat
-from windward_worker.model import END_OF_TEXT, Decoder, shape, token_bytes
+from windward_worker.model import END_OF_TEXT, Decoder, decoder_config, token_bytes
 from windward_worker.train.corpus import Corpus, Windows
 from windward_worker.train.optimiser import AdamW
 
@@ -41,9 +41,9 @@ def identity(spec: TrainSpec, text: str | None) -> dict[str, Any]:
     `steps` is none of it: a job may be given more. The rate of the steps to come follows the new number.
     """
     names = ("batch_size", "accumulation", "learning_rate_micro", "precision", "seed")
-    found = {name: getattr(spec, name) for name in names}
+    values = {name: getattr(spec, name) for name in names}
     shape_names = flat({"model": spec.model.model_dump(mode="json")})
-    return {**shape_names, **found, **({} if text is None else {"text": text})}
+    return {**shape_names, **values, **({} if text is None else {"text": text})}
 
 
 def stored_identity(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -58,12 +58,12 @@ def stored_identity(checkpoint: Checkpoint) -> dict[str, Any]:
 def check_same_work(checkpoint: Checkpoint, spec: TrainSpec, text: str | None) -> None:
     """Raises Refused, naming what differs, where a checkpoint is of other work, or of more steps than are asked."""
     defaults = identity(TrainSpec(steps=1), None)
-    found = differences(stored_identity(checkpoint), identity(spec, text), defaults)
+    changes = differences(stored_identity(checkpoint), identity(spec, text), defaults)
     if checkpoint.step > spec.steps:
-        found.append(f"it stands at step {checkpoint.step} of {spec.steps}")
-    if found:
+        changes.append(f"it stands at step {checkpoint.step} of {spec.steps}")
+    if changes:
         raise Refused(
-            f"checkpoint {checkpoint.id} is of other work: {', '.join(found)}; undo the change, or give the job "
+            f"checkpoint {checkpoint.id} is of other work: {', '.join(changes)}; undo the change, or give the job "
             "another name, so that it begins anew"
         )
 
@@ -82,7 +82,7 @@ class Trainer:
         sizes = spec.model
         end = corpus.tokenizer.token_to_id(END_OF_TEXT)
         assert end is not None, "learn_bpe makes it token 0"
-        self.model = Decoder(shape(sizes.layers, sizes.width, sizes.vocabulary, sizes.context, end))
+        self.model = Decoder(decoder_config(sizes.layers, sizes.width, sizes.vocabulary, sizes.context, end))
         self.model.initialise(spec.seed)
         self.model.to(device)
         torch.manual_seed(spec.seed)
@@ -109,8 +109,8 @@ class Trainer:
     def advance(self, pause: PauseRequest) -> float:
         """One optimiser step; returns its mean loss in nats per token.
 
-        Raises PauseAsked between micro-batches, and Diverged where loss or gradient is not finite: then the step is as
-        if never begun.
+        Raises PauseRequested between micro-batches, and Diverged where loss or gradient is not finite: then the step is
+        as if never begun.
         """
         spec = self.spec
         first = self.step * spec.batch_size * spec.accumulation
@@ -136,7 +136,7 @@ class Trainer:
     def bits_per_byte(self, pause: PauseRequest) -> float:
         """Cross-entropy on the text that was held out, in bits per byte of it: comparable across vocabularies.
 
-        Raises PauseAsked.
+        Raises PauseRequested.
         """
         context = self.spec.model.context
         sizes = torch.tensor(token_bytes(self._corpus.tokenizer))

@@ -1,8 +1,8 @@
 """Who owns which page of the KV cache. No torch: the pages themselves are the runner's.
 
-A block holds PAGE tokens of one or more sequences. Full blocks are entered under a chained digest of all tokens up to
-their end (vLLM's and nano-vllm's prefix caching), so that a prompt that begins like an earlier one takes its blocks
-over. A block that nobody owns stays in the cache until it is needed: least recently freed first.
+A block holds BLOCK_SIZE tokens of one or more sequences. Full blocks are entered under a chained digest of all tokens
+up to their end (vLLM's and nano-vllm's prefix caching), so that a prompt that begins like an earlier one takes its
+blocks over. A block that nobody owns stays in the cache until it is needed: least recently freed first.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections import OrderedDict
 from collections.abc import Sequence as Tokens
 
 HOLE = -1  # a logical block that a sliding window has left behind
-PAGE = 16
+BLOCK_SIZE = 16
 
 
-def chain(parent: bytes, tokens: Tokens[int]) -> bytes:
+def block_digest(parent: bytes, tokens: Tokens[int]) -> bytes:
     """Digest of a full block: of everything before it, and of its tokens. 128 bits: no second look at the tokens."""
     return hashlib.blake2b(parent + array("q", tokens).tobytes(), digest_size=16).digest()
 
 
-class Blocks:
-    """The pool. Every block is free (owners 0) or owned; `table`s are lists that the caller keeps."""
+class BlockManager:
+    """Allocates a pool's blocks. A block is free (no owner) or owned; block tables are lists that callers keep."""
 
     def __init__(self, count: int, *, reuse: bool = True) -> None:
         self.count = count
@@ -42,9 +42,9 @@ class Blocks:
 
     def missing(self, table: list[int], tokens: int) -> int:
         """Blocks that a table lacks to hold so many tokens."""
-        return max(0, -(-tokens // PAGE) - len(table))
+        return max(0, -(-tokens // BLOCK_SIZE) - len(table))
 
-    def grow(self, table: list[int], tokens: int) -> bool:
+    def allocate(self, table: list[int], tokens: int) -> bool:
         """Make room for so many tokens; all or nothing."""
         lacking = self.missing(table, tokens)
         if lacking > len(self._free):
@@ -56,29 +56,30 @@ class Blocks:
             table.append(block)
         return True
 
-    def find(self, tokens: Tokens[int]) -> list[tuple[int, bytes]]:
+    def find_cached(self, tokens: Tokens[int]) -> list[tuple[int, bytes]]:
         """Cached blocks that begin this prompt, with their digests; at least its last token is left to compute."""
-        found: list[tuple[int, bytes]] = []
+        cached: list[tuple[int, bytes]] = []
         parent = b""
-        for begin in range(0, (len(tokens) - 1) // PAGE * PAGE, PAGE) if self.reuse else ():
-            parent = chain(parent, tokens[begin : begin + PAGE])
+        for begin in range(0, (len(tokens) - 1) // BLOCK_SIZE * BLOCK_SIZE, BLOCK_SIZE) if self.reuse else ():
+            parent = block_digest(parent, tokens[begin : begin + BLOCK_SIZE])
             block = self._by_digest.get(parent)
             if block is None:
                 break
-            found.append((block, parent))
-        return found
+            cached.append((block, parent))
+        return cached
 
-    def own(self, block: int) -> None:
+    def share(self, block: int) -> None:
         """One more owner of a cached block."""
         if self._owners[block] == 0:
             del self._free[block]
         self._owners[block] += 1
 
-    def publish(self, table: list[int], digests: list[bytes], tokens: Tokens[int], computed: int) -> None:
+    def cache_full_blocks(self, table: list[int], digests: list[bytes], tokens: Tokens[int], computed: int) -> None:
         """Enter the full blocks whose keys and values are stored; `digests` grows with them."""
-        while self.reuse and (len(digests) + 1) * PAGE <= computed:
+        while self.reuse and (len(digests) + 1) * BLOCK_SIZE <= computed:
             place = len(digests)
-            digests.append(chain(digests[-1] if digests else b"", tokens[place * PAGE : (place + 1) * PAGE]))
+            part = tokens[place * BLOCK_SIZE : (place + 1) * BLOCK_SIZE]
+            digests.append(block_digest(digests[-1] if digests else b"", part))
             block = table[place]
             if block != HOLE and self._digest[block] is None and digests[-1] not in self._by_digest:
                 self._digest[block] = digests[-1]
@@ -92,7 +93,7 @@ class Blocks:
 
     def release_before(self, table: list[int], place: int) -> None:
         """Give back the blocks whose tokens all stand before `place`: a sliding window sees them no more."""
-        for i in range(min(place // PAGE, len(table)) - 1, -1, -1):
+        for i in range(min(place // BLOCK_SIZE, len(table)) - 1, -1, -1):
             if table[i] == HOLE:
                 break
             self._drop(table[i])

@@ -8,7 +8,7 @@ from windward_worker.control import MeterError, PauseRequest, read_env, read_rep
 from windward_worker.control import run as run_module
 from windward_worker.control.run import Run
 from windward_worker.control.supervise import _message, _report
-from windward_worker.energy import Choice, EnergyRecorder
+from windward_worker.energy import EnergyRecorder, MeterChoice
 
 
 def meter():
@@ -29,13 +29,13 @@ def meters():
     return meter(), FakeMeter([MeterError("gone")], "dram")
 
 
-def test_our_own_work_tells_it(monkeypatch, tmp_path):
-    choice = Choice(meters(), (), ("gpu not counted: NVML: no driver",))
+def test_our_own_work_reports_what_its_meters_missed(monkeypatch, tmp_path):
+    choice = MeterChoice(meters(), (), ("gpu not counted: NVML: no driver",))
     monkeypatch.setattr(run_module, "choose_meter", lambda power_w: choice)
     env = read_env({"WINDWARD_REPORT_FILE": str(tmp_path / "report.json")})
     with Run(env, PauseRequest(), "step") as run:
         run.energy.sample()
-        run.tell(0.5, 1, {"loss": 1.0})
+        run.report_progress(0.5, 1, {"loss": 1.0})
         run.report(Outcome.FAILED, "out of luck")
     check(read_report(env.report_file), "out of luck")
 

@@ -15,7 +15,7 @@ RECENT_S = 60.0  # a gap is estimated with the mean power of about so long befor
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class SeriesKey:
     """Joules of one kind: they add up, and no other kind is mixed in."""
 
     component: str
@@ -27,14 +27,14 @@ class Lane:
 class Estimate:
     """What stands in for a gap."""
 
-    lane: Lane
+    key: SeriesKey
     joules: float
     from_s: float
     to_s: float
 
 
 @dataclass(slots=True)
-class Track:
+class SampledMeter:
     """One device's meter and what became of its samples."""
 
     meter: Meter
@@ -80,12 +80,14 @@ class Track:
         return self._estimate(0.0, at_s) if self._failing else None
 
     def _close(self, reason: str, at_least_j: float, at_s: float) -> Estimate | None:
-        made = self._estimate(at_least_j, at_s)
+        estimate = self._estimate(at_least_j, at_s)
         seconds, joules, how = self._gaps.get(reason, (0.0, 0.0, ""))
         seconds += at_s - self.last_s
-        self._gaps[reason] = (seconds, joules + made.joules, made.lane.source) if made else (seconds, joules, how)
+        if estimate is not None:
+            joules, how = joules + estimate.joules, estimate.key.source
+        self._gaps[reason] = seconds, joules, how
         self.last_s, self._failing = at_s, ""
-        return made
+        return estimate
 
     def _estimate(self, at_least_j: float, at_s: float) -> Estimate | None:
         if self._recent_s > 0:
@@ -99,23 +101,23 @@ class Track:
         joules = max(at_least_j, power_w * (at_s - self.last_s))
         if joules <= 0:
             return None
-        return Estimate(Lane(self.meter.component, Method.ESTIMATED, source[:64]), joules, self.last_s, at_s)
+        return Estimate(SeriesKey(self.meter.component, Method.ESTIMATED, source[:64]), joules, self.last_s, at_s)
 
     def notes(self, at_s: float) -> list[str]:
         """One sentence for each kind of gap, cut or restart."""
         gaps = dict(self._gaps)
         if self._failing:
             open_ = self.pending(at_s)
-            joules, how = (open_.joules, open_.lane.source) if open_ is not None else (0.0, "")
+            joules, how = (open_.joules, open_.key.source) if open_ is not None else (0.0, "")
             gaps[self._failing] = (at_s - self.last_s, joules, how)
-        component, said = self.meter.component, []
+        component, sentences = self.meter.component, []
         for reason, (seconds, joules, how) in gaps.items():
             if how:
-                said.append(f"{component}: {joules:.0f} J of {seconds:.0f} s estimated ({how}): {reason[:160]}")
+                sentences.append(f"{component}: {joules:.0f} J of {seconds:.0f} s estimated ({how}): {reason[:160]}")
             else:
-                said.append(f"{component}: {seconds:.0f} s not counted: {reason[:160]}")
+                sentences.append(f"{component}: {seconds:.0f} s not counted: {reason[:160]}")
         if self.clamped_j > 0:
-            said.append(f"{component}: {self.clamped_j:.0f} J of implausible readings were cut")
+            sentences.append(f"{component}: {self.clamped_j:.0f} J of implausible readings were cut")
         if resets := getattr(self.meter, "resets", 0):
-            said.append(f"{component}: its counter restarted {resets} times")
-        return said
+            sentences.append(f"{component}: its counter restarted {resets} times")
+        return sentences

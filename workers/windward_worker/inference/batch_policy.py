@@ -2,7 +2,7 @@
 
 A batch reads the weights once for all, so joules per token fall with its size while each answer takes longer. Where
 electricity is dirty we wait longer and batch more; where it is clean we answer at once. Steps that draw more than the
-cap must pause anyway: then waiting for company costs no answers. The figures come from the control plane (orders.py);
+cap must pause anyway: then waiting for company costs no answers. The figures come from the control plane (signals.py);
 without them the engine answers at once.
 """
 
@@ -14,22 +14,22 @@ CLEAN_G_PER_KWH, DIRTY_G_PER_KWH = 50.0, 500.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """`gather`: begin once so many wait or the oldest has waited `max_wait_s`; `batch`: sequences at once.
+class BatchPolicy:
+    """`min_waiting`: begin once so many wait or the oldest has waited `max_wait_s`; `max_sequences`: at once.
 
     `cap_w`: mean draw to stay below, by pausing between steps. `intensity_g_per_kwh`, where known, turns joules into
     grams on each answer.
     """
 
-    gather: int = 1
+    min_waiting: int = 1
     max_wait_s: float = 0.0
-    batch: int | None = None
+    max_sequences: int | None = None
     cap_w: float | None = None
     intensity_g_per_kwh: float | None = None
 
-    def holds(self, waiting: int, running: int, oldest_s: float) -> bool:
+    def should_wait(self, waiting: int, running: int, oldest_s: float) -> bool:
         """Whether to go on collecting. Nothing is held back while others run: joining them costs no extra pass."""
-        return running == 0 and 0 < waiting < self.gather and oldest_s < self.max_wait_s
+        return running == 0 and 0 < waiting < self.min_waiting and oldest_s < self.max_wait_s
 
     def pause_s(self, step_s: float, step_w: float) -> float:
         """Idle time after a step that drew `step_w`, so that the mean stays below the cap; at most a second."""
@@ -38,9 +38,9 @@ class Pace:
         return min(1.0, step_s * (step_w / self.cap_w - 1.0))
 
 
-def pace_for(
+def batch_policy_for(
     *, intensity_g_per_kwh: float | None, cap_w: float | None, max_batch: int, max_wait_s: float, draw_w: float = 0.0
-) -> Pace:
+) -> BatchPolicy:
     """From `answer at once`, when clean and below the cap, to the full wait when dirty or far above it.
 
     `draw_w`: mean power of steps so far, 0 where unknown. Above the cap, the share of the time that must be idle
@@ -52,5 +52,5 @@ def pace_for(
     if cap_w is not None and draw_w > cap_w:
         excess = 1.0 - cap_w / draw_w
     share = min(1.0, max(0.0, dirt, excess))
-    gather = max(1, round(share * max_batch))
-    return Pace(gather, share * max_wait_s, max_batch, cap_w, intensity_g_per_kwh)
+    min_waiting = max(1, round(share * max_batch))
+    return BatchPolicy(min_waiting, share * max_wait_s, max_batch, cap_w, intensity_g_per_kwh)

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from windward_api.contract import ENV_INTENSITY_FILE, ENV_INTENSITY_G_PER_KWH, ENV_POWER_CAP_WATTS
 from windward_worker.control import Refused
-from windward_worker.inference.pace import Pace, pace_for
+from windward_worker.inference.batch_policy import BatchPolicy, batch_policy_for
 
-DIRTIEST_G_PER_KWH = 1e5  # beyond it is no intensity
+MAX_G_PER_KWH = 1e5  # beyond it is no intensity
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """As told at the start; the file is read again at each `pace`."""
+class RuntimeSignals:
+    """As told at the start; the file is read again at each `batch_policy`."""
 
     cap_w: float | None = None
     intensity_g_per_kwh: float | None = None  # where there is no file
@@ -32,14 +32,14 @@ class Orders:
         if self.intensity_file is None:
             return self.intensity_g_per_kwh
         try:
-            found = float(self.intensity_file.read_text("ascii"))
+            intensity = float(self.intensity_file.read_text("ascii"))
         except (OSError, ValueError):
             return None
-        return found if 0 <= found < DIRTIEST_G_PER_KWH else None
+        return intensity if 0 <= intensity < MAX_G_PER_KWH else None
 
-    def pace(self, *, draw_w: float, max_batch: int, max_wait_s: float) -> Pace:
-        """The pace for the present; `draw_w` is the mean power of steps so far, 0 where unknown."""
-        return pace_for(
+    def batch_policy(self, *, draw_w: float, max_batch: int, max_wait_s: float) -> BatchPolicy:
+        """The batch policy for the present; `draw_w` is the mean power of steps so far, 0 where unknown."""
+        return batch_policy_for(
             intensity_g_per_kwh=self.intensity(),
             cap_w=self.cap_w,
             draw_w=draw_w,
@@ -48,25 +48,25 @@ class Orders:
         )
 
 
-def read_orders(
+def read_signals(
     environ: Mapping[str, str],
     *,
     cap_w: float | None = None,
     intensity_g_per_kwh: float | None = None,
     intensity_file: Path | None = None,
-) -> Orders:
+) -> RuntimeSignals:
     """From the contract's environment, and what a command line adds: of two caps the lower holds, its file goes first.
 
     Raises Refused for a cap that is no power, and an intensity that is none.
     """
     if text := environ.get(ENV_POWER_CAP_WATTS, ""):
-        told_w = _watts(text)
-        cap_w = told_w if cap_w is None else min(cap_w, told_w)
+        environ_cap_w = _watts(text)
+        cap_w = environ_cap_w if cap_w is None else min(cap_w, environ_cap_w)
     if intensity_file is None and intensity_g_per_kwh is None and environ.get(ENV_INTENSITY_FILE):
         intensity_file = Path(environ[ENV_INTENSITY_FILE])
     elif intensity_file is None and intensity_g_per_kwh is None and (text := environ.get(ENV_INTENSITY_G_PER_KWH, "")):
         intensity_g_per_kwh = _intensity(text)
-    return Orders(cap_w, intensity_g_per_kwh, intensity_file)
+    return RuntimeSignals(cap_w, intensity_g_per_kwh, intensity_file)
 
 
 def _intensity(text: str) -> float:
@@ -75,7 +75,7 @@ def _intensity(text: str) -> float:
         grams = float(text)
     except ValueError:
         grams = math.nan
-    if not 0 <= grams < DIRTIEST_G_PER_KWH:
+    if not 0 <= grams < MAX_G_PER_KWH:
         raise Refused(f"{ENV_INTENSITY_G_PER_KWH}={text!r} is no plausible intensity; give g CO2e per kWh, such as 350")
     return grams
 

@@ -61,7 +61,7 @@ def _faulty(where: str, fault: str, raw: str) -> Prompt:
     return Prompt(quoted, f"{where}: {fault}; correct it and run again")
 
 
-class Answers:
+class AnswerFile:
     """The output file: line i answers prompt i, or says why it could not. Append-only and synced, so a kill loses at
     most the line in the making; lines that failed are replaced, all at once, when they are tried again.
 
@@ -101,9 +101,9 @@ class Answers:
                     break  # torn by a kill
                 raise self._foreign()
             try:
-                found = json.loads(line)
-                index, prompt = int(found["index"]), found["prompt"]
-                failed = "error" in found
+                document = json.loads(line)
+                index, prompt = int(document["index"]), document["prompt"]
+                failed = "error" in document
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise self._foreign() from error
             if not 0 <= index < len(prompts) or (prompts[index].text != prompt and not failed):

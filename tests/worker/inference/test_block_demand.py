@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from windward_worker.inference.admission import FEW, KEPT, Lengths, Need, peak
-from windward_worker.inference.blocks import PAGE, Blocks
-from windward_worker.inference.scheduler import Limits, Scheduler
-from windward_worker.inference.sequence import Ended, Request, Sequence
+from windward_worker.inference.block_demand import FEW, KEPT, AnswerLengths, BlockDemand, peak_demand
+from windward_worker.inference.block_manager import BLOCK_SIZE, BlockManager
+from windward_worker.inference.scheduler import BatchLimits, Scheduler
+from windward_worker.inference.sequence import FinishReason, Request, Sequence
 
 
 def sequence(identity, prompt, answer, *, priority=0, beginning=0, start=None):
@@ -24,8 +24,8 @@ class Load:
     """A scheduler fed to overflowing: `queue` long at all times; an answer is `made(sequence)` tokens long."""
 
     def __init__(self, blocks, limits=None, **options):
-        self.blocks = Blocks(blocks)
-        self.scheduler = Scheduler(self.blocks, limits or Limits(512, 200), **options)
+        self.block_manager = BlockManager(blocks)
+        self.scheduler = Scheduler(self.block_manager, limits or BatchLimits(512, 200), **options)
         self.step = 0
         self.steps_of = {}
         self.preemptions = self.running = 0
@@ -36,12 +36,12 @@ class Load:
 
     def turn(self, length):
         """One step; those who ended in it."""
-        pieces = self.scheduler.plan()
-        assert pieces, "something always moves"
+        scheduled = self.scheduler.schedule()
+        assert scheduled, "something always moves"
         ended = []
-        for piece in pieces:
-            self.scheduler.done(piece)
-            one = piece.sequence
+        for item in scheduled:
+            self.scheduler.complete(item)
+            one = item.sequence
             if one.computed == len(one.tokens):
                 one.tokens.append(7)
             if len(one.tokens) >= one.prompt_length + length(one):
@@ -64,43 +64,43 @@ def overload(load, count, ask, length, streams):
             if waiting:
                 load.add(ask(waiting.popleft()))
         assert load.step < 200_000
-    assert len(load.steps_of) == count and load.blocks.free == load.blocks.count
+    assert len(load.steps_of) == count and load.block_manager.free == load.block_manager.count
     return load
 
 
 @pytest.mark.parametrize("pool", [60, 200, 700])
-@pytest.mark.parametrize("exact", [True, False], ids=["told", "learnt"])
-def test_under_overload_hardly_anyone_is_thrown_out(pool, exact):
-    """200 streams, few of whom have room. `told`: max_tokens is what comes; `learnt`: it is four times the longest."""
+@pytest.mark.parametrize("exact", [True, False], ids=["declared", "learnt"])
+def test_under_overload_preemptions_are_rare(pool, exact):
+    """200 streams, few of whom have room. `declared`: max_tokens is what comes; `learnt`: four times the longest."""
     dice = random.Random(3)
     lengths = [dice.randint(32, 192) for _ in range(1000)]
-    told = {i: n if exact else 4 * 192 for i, n in enumerate(lengths)}
-    asks = {i: sequence(i, dice.randint(8, 64), told[i]) for i in range(1000)}
+    max_tokens = {i: n if exact else 4 * 192 for i, n in enumerate(lengths)}
+    asks = {i: sequence(i, dice.randint(8, 64), max_tokens[i]) for i in range(1000)}
     load = overload(Load(pool), 1000, asks.get, lambda s: lengths[s.id], 200)
     assert load.preemptions <= 10, "of 1000 requests"
-    filled = load.running / load.step * (36 + 112 / 2 + PAGE / 2) / PAGE / pool
+    filled = load.running / load.step * (36 + 112 / 2 + BLOCK_SIZE / 2) / BLOCK_SIZE / pool
     assert filled > (0.7 if exact else 0.5), "and the pool is used"
 
 
-def test_without_the_rule_they_throw_each_other_out(monkeypatch):
-    monkeypatch.setattr(Scheduler, "_lasts", lambda self, sequence: True)
+def test_without_block_demand_sequences_preempt_each_other(monkeypatch):
+    monkeypatch.setattr(Scheduler, "_blocks_will_last", lambda self, sequence: True)
     asks = {i: sequence(i, 36, 32 + i * 37 % 160) for i in range(500)}
-    assert overload(Load(200), 500, asks.get, lambda s: s.limit - s.prompt_length, 200).preemptions > 500
+    assert overload(Load(200), 500, asks.get, lambda s: s.max_length - s.prompt_length, 200).preemptions > 500
     monkeypatch.undo()
     asks = {i: sequence(i, 36, 32 + i * 37 % 160) for i in range(500)}
-    assert overload(Load(200), 500, asks.get, lambda s: s.limit - s.prompt_length, 200).preemptions < 5
+    assert overload(Load(200), 500, asks.get, lambda s: s.max_length - s.prompt_length, 200).preemptions < 5
 
 
 def test_nobody_starves_beside_short_ones():
     """A long request comes among an endless stream of short ones: it begins when those before it have ended."""
     load = Load(40)
     asks = {i: sequence(i, 16, 600 if i == 60 else 20) for i in range(600)}
-    overload(load, 600, asks.get, lambda s: s.limit - s.prompt_length, 50)
+    overload(load, 600, asks.get, lambda s: s.max_length - s.prompt_length, 50)
     waits = [load.steps_of[i] for i in range(600) if i != 60]
     assert load.steps_of[60] < 600 + 3 * max(waits[:60]) and load.preemptions == 0
 
 
-def test_who_goes_before_others_does_so_in_a_full_pool():
+def test_higher_priority_is_admitted_into_a_full_pool():
     load = Load(40)
     for i in range(20):
         load.add(sequence(i, 30, 100))
@@ -110,7 +110,7 @@ def test_who_goes_before_others_does_so_in_a_full_pool():
     urgent = sequence(99, 30, 100, priority=1)
     load.add(urgent)
     load.turn(lambda s: 100)
-    assert urgent.running or load.blocks.free < 2, "it does not wait for others to have room to grow"
+    assert urgent.running or load.block_manager.free < 2, "it does not wait for others to have room to grow"
     while not urgent.running:
         load.turn(lambda s: 100)
     began = load.step
@@ -140,7 +140,7 @@ def test_alone_it_always_begins():
 
 
 need = st.builds(
-    lambda held, steps, owned: (held, steps, min(owned, -(-held // PAGE))),
+    lambda held, steps, owned: (held, steps, min(owned, -(-held // BLOCK_SIZE))),
     st.integers(1, 100),
     st.integers(0, 120),
     st.integers(0, 7),
@@ -151,16 +151,16 @@ need = st.builds(
 @given(st.lists(need, min_size=1, max_size=12))
 def test_the_peak_is_never_too_low_and_at_most_a_block_each_too_high(sequences):
     """Against a step-by-step count."""
-    needs = [Need(steps, held + PAGE - 1 - owned * PAGE, owned) for held, steps, owned in sequences]
+    needs = [BlockDemand(steps, held + BLOCK_SIZE - 1 - owned * BLOCK_SIZE, owned) for held, steps, owned in sequences]
     worst = 0
     for step in range(121):
-        lacking = sum(-(-(held + step) // PAGE) - owned for held, steps, owned in sequences if step <= steps)
+        lacking = sum(-(-(held + step) // BLOCK_SIZE) - owned for held, steps, owned in sequences if step <= steps)
         worst = max(worst, lacking - sum(owned for _, steps, owned in sequences if step > steps))
-    assert worst <= peak(needs) <= worst + len(sequences)
+    assert worst <= peak_demand(needs) <= worst + len(sequences)
 
 
-def test_lengths_expect_what_was():
-    lengths = Lengths()
+def test_answer_lengths_expect_what_was_seen():
+    lengths = AnswerLengths()
     assert lengths.expected(0, 500) == 500, "nothing is known"
     for n in range(1, 101):
         lengths.add(n)
@@ -178,5 +178,5 @@ def test_who_waits_for_room_still_ends_at_its_deadline(decoder, runner_of, engin
     found = {}
     while engine.busy:
         found |= {e.id: (e.answer, len(found)) for e in engine.step() if e.answer is not None}
-    assert found[late][0].ended == Ended.DEADLINE and found[late][0].tokens == () and found[late][1] == 0
+    assert found[late][0].finish_reason == FinishReason.DEADLINE and found[late][0].tokens == () and found[late][1] == 0
     assert len(found[first][0].tokens) == 100 and found[first][0].preemptions == 0

@@ -6,9 +6,9 @@ followed into the future before anyone begins (in the spirit of the past-future 
 run gain a token a step, and whoever ends gives back what no other owns. If the need at any of these ends is above what
 the pool has, nobody new begins.
 
-How long an answer gets is bounded by `max_tokens`, which many ask for and few use. `Lengths` keeps how long the last
-answers were; of one that has n tokens it expects what three in four of those longer than n did not exceed. Who grows
-beyond that still finds blocks, as the last in rank then gives its own back.
+How long an answer gets is bounded by `max_tokens`, which many ask for and few use. `AnswerLengths` keeps how long the
+last answers were; of one that has n tokens it expects what three in four of those longer than n did not exceed. Who
+grows beyond that still finds blocks, as the last in rank then gives its own back.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from windward_worker.inference.blocks import PAGE
+from windward_worker.inference.block_manager import BLOCK_SIZE
 
 KEPT = 256  # answers
 FEW = 16  # of those longer than n; from fewer, nothing is expected but the most
 SHARE = 0.75  # more: preemptions are rarer, and the pool emptier
 
 
-class Lengths:
+class AnswerLengths:
     """Tokens of the last answers. It knows no clock: after the same answers it expects the same."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class BlockDemand:
     """What a sequence lacks until it ends in `steps` steps: `tokens` of room at once, and one more a step if it grows.
 
     `tokens` are rounded up to whole pages at most once too often; `own` blocks are given back at the end.
@@ -59,14 +59,14 @@ class Need:
     grows: bool = True
 
 
-def peak(needs: Iterable[Need]) -> int:
+def peak_demand(demands: Iterable[BlockDemand]) -> int:
     """Most blocks that these lack at any of their ends, beyond what they own now; too high by at most one each."""
-    ordered = sorted(needs, key=lambda n: n.steps)
+    ordered = sorted(demands, key=lambda n: n.steps)
     tokens, growing = sum(n.tokens for n in ordered), sum(n.grows for n in ordered)
     highest = given_back = 0
-    for need in ordered:
-        highest = max(highest, (tokens + growing * need.steps) // PAGE - given_back)
-        tokens -= need.tokens
-        growing -= need.grows
-        given_back += need.own
+    for demand in ordered:
+        highest = max(highest, (tokens + growing * demand.steps) // BLOCK_SIZE - given_back)
+        tokens -= demand.tokens
+        growing -= demand.grows
+        given_back += demand.own
     return highest

@@ -13,7 +13,7 @@ from windward_worker.inference.sequence import Sequence
 
 
 @dataclass(slots=True)
-class Spent:
+class EnergyUse:
     """Joules of a stretch; set when it closes."""
 
     joules: float = 0.0
@@ -55,7 +55,8 @@ class EnergySplit:
         """A step took so long, for these sequences (their `flops` counted)."""
         self._busy_s += seconds
         self._seen.update((s.id, s) for s in sequences)
-        if any(s.ended is not None for s in self._seen.values()) or self._monotonic() - self._last_s > self._period_s:
+        ended = any(s.finish_reason is not None for s in self._seen.values())
+        if ended or self._monotonic() - self._last_s > self._period_s:
             self.settle()
 
     def settle(self) -> None:
@@ -77,14 +78,14 @@ class EnergySplit:
         self._seen.clear()
 
     @contextmanager
-    def apart(self) -> Iterator[Spent]:
+    def measure_apart(self) -> Iterator[EnergyUse]:
         """Measure work between two steps that belongs to none of the sequences."""
         self.settle()
-        idle_j, spent = self.idle_j, Spent()
+        idle_j, use = self.idle_j, EnergyUse()
         try:
-            yield spent
+            yield use
         finally:
             self.settle()
-            spent.joules = self.idle_j - idle_j
+            use.joules = self.idle_j - idle_j
             self.idle_j = idle_j
-            self.active_j += spent.joules
+            self.active_j += use.joules
