@@ -8,15 +8,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from windward_api.contract import EnergyComponent, EnergySeries, Method
+from windward_api.contract import EnergySeries, Method
 from windward_worker.control.clock import now
 from windward_worker.control.errors import MeterError
-from windward_worker.control.report import widen
 from windward_worker.energy.meter import EnergyUnknown, Meter, boot_s, parts_of
 from windward_worker.energy.sampled_meter import Estimate, SampledMeter, SeriesKey
-
-MAX_STEPS = 4096  # then neighbouring steps are merged: the memory of a run of months stays small
-WORST = (Method.MEASURED, Method.MODELLED, Method.ESTIMATED)
+from windward_worker.energy.step_series import WORST, StepSeries, components_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +30,6 @@ class Window:
 
     name: str
     energy: Energy = Energy(0.0, Method.MODELLED)
-
-
-def _spread(key: list[float], joules: float, begin: float, end: float, step_s: float) -> None:
-    """Put `joules` into the steps between two times after the start, by their share of it."""
-    first, last = int(begin / step_s), int(end / step_s)
-    key += [0.0] * (last + 1 - len(key))
-    if first == last:
-        key[first] += joules
-        return
-    for index in range(first, last + 1):
-        overlap = min(end, (index + 1) * step_s) - max(begin, index * step_s)
-        key[index] += joules * max(0.0, overlap) / (end - begin)
 
 
 class EnergyRecorder:
@@ -67,7 +52,6 @@ class EnergyRecorder:
         wall: Callable[[], datetime] = now,
     ) -> None:
         self._period_s = period_s
-        self._step_s = period_s
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -75,10 +59,10 @@ class EnergyRecorder:
         self._thread: threading.Thread | None = None
         self._meters = tuple(meters)
         self._sampled = [SampledMeter(part) for meter in meters for part in parts_of(meter)]
-        self._series: dict[SeriesKey, list[float]] = {}
         self._reported_j = 0.0
         self._start_wall = wall()
-        self._start_s = self._sampled_s = monotonic()
+        self._sampled_s = monotonic()
+        self._steps = StepSeries(period_s, self._sampled_s)
         self._declare(declared_w)
 
     def _declare(self, declared_w: float | None) -> None:
@@ -98,10 +82,10 @@ class EnergyRecorder:
 
     def start(self) -> EnergyRecorder:
         """Begin the series now and sample in the background; what was drawn before is in no step."""
-        self._start_wall, self._start_s = self._wall(), self._monotonic()
-        self._sampled_s = self._start_s
+        self._start_wall = self._wall()
+        self._sampled_s = self._steps.start_s = self._monotonic()
         for sampled in self._sampled:
-            sampled.last_s = self._start_s
+            sampled.last_s = self._sampled_s
             with suppress(MeterError):  # the next sample tells
                 sampled.last_j = sampled.meter.read_j()
         self._thread = threading.Thread(target=self._loop, name="energy", daemon=True)
@@ -144,20 +128,12 @@ class EnergyRecorder:
         else:
             from_s, at_s = sampled.last_s, self._monotonic()
             taken_j = sampled.take(joules, at_s)
-            self._put(
-                SeriesKey(sampled.meter.component, sampled.meter.method, sampled.meter.source), taken_j, from_s, at_s
-            )
+            meter = sampled.meter
+            self._steps.add(SeriesKey(meter.component, meter.method, meter.source), taken_j, from_s, at_s)
 
     def _book(self, estimate: Estimate | None) -> None:
         if estimate is not None:
-            self._put(estimate.key, estimate.joules, estimate.from_s, estimate.to_s)
-
-    def _put(self, key: SeriesKey, joules: float, from_s: float, to_s: float) -> None:
-        begin, end = max(from_s - self._start_s, 0.0), max(to_s - self._start_s, 0.0)
-        while int(end / self._step_s) >= MAX_STEPS:
-            self._step_s *= 2
-            self._series = {each: widen(steps, 2) for each, steps in self._series.items()}
-        _spread(self._series.setdefault(key, []), joules, begin, end, self._step_s)
+            self._steps.add(estimate.key, estimate.joules, estimate.from_s, estimate.to_s)
 
     def _pending(self) -> list[Estimate]:
         """What meters that do not answer now would count, if they never do."""
@@ -165,7 +141,7 @@ class EnergyRecorder:
         return [each for each in estimates if each is not None]
 
     def _total_j(self) -> float:
-        return sum(sum(steps) for steps in self._series.values()) + sum(e.joules for e in self._pending())
+        return self._steps.total_j + sum(e.joules for e in self._pending())
 
     @property
     def total_j(self) -> float:
@@ -201,7 +177,7 @@ class EnergyRecorder:
         """The weakest of the components; `measured` only where every one is."""
         with self._lock:
             methods = [sampled.meter.method for sampled in self._sampled]
-            methods += [key.method for key in self._series] + [each.key.method for each in self._pending()]
+            methods += self._steps.methods + [each.key.method for each in self._pending()]
         return max(methods, key=WORST.index, default=Method.MODELLED)
 
     @property
@@ -223,30 +199,9 @@ class EnergyRecorder:
             self.sample()
             window.energy = Energy(max(0.0, self.total_j - before_j), self.method)
 
-    def _all(self) -> dict[SeriesKey, list[float]]:
-        """Lanes with what is pending, in a copy."""
-        series = {key: list(steps) for key, steps in self._series.items()}
-        for each in self._pending():
-            begin, end = max(each.from_s - self._start_s, 0.0), max(each.to_s - self._start_s, 0.0)
-            _spread(series.setdefault(each.key, []), each.joules, begin, end, self._step_s)
-        return series
-
     def series(self) -> EnergySeries:
         """The joules per step so far, one component for each method: `gpu`, and beside it `gpu-estimated`."""
         with self._lock:
-            series, step_s = self._all(), self._step_s
-        merged: dict[tuple[str, Method], tuple[list[str], list[float]]] = {}
-        order = [sampled.meter.component for sampled in self._sampled]
-        for key in sorted(series, key=lambda each: (order.index(each.component), WORST.index(each.method))):
-            sources, steps = merged.setdefault((key.component, key.method), ([], []))
-            sources.append(key.source)
-            steps += [0.0] * (len(series[key]) - len(steps))
-            for index, joules in enumerate(series[key]):
-                steps[index] += joules
-        components, named = [], set[str]()
-        for (component, method), (sources, steps) in merged.items():
-            name = component if component not in named else f"{component}-{method}"
-            named.add(name)
-            source = " + ".join(sorted(set(sources)))[:64]
-            components.append(EnergyComponent(name=name, method=method, source=source, joules=tuple(steps)))
-        return EnergySeries(start=self._start_wall, step_s=step_s, components=tuple(components))
+            steps, step_s = self._steps.with_estimates(self._pending()), self._steps.step_s
+        components = components_of(steps, [sampled.meter.component for sampled in self._sampled])
+        return EnergySeries(start=self._start_wall, step_s=step_s, components=components)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from windward_worker.inference.scheduler import BatchLimits
+
 CLEAN_G_PER_KWH, DIRTY_G_PER_KWH = 50.0, 500.0
 
 
@@ -30,6 +32,12 @@ class BatchPolicy:
     def should_wait(self, waiting: int, running: int, oldest_s: float) -> bool:
         """Whether to go on collecting. Nothing is held back while others run: joining them costs no extra pass."""
         return running == 0 and 0 < waiting < self.min_waiting and oldest_s < self.max_wait_s
+
+    def within(self, limits: BatchLimits) -> BatchLimits:
+        """The engine's limits with no more sequences than this policy wants at once, and at least one."""
+        if self.max_sequences is None:
+            return limits
+        return BatchLimits(limits.max_tokens, max(1, min(self.max_sequences, limits.max_sequences)))
 
     def pause_s(self, step_s: float, step_w: float) -> float:
         """Idle time after a step that drew `step_w`, so that the mean stays below the cap; at most a second."""

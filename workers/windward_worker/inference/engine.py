@@ -9,7 +9,6 @@ may come from others. Steps: 1 expire, 2 schedule, 3 compute, 4 choose tokens, 5
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
@@ -20,6 +19,7 @@ from windward_worker.energy import EnergyRecorder, choose_meter
 from windward_worker.inference.batch_policy import BatchPolicy
 from windward_worker.inference.block_manager import BLOCK_SIZE, BlockManager
 from windward_worker.inference.energy_split import EnergySplit
+from windward_worker.inference.intake import Intake
 from windward_worker.inference.runner import Runner, SequenceInput
 from windward_worker.inference.sampling import draw
 from windward_worker.inference.scheduler import BatchLimits, ScheduledSequence, Scheduler
@@ -76,11 +76,7 @@ class Engine:
         self._sleep = sleep
         self._own = None if recorder is not None else EnergyRecorder(choose_meter().meters, period_s=60.0).start()
         self.energy = EnergySplit(recorder or self._own or EnergyRecorder([]), monotonic=monotonic)
-        self._lock = threading.Lock()
-        self._arrived: list[Sequence] = []
-        self._aborted: set[int] = set()
-        self._next_id = 0
-        self._draining = False
+        self._intake = Intake(monotonic)
         self.steps = 0
         self.computed_tokens = 0  # prompts included
         self.generated_tokens = 0
@@ -99,27 +95,20 @@ class Engine:
         if min(request.prompt) < 0 or max(request.prompt) >= config.vocab_size:
             raise ValueError(f"a token of the prompt is outside the vocabulary of {config.vocab_size}")
         limit = min(config.max_position_embeddings, len(request.prompt) + request.max_tokens)
-        with self._lock:
-            if self._draining:
-                raise ValueError("the engine is draining: it takes no more requests")
-            sequence = Sequence(self._next_id, request, limit, [*request.prompt, *request.generated], self._monotonic())
-            if self.scheduler.max_blocks(limit) > self.block_manager.count:
-                raise ValueError(
-                    f"{limit} tokens do not fit {self.block_manager.count} KV blocks of {BLOCK_SIZE}; give it more"
-                )
-            self._next_id += 1
-            self._arrived.append(sequence)
-        return sequence.id
+        if self.scheduler.max_blocks(limit) > self.block_manager.count:
+            raise ValueError(
+                f"{limit} tokens do not fit {self.block_manager.count} KV blocks of {BLOCK_SIZE}; give it more"
+            )
+        return self._intake.add(request, limit)
 
     def abort(self, identity: int) -> None:
         """End a request at the next step; what it has so far is its answer. Unknown ids are ignored."""
-        with self._lock:
-            self._aborted.add(identity)
+        self._intake.abort(identity)
 
     @property
     def busy(self) -> bool:
         """Whether a step would find anything."""
-        return bool(self._arrived or self.scheduler.waiting or self.scheduler.running)
+        return bool(self._intake.arrived or self.scheduler.waiting or self.scheduler.running)
 
     def close(self) -> None:
         """Let go of the meters, if they are the engine's own; a second call does nothing."""
@@ -128,12 +117,10 @@ class Engine:
 
     def drain(self) -> None:
         """Take no more requests; those that are here are answered."""
-        with self._lock:
-            self._draining = True
+        self._intake.drain()
 
     def _everyone(self) -> list[Sequence]:
-        with self._lock:
-            everyone = [*self._arrived, *self.scheduler.waiting, *self.scheduler.running]
+        everyone = [*self._intake.arrived, *self.scheduler.waiting, *self.scheduler.running]
         return sorted(everyone, key=lambda s: s.id)
 
     def unfinished(self) -> dict[int, tuple[int, ...]]:
@@ -146,11 +133,12 @@ class Engine:
 
     def waits_for_more(self) -> bool:
         """Whether the batch policy asks to wait for company; `step` then does nothing."""
-        queue = self.scheduler.waiting or self._arrived
-        if not queue or self._draining:
+        arrived = self._intake.arrived
+        queue = self.scheduler.waiting or arrived
+        if not queue or self._intake.draining:
             return False
         oldest_s = self._monotonic() - min(s.arrival_s for s in queue)
-        waiting = len(self.scheduler.waiting) + len(self._arrived)
+        waiting = len(self.scheduler.waiting) + len(arrived)
         return self.batch_policy.should_wait(waiting, len(self.scheduler.running), oldest_s)
 
     def step(self) -> list[EngineEvent]:
@@ -159,7 +147,7 @@ class Engine:
         events = self._take_in(begun_s)
         if self.waits_for_more():
             return events
-        self.scheduler.limits = self._limits()
+        self.scheduler.limits = self.batch_policy.within(self.limits)
         scheduled = self.scheduler.schedule()
         if not scheduled:
             return events
@@ -187,18 +175,9 @@ class Engine:
             self._sleep(pause_s)
         return events
 
-    def _limits(self) -> BatchLimits:
-        if self.batch_policy.max_sequences is None:
-            return self.limits
-        return BatchLimits(
-            self.limits.max_tokens, max(1, min(self.batch_policy.max_sequences, self.limits.max_sequences))
-        )
-
     def _take_in(self, now_s: float) -> list[EngineEvent]:
         """New requests to the queue; aborted and overdue ones out of it."""
-        with self._lock:
-            arrived, self._arrived = self._arrived, []
-            aborted, self._aborted = self._aborted, set()
+        arrived, aborted = self._intake.take()
         for sequence in arrived:
             self.scheduler.add(sequence)
         events = []

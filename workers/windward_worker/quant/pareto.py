@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence as Seq
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -157,12 +157,11 @@ def pareto(
     path = find_model(model)
     _, judged = split_text(open_model(path), calibration, tokens)
     with tempfile.TemporaryDirectory(prefix="windward-pareto-") as scratch:
-        made: dict[tuple[str, int, int], Path] = {}
+        prepared = _Prepared(model, path, calibration, tokens, threads, Path(scratch))
         opened, left_out = [], []
         for variant in parsed:
             try:
-                at = _prepared(variant, model, path, calibration, tokens, threads, Path(scratch), made)
-                opened.append(_opened(variant, at, judged, threads))
+                opened.append(_opened(variant, prepared.folder(variant), judged, threads))
             except Refused as error:
                 left_out.append((variant.name, str(error)))
                 log.warning("%s is left out: %s", variant.name, error)
@@ -176,29 +175,34 @@ def pareto(
         return Frontier(tuple(mark([_point(each) for each in opened])), tuple(left_out))
 
 
-def _prepared(
-    variant: Variant,
-    model: str,
-    path: Path,
-    calibration: Path,
-    tokens: int,
-    threads: int,
-    scratch: Path,
-    made: dict[tuple[str, int, int], Path],
-) -> Path:
-    """The model's own path, or a folder with the variant's codes, made once for each scheme."""
-    if variant.method is None:
-        return variant.folder or path
-    from windward_worker.quant.ptq import Scheme
-    from windward_worker.quant.run import QuantizeRequest, quantize_model
+@dataclass(slots=True)
+class _Prepared:
+    """Folders of quantised variants, each scheme made once, in `scratch`."""
 
-    key = (variant.method, variant.bits, variant.group)
-    if key not in made:
-        log.info("quantising: %s, %d bits, groups of %d", *key)
-        made[key] = scratch / "-".join(map(str, key))
-        scheme = Scheme(*key)
-        quantize_model(QuantizeRequest(model, made[key], calibration, scheme, tokens=tokens, threads=threads))
-    return made[key]
+    model: str
+    path: Path
+    calibration: Path
+    tokens: int
+    threads: int
+    scratch: Path
+    folders: dict[tuple[str, int, int], Path] = field(default_factory=dict)
+
+    def folder(self, variant: Variant) -> Path:
+        """The model's own path, or a folder with the variant's codes. Raises Refused, OSError."""
+        if variant.method is None:
+            return variant.folder or self.path
+        from windward_worker.quant.ptq import Scheme
+        from windward_worker.quant.run import QuantizeRequest, quantize_model
+
+        key = (variant.method, variant.bits, variant.group)
+        if key not in self.folders:
+            log.info("quantising: %s, %d bits, groups of %d", *key)
+            self.folders[key] = self.scratch / "-".join(map(str, key))
+            request = QuantizeRequest(
+                self.model, self.folders[key], self.calibration, Scheme(*key), self.tokens, self.threads
+            )
+            quantize_model(request)
+        return self.folders[key]
 
 
 def _opened(variant: Variant, path: Path, judged: list[int], threads: int) -> _Open:
