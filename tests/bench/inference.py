@@ -246,9 +246,10 @@ def as_transformers(ours: Ours) -> tuple[Any, Any]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from windward_worker.model import load_gguf
+    from windward_worker.model.families import write_config
 
     loaded = load_gguf(ours.path)
-    config = LlamaConfig(**loaded.decoder.config.to_hf())
+    config = LlamaConfig(**write_config(loaded.decoder.config))
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
     weights = {f"model.{k}": v for k, v in loaded.decoder.state_dict().items()}

@@ -8,7 +8,8 @@ import torch
 from windward_worker.control import Refused
 from windward_worker.inference import Engine, Request, open_runner
 from windward_worker.model import open_model, save_folder
-from windward_worker.model.stored import CONFIG, gguf_config
+from windward_worker.model.families import for_gguf
+from windward_worker.model.stored import CONFIG
 from windward_worker.model.tokenizer import from_gguf
 
 PROMPT = (5, 40, 7, 99, 12)
@@ -115,7 +116,7 @@ GGUF = {
 
 def test_gguf_names_ends_of_texts_and_turns():
     more = {"tokenizer.ggml.eot_token_id": 5, "tokenizer.ggml.eom_token_id": 2}
-    assert gguf_config({**GGUF, **more}, True).stop_token_ids == {2, 5}
+    assert for_gguf("llama").read_gguf({**GGUF, **more}, tied=True).stop_token_ids == {2, 5}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,8 @@ def test_gguf_names_ends_of_texts_and_turns():
 )
 def test_gguf_metadata_that_is_not_computed_is_refused(key, value):
     with pytest.raises(Refused) as refused:
-        gguf_config({**GGUF, key: value}, True)
+        metadata = {**GGUF, key: value}
+        for_gguf(metadata["general.architecture"]).read_gguf(metadata, tied=True)
     assert str(value) in str(refused.value)
 
 

@@ -11,7 +11,7 @@ from windward_kernels import cpp
 from windward_worker.control import Refused
 from windward_worker.inference import CpuRunner, SequenceInput
 from windward_worker.model import PackedModel, load_path, open_model, save_folder
-from windward_worker.model.config import from_hf
+from windward_worker.model.families import read_config, write_config
 
 TOKENS = [1, 7, 300, 2, 2, 45, 99, 10, 11, 5, 4, 3, 2, 1, 9, 8, 7, 250, 251, 252]
 FAMILIES = {
@@ -61,7 +61,7 @@ def test_the_compiled_runner_agrees_with_transformers(folder, parts):
 
 def test_a_config_comes_back_as_it_was(folder):
     config = open_model(folder).config
-    assert from_hf(config.to_hf()) == config
+    assert read_config(write_config(config)) == config
     assert config.num_parameters == sum(w.numel() for w in load_path(folder).decoder.parameters())
 
 
@@ -103,13 +103,16 @@ def test_half_precision_and_sharded_weights_open(tiny, tokenizer, tmp_path, dtyp
 )
 def test_what_is_not_computed_is_refused(tiny, change, words):
     with pytest.raises(Refused, match=words):
-        from_hf({**tiny().config.to_hf(), **change})
+        read_config({**write_config(tiny().config), **change})
 
 
 def test_a_switched_off_window_is_none(tiny):
     named = {"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": False}
-    assert from_hf({**tiny().config.to_hf(), **named}).sliding_window is None
-    assert from_hf({**tiny().config.to_hf(), "model_type": "mistral", "sliding_window": None}).sliding_window is None
+    assert read_config({**write_config(tiny().config), **named}).sliding_window is None
+    assert (
+        read_config({**write_config(tiny().config), "model_type": "mistral", "sliding_window": None}).sliding_window
+        is None
+    )
 
 
 def test_features_of_two_families_do_not_mix(tiny):

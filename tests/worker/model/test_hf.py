@@ -7,7 +7,8 @@ import torch
 
 from windward_worker.control import Refused
 from windward_worker.model import load_path, save_folder
-from windward_worker.model.config import decoder_config, from_hf
+from windward_worker.model.config import decoder_config
+from windward_worker.model.families import read_config, write_config
 
 TOKENS = torch.tensor([[1, 7, 300, 2, 2, 45, 99, 10, 11], [5, 4, 3, 2, 1, 0, 9, 8, 7]])
 
@@ -79,7 +80,7 @@ def test_with_a_cache_the_logits_are_the_same(tiny, parts):
 )
 def test_a_config_that_we_cannot_compute_is_refused(tiny, change, words):
     with pytest.raises(Refused, match=words):
-        from_hf({**tiny().config.to_hf(), "head_dim": None, **change})
+        read_config({**write_config(tiny().config), "head_dim": None, **change})
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])

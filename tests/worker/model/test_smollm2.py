@@ -7,6 +7,7 @@ from skips import need, needs
 
 from windward_worker.inference import CpuRunner, Engine, Request, SequenceInput
 from windward_worker.model import PackedModel, load_gguf, open_model, package_file
+from windward_worker.model.families import write_config
 from windward_worker.model.gguf import GgufFile
 
 pytestmark = [
@@ -43,7 +44,7 @@ def theirs(loaded):
     """transformers on the dequantised weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(**loaded.decoder.config.to_hf())
+    config = LlamaConfig(**write_config(loaded.decoder.config))
     with torch.device("meta"):
         theirs = LlamaForCausalLM(config)
     weights = {f"model.{k}": v for k, v in loaded.decoder.state_dict().items()}

@@ -14,6 +14,7 @@ from windward_worker.control.errors import refusing
 from windward_worker.inference.block_manager import BLOCK_SIZE
 from windward_worker.inference.runner import CpuRunner, Runner
 from windward_worker.model.config import ModelConfig
+from windward_worker.model.families import family_of
 from windward_worker.model.packed import PackedModel, fits_cpu_kernels
 from windward_worker.model.stored import FIX, ModelFile, open_model
 
@@ -40,12 +41,13 @@ def compiled(config: ModelConfig) -> bool:
 
 def block_bytes(config: ModelConfig, weights: str, kv: str) -> int:
     """Bytes of keys and values that one KV block takes over all layers, with the runner that `open_runner` chooses."""
-    heads = 2 * config.num_hidden_layers * config.num_key_value_heads  # keys and values
+    state = family_of(config).state(config)
     if not compiled(config):
-        return heads * BLOCK_SIZE * config.head_dim * (4 if _wide(weights, kv) else 2)
-    halves = {"int8": BLOCK_SIZE, "int4": -(-config.head_dim // KV_GROUP) * 2 * BLOCK_SIZE}.get(kv, 0)
+        return state.numbers_per_token * BLOCK_SIZE * (4 if _wide(weights, kv) else 2)
+    heads = 2 * state.layers * state.heads  # of keys and of values
+    halves = {"int8": BLOCK_SIZE, "int4": -(-state.head_dim // KV_GROUP) * 2 * BLOCK_SIZE}.get(kv, 0)
     bits = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}[kv]
-    return heads * (BLOCK_SIZE * config.head_dim * bits // 8 + 2 * halves)
+    return heads * (BLOCK_SIZE * state.head_dim * bits // 8 + 2 * halves)
 
 
 def _wide(weights: str, kv: str) -> bool:

@@ -13,6 +13,7 @@ from windward_kernels.cpp import library, set_threads
 from windward_kernels.cpp.paged import CACHE_KINDS, PagePool, SequenceInput, Step
 from windward_worker.control import Refused
 from windward_worker.model.config import ModelConfig
+from windward_worker.model.families import family_of
 from windward_worker.model.packed import PackedModel
 
 Floats = npt.NDArray[np.float32]
@@ -51,11 +52,8 @@ class CpuRunner:
         self._model = model
         self._library = library()
         set_threads(threads)
-        sizes = {
-            "layers": self.config.num_hidden_layers,
-            "kv_heads": self.config.num_key_value_heads,
-            "head_dim": self.config.head_dim,
-        }
+        state = family_of(self.config).state(self.config)
+        sizes = {"layers": state.layers, "kv_heads": state.heads, "head_dim": state.head_dim}
         self._pool = PagePool(kv, blocks=blocks, **sizes)
         self._out = np.empty(0, np.float32)
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from windward_kernels import Causal, attention, linear, rope_table
 from windward_worker.inference.block_manager import BLOCK_SIZE, HOLE
 from windward_worker.inference.runner import SequenceInput
-from windward_worker.model.decoder import Block, Decoder
+from windward_worker.model.decoder import Decoder
+from windward_worker.model.families import family_of
+from windward_worker.model.layers import Block
 
 Floats = npt.NDArray[np.float32]
 
@@ -25,13 +27,8 @@ class TorchRunner:
         self.config, self.blocks = decoder.config, blocks
         self._decoder = decoder
         weight = decoder.embed_tokens.weight
-        size = (
-            self.config.num_hidden_layers,
-            blocks,
-            BLOCK_SIZE,
-            self.config.num_key_value_heads,
-            self.config.head_dim,
-        )
+        state = family_of(self.config).state(self.config)
+        size = (state.layers, blocks, BLOCK_SIZE, state.heads, state.head_dim)
         self._keys = torch.zeros(size, dtype=weight.dtype, device=weight.device)  # (L, blocks, BLOCK_SIZE, Hkv, D)
         self._values = torch.zeros_like(self._keys)
 

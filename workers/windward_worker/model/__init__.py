@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from windward_worker.model.cache import KVCache
     from windward_worker.model.chat import ChatTemplate
     from windward_worker.model.config import ModelConfig, decoder_config
-    from windward_worker.model.decoder import Decoder, KVCache
+    from windward_worker.model.decoder import Decoder
     from windward_worker.model.load import LoadedModel, load_gguf, load_path, save_folder
     from windward_worker.model.packed import PackedModel
     from windward_worker.model.stored import ModelFile, open_model, package_file
@@ -22,7 +23,7 @@ _HOMES = {
     "ModelConfig": "config",
     "decoder_config": "config",
     "Decoder": "decoder",
-    "KVCache": "decoder",
+    "KVCache": "cache",
     "LoadedModel": "load",
     "load_gguf": "load",
     "load_path": "load",

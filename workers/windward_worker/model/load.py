@@ -18,6 +18,7 @@ from torch import Tensor
 from windward_worker.control import Refused, sync_folder, write_atomic
 from windward_worker.model.config import ModelConfig
 from windward_worker.model.decoder import Decoder
+from windward_worker.model.families import tensor_shapes, write_config
 from windward_worker.model.stored import (
     CONFIG,
     TOKENIZER,
@@ -27,7 +28,6 @@ from windward_worker.model.stored import (
     GgufModel,
     ModelFile,
     open_model,
-    tensor_shapes,
 )
 
 
@@ -93,7 +93,7 @@ def write_folder(
     save_file(_hf_names(weights), temporary / WEIGHTS, metadata={"format": "pt"})
     with (temporary / WEIGHTS).open("rb") as file:
         os.fsync(file.fileno())
-    write_atomic(temporary / CONFIG, json.dumps({**config.to_hf(), **(more or {})}, indent=2).encode())
+    write_atomic(temporary / CONFIG, json.dumps({**write_config(config), **(more or {})}, indent=2).encode())
     write_atomic(temporary / TOKENIZER, tokenizer.to_str().encode())
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

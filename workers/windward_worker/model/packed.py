@@ -14,8 +14,9 @@ from windward_kernels.cpp.library import GROUP, PAGE, CLayer, CModel
 from windward_kernels.cpp.weights import linear_struct
 from windward_worker.control import Refused
 from windward_worker.model.config import ModelConfig
+from windward_worker.model.families import tensor_shapes
 from windward_worker.model.gguf import q4_k_as_q4_1
-from windward_worker.model.stored import ModelFile, StoredTensor, tensor_shapes
+from windward_worker.model.stored import ModelFile, StoredTensor
 
 Floats = npt.NDArray[np.float32]
 Scheme = Callable[[str, StoredTensor], StoredTensor]  # a matrix's name and what the file holds -> what is packed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +20,8 @@ import numpy.typing as npt
 from windward_worker.control import Refused
 from windward_worker.control.errors import refusing
 from windward_worker.model import gguf
-from windward_worker.model.config import LARGEST, ModelConfig, from_hf, real, tokens, whole
+from windward_worker.model.config import ModelConfig
+from windward_worker.model.families import family_of, for_gguf, read_config, tensor_shapes
 from windward_worker.model.safetensors_file import Raw, open_safetensors
 
 if TYPE_CHECKING:
@@ -32,23 +33,7 @@ WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json
 GENERATION = "generation_config.json"
 INDEX, TOKENIZER_CONFIG, TEMPLATE = "model.safetensors.index.json", "tokenizer_config.json", "chat_template.jinja"
 
-GGUF_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-GGUF_ENDS = ("eos", "eot", "eom")  # tokens that end a text, a turn, a message
-LAYER_TENSORS = 9  # of a layer, at least
 FIX = "the file is damaged or unreadable; fetch or export it again"
-GGUF_WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,33 +89,6 @@ class ModelFile(Protocol):
         """Texts of tokens under a template's names for them: `bos_token`, `eos_token` and what else the file names."""
 
 
-def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor that a decoder of this shape has."""
-    inner, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.vocab_size, config.hidden_size)}
-    for i in range(config.num_hidden_layers):
-        at = f"layers.{i}."
-        shapes |= {
-            f"{at}input_layernorm.weight": (config.hidden_size,),
-            f"{at}self_attn.q_proj.weight": (inner, config.hidden_size),
-            f"{at}self_attn.k_proj.weight": (shared, config.hidden_size),
-            f"{at}self_attn.v_proj.weight": (shared, config.hidden_size),
-            f"{at}self_attn.o_proj.weight": (config.hidden_size, inner),
-            f"{at}post_attention_layernorm.weight": (config.hidden_size,),
-            f"{at}mlp.gate_proj.weight": (config.intermediate_size, config.hidden_size),
-            f"{at}mlp.up_proj.weight": (config.intermediate_size, config.hidden_size),
-            f"{at}mlp.down_proj.weight": (config.hidden_size, config.intermediate_size),
-        }
-        if config.qkv_bias:
-            shapes |= {f"{at}self_attn.{p}_proj.bias": (n,) for p, n in (("q", inner), ("k", shared), ("v", shared))}
-        if config.qk_norm:
-            shapes |= {f"{at}self_attn.{p}_norm.weight": (config.head_dim,) for p in "qk"}
-    shapes["norm.weight"] = (config.hidden_size,)
-    if not config.tie_word_embeddings:
-        shapes["lm_head.weight"] = (config.vocab_size, config.hidden_size)
-    return shapes
-
-
 def _fitting(name: str, file: str, tensor: StoredTensor, config: ModelConfig) -> StoredTensor:
     """Raises Refused where a tensor has another shape than the config says, or holds what is no number."""
     shape = tensor_shapes(config).get(name)
@@ -145,41 +103,31 @@ def _fitting(name: str, file: str, tensor: StoredTensor, config: ModelConfig) ->
 
 def _bounded(name: str, config: ModelConfig, tensors: int) -> None:
     """Raises Refused where a config names more layers than the file has tensors for: nothing is made of that size."""
-    if config.num_hidden_layers * LAYER_TENSORS > tensors:
+    if config.num_hidden_layers * family_of(config).min_tensors_per_layer > tensors:
         raise Refused(
             f"{name}: {config.num_hidden_layers} layers, but {tensors} tensors; config and weights are of two models"
         )
 
 
 class GgufModel:
-    """A .gguf file of architecture llama, qwen2 or qwen3."""
+    """A .gguf file of a family that `for_gguf` knows."""
 
     def __init__(self, path: Path) -> None:
         """Raises Refused, OSError."""
         self.name = path.name
         self._file = gguf.GgufFile(path)
-        self.config = gguf_config(self._file.metadata, tied="output.weight" not in self._file.tensors)
+        self._family = for_gguf(self._file.metadata.get("general.architecture"))
+        self.config = self._family.read_gguf(self._file.metadata, tied="output.weight" not in self._file.tensors)
         _bounded(self.name, self.config, len(self._file.tensors))
-        self._names = {f"{ours}.weight": f"{theirs}.weight" for theirs, ours in GGUF_WHOLE.items()}
-        for layer in range(self.config.num_hidden_layers):
-            for theirs, ours in GGUF_LAYER.items():
-                for part in ("weight", "bias"):
-                    self._names[f"layers.{layer}.{ours}.{part}"] = f"blk.{layer}.{theirs}.{part}"
+        self._names = self._family.gguf_names(self.config)
         known = {self._names.get(name, name) for name in tensor_shapes(self.config)}
         if more := sorted(set(self._file.tensors) - known):
             raise Refused(f"{self.name}: tensors {', '.join(more[:3])} have no part in this decoder; use another file")
 
     def get(self, name: str) -> StoredTensor:
         info, raw = self._file.raw(self._names.get(name, name))
-        tensor = StoredTensor(info.encoding.name, raw, info.shape)
-        # llama.cpp turns adjacent pairs for `llama` (its writer permuted the rows) and halves for the others.
-        if self._file.metadata["general.architecture"] == "llama" and len(info.shape) == 2:
-            for part, heads in (
-                ("q_proj", self.config.num_attention_heads),
-                ("k_proj", self.config.num_key_value_heads),
-            ):
-                if part in name:
-                    tensor = replace(tensor, order=half_split_order(info.shape[0], heads))
+        order = self._family.gguf_row_order(name, info.shape[0], self.config) if len(info.shape) == 2 else None
+        tensor = StoredTensor(info.encoding.name, raw, info.shape, order)
         return _fitting(name, self.name, tensor, self.config)
 
     def tokenizer(self) -> Tokenizer:
@@ -212,7 +160,7 @@ class FolderModel:
         self.name = folder.name
         self._folder = folder
         generation = self._json(GENERATION) if (folder / GENERATION).is_file() else None
-        self.config = from_hf(self._json(CONFIG), generation)
+        self.config = read_config(self._json(CONFIG), generation)
         self._shards = self._json(INDEX).get("weight_map") if sharded else None
         _bounded(self.name, self.config, len(self._tensors))
 
@@ -307,72 +255,6 @@ def _text(entry: Any) -> str | None:
     """A token in tokenizer_config.json: its text, or an object that holds it."""
     text = entry.get("content") if isinstance(entry, Mapping) else entry
     return text if isinstance(text, str) else None
-
-
-def _refuse_unknown(kind: str, metadata: Mapping[str, Any]) -> None:
-    """Raises Refused for keys that change what a model computes, and that this decoder does not honour."""
-    plain: dict[str, tuple[object, ...]] = {
-        f"{kind}.rope.scaling.type": ("none", ""),
-        f"{kind}.rope.scale_linear": (1, 0),
-        f"{kind}.logit_scale": (1, 0),
-        f"{kind}.expert_count": (0,),
-        f"{kind}.attention.causal": (True,),
-        "split.count": (0, 1),
-    }
-    for name, values in plain.items():
-        if name in metadata and metadata[name] not in values:
-            what = "it is one part of several" if name == "split.count" else "which is not computed here"
-            raise Refused(f"GGUF metadata sets {name} to {metadata[name]!r}: {what}; use another file")
-
-
-def gguf_config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
-    """The shape that GGUF metadata describes. Raises Refused."""
-    kind = metadata.get("general.architecture")
-    if kind not in ("llama", "qwen2", "qwen3"):
-        raise Refused(f"GGUF architecture {kind!r} is not supported; use a model of architecture llama, qwen2 or qwen3")
-
-    def get(name: str, *default: Any) -> Any:
-        return metadata.get(f"{kind}.{name}", *default) if default else metadata[f"{kind}.{name}"]
-
-    _refuse_unknown(kind, metadata)
-    try:
-        heads, width = (whole(n, get(n)) for n in ("attention.head_count", "embedding_length"))
-        head_dim = whole("key_length", get("attention.key_length", width // heads))
-        window = whole("sliding_window", get("attention.sliding_window", 0))
-        ends = [e for n in GGUF_ENDS for e in tokens(n, metadata.get(f"tokenizer.ggml.{n}_token_id"))]
-        bos = tokens("bos_token_id", metadata.get("tokenizer.ggml.bos_token_id"))
-        for name in ("attention.value_length", "rope.dimension_count"):
-            if whole(name, get(name, head_dim)) != head_dim:
-                raise Refused(
-                    f"GGUF metadata sets {name} {get(name)} with heads of {head_dim}: not computed here; use another"
-                )
-        return ModelConfig(
-            vocab_size=len(metadata["tokenizer.ggml.tokens"]),
-            hidden_size=width,
-            num_hidden_layers=whole("block_count", get("block_count")),
-            num_attention_heads=heads,
-            num_key_value_heads=whole("head_count_kv", get("attention.head_count_kv", heads)),
-            head_dim=head_dim,
-            intermediate_size=whole("feed_forward_length", get("feed_forward_length")),
-            max_position_embeddings=min(LARGEST, whole("context_length", get("context_length"))),
-            rope_theta=real("freq_base", get("rope.freq_base", 10000.0)),
-            rms_norm_eps=real("layer_norm_rms_epsilon", get("attention.layer_norm_rms_epsilon")),
-            tie_word_embeddings=tied,
-            bos_token_id=bos[0] if bos else None,
-            eos_token_id=ends[0] if ends else None,
-            extra_eos_token_ids=tuple(dict.fromkeys(ends))[1:],
-            sliding_window=window if window > 0 and kind == "llama" else None,
-            qkv_bias=kind == "qwen2",
-            qk_norm=kind == "qwen3",
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        raise Refused(f"GGUF metadata lacks or garbles {error}; fetch the file again") from error
-
-
-def half_split_order(rows: int, heads: int) -> npt.NDArray[np.int32]:
-    """Which row of an adjacent-pair (GGUF) query or key matrix is row r of a half-split (Hugging Face) one."""
-    pairs = np.arange(rows, dtype=np.int32).reshape(heads, rows // heads // 2, 2)  # (H, D/2, 2)
-    return np.ascontiguousarray(pairs.transpose(0, 2, 1).reshape(rows))
 
 
 def open_model(path: Path) -> ModelFile:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from windward_kernels import rope_table
-from windward_worker.model.decoder import Block, Decoder, Matrix, RMSNorm
+from windward_worker.model.decoder import Decoder
+from windward_worker.model.layers import Block, Matrix, RMSNorm
 
 SHARED = {  # the matrices that see one input, and whence it comes: the matrix or norm whose output it is
     "qkv": (("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"), "input_layernorm"),

@@ -11,7 +11,9 @@ from windward_kernels import INT4, Causal, Pages, attention, kv_append
 from windward_worker.inference.block_manager import BLOCK_SIZE
 from windward_worker.inference.runner import SequenceInput
 from windward_worker.inference.torch_runner import TorchRunner
-from windward_worker.model.decoder import Block, Decoder
+from windward_worker.model.decoder import Decoder
+from windward_worker.model.families import family_of
+from windward_worker.model.layers import Block
 
 KINDS = {"int8": torch.int8, "int4": INT4}
 
@@ -21,8 +23,9 @@ class PagedRunner(TorchRunner):
 
     def __init__(self, decoder: Decoder, *, blocks: int, kind: str = "int8") -> None:
         super().__init__(decoder, blocks=blocks)
-        size = (blocks, BLOCK_SIZE, self.config.num_key_value_heads, self.config.head_dim)
-        self._pages = [Pages.empty(*size, KINDS[kind]) for _ in range(self.config.num_hidden_layers)]
+        state = family_of(self.config).state(self.config)
+        size = (blocks, BLOCK_SIZE, state.heads, state.head_dim)
+        self._pages = [Pages.empty(*size, KINDS[kind]) for _ in range(state.layers)]
 
     @property
     def kv_bytes_per_token(self) -> float:

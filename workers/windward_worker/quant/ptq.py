@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from windward_worker.model.decoder import Block, Decoder, Matrix
+from windward_worker.model.decoder import Decoder
+from windward_worker.model.layers import Block, Matrix
 from windward_worker.quant.calibrate import SHARED, CalibrationPass, InputStatistics, blocks_of, part_of
 from windward_worker.quant.gptq import gptq, inverse_factor
 from windward_worker.quant.grid import Quantised, fitting_group, output_error, round_to_nearest

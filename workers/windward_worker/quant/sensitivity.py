@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from windward_kernels import linear
-from windward_worker.model.decoder import Block, Decoder
+from windward_worker.model.decoder import Decoder
+from windward_worker.model.layers import Block
 from windward_worker.quant.calibrate import CalibrationPass, blocks_of
 from windward_worker.quant.grid import fitting_group, round_to_nearest
 
