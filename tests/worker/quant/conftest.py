@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from windward_api.workload import DecoderShape, TrainData, TrainSpec
-from windward_worker.control import PauseRequest, read_env
+from windward_worker.control import read_env
 from windward_worker.model import load_path, save_folder
 from windward_worker.quant.calibrate import windows_of
 from windward_worker.train.corpus import open_corpus
-from windward_worker.train.trainer import Trainer
+from windward_worker.train.pretrain import pretraining
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +24,8 @@ def trained(tmp_path_factory):
     data = TrainData(path="text")
     spec = TrainSpec(steps=60, model=sizes, data=data, batch_size=8, learning_rate_micro=4000)
     corpus = open_corpus(data, 384, 64, read_env({"WINDWARD_STORAGE_DIR": str(root)}))
-    trainer, pause = Trainer(spec, corpus, torch.device("cpu")), PauseRequest()
-    losses = [trainer.advance(pause) for _ in range(60)]
+    trainer = pretraining(spec, corpus, torch.device("cpu"))
+    losses = [trainer.advance() for _ in range(60)]
     assert losses[-1] < losses[0] - 1, "it has learned"
     save_folder(trainer.model, corpus.tokenizer, root / "model")
     ids = corpus.tokenizer.encode(text.read_text()).ids
