@@ -16,11 +16,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from windward_api.contract import Outcome, Progress, Report
+from windward_worker.compress.commands import COMMANDS, add_commands, run_command
 from windward_worker.control import PauseRequest, Refused, RunEnv, read_env, write_report
 from windward_worker.control.logs import Limited
 from windward_worker.control.report import short
 from windward_worker.control.run import EXIT_REFUSED
-from windward_worker.quant.commands import COMMANDS, add_commands, run_command
 from windward_worker.serve.settings import add_arguments, settings_from
 
 S = TypeVar("S", bound=BaseModel)

@@ -5,14 +5,17 @@ import pytest
 import torch
 
 from windward_kernels.cpp import quantise_int4, quantise_int8
+from windward_worker.compress.calibrate import SHARED, CalibrationPass, InputStatistics, blocks_of, part_of, windows_of
+from windward_worker.compress.grid import fitting_group, output_error, round_to_nearest
+from windward_worker.compress.ptq import quantise, w8a8_error
+from windward_worker.compress.recipe import Recipe, Scheme
+from windward_worker.compress.recipes import RECIPES
+from windward_worker.compress.recipes.awq import search
+from windward_worker.compress.recipes.gptq import gptq, inverse_factor, solve
+from windward_worker.compress.recipes.mixed import assign, bits_of, losses, matrices
+from windward_worker.compress.recipes.smoothquant import migrate
 from windward_worker.model import load_path
 from windward_worker.model.gguf import _q4_1, _q8_0
-from windward_worker.quant.calibrate import SHARED, CalibrationPass, InputStatistics, blocks_of, part_of, windows_of
-from windward_worker.quant.gptq import gptq, inverse_factor, solve
-from windward_worker.quant.grid import fitting_group, output_error, round_to_nearest
-from windward_worker.quant.ptq import Scheme, quantise, w8a8_error
-from windward_worker.quant.scaling import migrate, search
-from windward_worker.quant.sensitivity import assign, bits_of, losses, matrices
 
 
 def draw(*shape, seed=0):
@@ -132,10 +135,15 @@ def test_smoothquant_lowers_the_error_of_rounded_activations():
 
 @pytest.mark.parametrize("method", ["awq", "smoothquant"])
 def test_moving_scales_leaves_the_model_as_it_was(trained, decoder, method, monkeypatch):
-    from windward_worker.quant import ptq
+    from windward_worker.compress import ptq as module
+    from windward_worker.compress.recipes import awq
 
-    monkeypatch.setattr(ptq, "_round", lambda *args: None)
-    monkeypatch.setattr(ptq, "fitting_group", lambda cols, wanted: None if wanted == 32 else 32)
+    def fitting_group(cols, wanted):
+        return None if wanted == 32 else 32
+
+    monkeypatch.setattr(module, "_round", lambda *args: None)
+    monkeypatch.setattr(module, "fitting_group", fitting_group)
+    monkeypatch.setattr(awq, "fitting_group", fitting_group)
     before = decoder(trained.windows[:2])
     shifted = decoder.layers[0].input_layernorm.weight.clone()
     quantise(decoder, trained.windows, Scheme(method, 8, 64))
@@ -215,3 +223,29 @@ def test_mixed_on_a_trained_model_meets_its_budget(trained):
 def test_windows_are_spread_over_the_text():
     made = windows_of(list(range(100)), 10, 4)
     assert made[:, 0].tolist() == [0, 30, 60, 90] and made[-1].tolist() == list(range(90, 100))
+
+
+def test_every_recipe_stands_in_the_registry_under_its_name():
+    assert list(RECIPES) == ["rtn", "gptq", "awq", "smoothquant", "mixed"]
+    assert all(recipe.name == name and recipe.default_bits in (4, 8) for name, recipe in RECIPES.items())
+
+
+def test_a_recipe_in_the_registry_is_asked_for_bits_preparation_and_rounding(trained, decoder, monkeypatch):
+    class Halves(Recipe):
+        name, asked = "halves", []
+
+        def layer_bits(self, decoder, windows, scheme):
+            return {0: 8, 1: 4, 2: 8}
+
+        def prepare(self, decoder, block, inputs, scheme):
+            self.asked.append(block)
+
+        def rounding(self, inputs):
+            return lambda weight, bits, group: round_to_nearest(weight / 2, bits, group)
+
+    monkeypatch.setitem(RECIPES, "halves", Halves())
+    before = decoder.layers[1].mlp.up_proj.weight.clone()
+    result = quantise(decoder, trained.windows[:2], Scheme("halves"))
+    assert Halves.asked == list(decoder.layers)
+    assert [result.matrices[f"layers.{i}.mlp.up_proj.weight"].bits for i in range(3)] == [8, 4, 8]
+    torch.testing.assert_close(decoder.layers[1].mlp.up_proj.weight, before / 2, rtol=0, atol=0.02)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from windward_worker.quant.grid import Quantised, grid, nearest, output_error, quantised_from, round_to_nearest
+from windward_worker.compress.calibrate import InputStatistics
+from windward_worker.compress.grid import Quantised, grid, nearest, output_error, quantised_from, round_to_nearest
+from windward_worker.compress.recipe import Recipe, Rounding
 
 LAZY = 128  # columns whose errors are passed on to the rest in one product
 DAMPING = 0.01  # of H's mean diagonal: keeps the inverse sound where inputs hardly vary
@@ -63,3 +65,20 @@ def gptq(weight: Tensor, hessian: Tensor, upper: Tensor, bits: int, group: int) 
     if output_error(solved.dense() - weight, hessian) <= output_error(plain.dense() - weight, hessian):
         return solved
     return plain
+
+
+class Gptq(Recipe):
+    """`gptq` for every matrix; the factor of H^-1 is computed once for the matrices that share an input."""
+
+    name = "gptq"
+
+    def rounding(self, inputs: InputStatistics) -> Rounding:
+        upper: Tensor | None = None
+
+        def rounded(weight: Tensor, bits: int, group: int) -> Quantised:
+            nonlocal upper
+            if upper is None:
+                upper = inverse_factor(inputs.hessian)
+            return gptq(weight, inputs.hessian, upper, bits, group)
+
+        return rounded

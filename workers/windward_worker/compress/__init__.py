@@ -1,4 +1,7 @@
-"""Quantising a trained model, and choosing among its variants: rtn, gptq, awq, smoothquant, mixed; the frontier.
+"""Making a trained model cheaper, and choosing among its variants.
+
+recipe.py is what a recipe decides, recipes/ has one module for each; ptq.py walks a decoder with one; pareto.py
+measures variants side by side.
 
 Names are imported when first used.
 """
@@ -9,18 +12,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from windward_worker.quant.grid import Quantised, round_to_nearest
-    from windward_worker.quant.pareto import Point, pareto
-    from windward_worker.quant.perplexity import perplexity
-    from windward_worker.quant.ptq import QuantisationResult, Scheme, quantise
-    from windward_worker.quant.run import QuantizeRequest, quantize
+    from windward_worker.compress.grid import Quantised, round_to_nearest
+    from windward_worker.compress.pareto import Point, pareto
+    from windward_worker.compress.perplexity import perplexity
+    from windward_worker.compress.ptq import quantise
+    from windward_worker.compress.recipe import QuantisationResult, Recipe, Scheme
+    from windward_worker.compress.run import QuantizeRequest, quantize
 
 _HOMES = {
-    "QuantisationResult": "ptq",
+    "QuantisationResult": "recipe",
     "Point": "pareto",
     "QuantizeRequest": "run",
     "Quantised": "grid",
-    "Scheme": "ptq",
+    "Recipe": "recipe",
+    "Scheme": "recipe",
     "pareto": "pareto",
     "perplexity": "perplexity",
     "quantise": "ptq",
@@ -33,6 +38,7 @@ __all__ = [
     "QuantisationResult",
     "Quantised",
     "QuantizeRequest",
+    "Recipe",
     "Scheme",
     "pareto",
     "perplexity",

@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 
 from windward_kernels import cpp
 from windward_worker.cli import main
+from windward_worker.compress.calibrate import windows_of
+from windward_worker.compress.page import page
+from windward_worker.compress.pareto import Point, Variant, documents, mark, table
+from windward_worker.compress.perplexity import perplexity
+from windward_worker.compress.ptq import quantise
+from windward_worker.compress.recipe import Scheme
 from windward_worker.control import Refused
 from windward_worker.inference import CpuRunner, SequenceInput, TorchRunner
 from windward_worker.model import PackedModel, load_path, open_model
-from windward_worker.quant.calibrate import windows_of
-from windward_worker.quant.page import page
-from windward_worker.quant.pareto import Point, Variant, documents, mark, table
-from windward_worker.quant.perplexity import perplexity
-from windward_worker.quant.ptq import Scheme, quantise
 
 
 def quantize(trained, out, *options):

@@ -52,12 +52,17 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
-    from windward_worker.quant.ptq import Scheme
-    from windward_worker.quant.run import QuantizeRequest, quantize
+    from windward_worker.compress.recipe import Scheme
+    from windward_worker.compress.recipes import RECIPES
+    from windward_worker.compress.run import QuantizeRequest, quantize
 
-    if arguments.method == "mixed" and arguments.bits is not None:
-        raise Refused(f"--bits: {arguments.bits}, but mixed chooses the bits of each layer; give --budget instead")
-    if arguments.method != "mixed" and arguments.budget is not None:
+    recipe = RECIPES.get(arguments.method)
+    chooses = recipe is not None and recipe.chooses_bits
+    if chooses and arguments.bits is not None:
+        raise Refused(
+            f"--bits: {arguments.bits}, but {arguments.method} chooses the bits of each layer; give --budget instead"
+        )
+    if not chooses and arguments.budget is not None:
         raise Refused(f"--budget: {arguments.budget:g} is for --method mixed alone; leave it out, or choose mixed")
     budget = 6.0 if arguments.budget is None else arguments.budget
     scheme = Scheme(arguments.method, arguments.bits or 4, arguments.group, budget)
@@ -82,9 +87,9 @@ def _quantize(arguments: argparse.Namespace) -> int:
 def _confidence(arguments: argparse.Namespace) -> int:
     import torch
 
+    from windward_worker.compress.confident import NEVER, measure_confidence, table
+    from windward_worker.compress.run import find_model, split_text
     from windward_worker.model import load_path, open_model
-    from windward_worker.quant.confident import NEVER, measure_confidence, table
-    from windward_worker.quant.run import find_model, split_text
 
     try:
         words = [word.strip() for word in arguments.confidence.split(",")]
@@ -108,8 +113,8 @@ def _pareto(arguments: argparse.Namespace) -> int:
             if getattr(arguments, name) is not None:
                 raise Refused(f"--{name}: has no part in --confidence, which measures one model; leave one of them out")
         return _confidence(arguments)
-    from windward_worker.quant.page import page
-    from windward_worker.quant.pareto import DEFAULT, documents, pareto, table
+    from windward_worker.compress.page import page
+    from windward_worker.compress.pareto import DEFAULT, documents, pareto, table
 
     names = [n.strip() for n in arguments.variants.split(",")] if arguments.variants else DEFAULT
     frontier = pareto(arguments.model, arguments.calibration, names, tokens=arguments.tokens, threads=arguments.threads)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence as Seq
 from html import escape
 
-from windward_worker.quant.pareto import Point
+from windward_worker.compress.pareto import Point
 
 WIDTH, HEIGHT = 860, 520
 LEFT, RIGHT, TOP, BOTTOM = 76, 150, 64, 64

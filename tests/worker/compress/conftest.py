@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from windward_api.workload import DecoderShape, TrainData, TrainSpec
+from windward_worker.compress.calibrate import windows_of
 from windward_worker.control import read_env
 from windward_worker.model import load_path, save_folder
-from windward_worker.quant.calibrate import windows_of
 from windward_worker.train.corpus import open_corpus
 from windward_worker.train.pretrain import pretraining
 

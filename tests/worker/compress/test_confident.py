@@ -5,9 +5,17 @@ import torch
 
 from windward_kernels import Pages, kv_append
 from windward_worker.cli import main
+from windward_worker.compress.confident import (
+    NEVER,
+    ConfidentRunner,
+    confident,
+    drawn,
+    measure_confidence,
+    table,
+    upper,
+)
+from windward_worker.compress.paged import PagedRunner
 from windward_worker.inference import SequenceInput, TorchRunner
-from windward_worker.quant.confident import NEVER, ConfidentRunner, confident, drawn, measure_confidence, table, upper
-from windward_worker.quant.paged import PagedRunner
 
 
 def test_the_upper_bits_are_the_middle_of_sixteen_codes():

@@ -20,10 +20,12 @@ from pathlib import Path
 
 import torch
 
+from windward_worker.compress.perplexity import blocks_needed, perplexity
+from windward_worker.compress.recipe import Scheme
+from windward_worker.compress.recipes import RECIPES
 from windward_worker.control import Refused
 from windward_worker.inference import BatchLimits, Engine, OpenedModel, Request, open_runner
 from windward_worker.model import open_model
-from windward_worker.quant.perplexity import blocks_needed, perplexity
 
 log = logging.getLogger("windward.pareto")
 LOADED = ("stored", "float32", "int8", "int4")
@@ -76,8 +78,9 @@ class Variant:
             )
         if match and match["group"] and match["method"] in ("stored", "float32"):
             raise Refused(f"--variants: {name!r}: {match['method']} has no groups; leave -g{match['group']} out")
-        if match and match["bits"] and match["method"] == "mixed":
-            raise Refused(f"--variants: {name!r}: mixed chooses its bits itself; leave -w{match['bits']} out")
+        recipe = RECIPES.get(match["method"]) if match else None
+        if match and match["bits"] and recipe is not None and recipe.chooses_bits:
+            raise Refused(f"--variants: {name!r}: {recipe.name} chooses its bits itself; leave -w{match['bits']} out")
         if match and match["method"] in LOADED and not match["bits"]:
             group = int(match["group"] or 32)
             if group == 32:
@@ -85,7 +88,7 @@ class Variant:
             if match["method"] in ("int4", "int8"):  # the loader knows groups of 32 alone
                 return cls(name, "stored", kv, "rtn", int(match["method"][3]), group)
         elif match and match["method"] not in LOADED:
-            bits = int(match["bits"] or (8 if match["method"] == "smoothquant" else 4))
+            bits = int(match["bits"] or (4 if recipe is None else recipe.default_bits))
             return cls(name, "stored", kv, match["method"], bits, int(match["group"] or 32))
         raise Refused(f"--variants: {name!r} is none; give names such as float32, int4+kv8, gptq-g128, rtn-g64-w8")
 
@@ -146,10 +149,9 @@ def pareto(
     The variants take their turns one after another, so that a busy moment of the machine hits all alike; medians.
     One that cannot run here is left out, and the reason kept. Raises Refused where none can, OSError.
     """
-    from windward_worker.quant.run import check_scheme, find_model, split_text
+    from windward_worker.compress.run import check_scheme, find_model, split_text
 
     parsed = [Variant.parse(name) for name in variants]
-    from windward_worker.quant.ptq import Scheme
 
     for variant in parsed:
         if variant.method is not None:
@@ -191,8 +193,7 @@ class _Prepared:
         """The model's own path, or a folder with the variant's codes. Raises Refused, OSError."""
         if variant.method is None:
             return variant.folder or self.path
-        from windward_worker.quant.ptq import Scheme
-        from windward_worker.quant.run import QuantizeRequest, quantize_model
+        from windward_worker.compress.run import QuantizeRequest, quantize_model
 
         key = (variant.method, variant.bits, variant.group)
         if key not in self.folders:
@@ -220,8 +221,8 @@ def _opened(variant: Variant, path: Path, judged: list[int], threads: int) -> _O
 
 
 def _int4_cache(path: Path, blocks: int) -> OpenedModel:
+    from windward_worker.compress.paged import PagedRunner
     from windward_worker.model import load_path
-    from windward_worker.quant.paged import PagedRunner
 
     loaded = load_path(path)
     return OpenedModel(PagedRunner(loaded.decoder, blocks=blocks, kind="int4"), loaded.tokenizer, open_model(path))

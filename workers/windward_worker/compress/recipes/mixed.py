@@ -6,16 +6,20 @@ How much a layer suffers is measured: what its rounding alone adds to the calibr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from windward_kernels import linear
+from windward_worker.compress.calibrate import CalibrationPass, blocks_of
+from windward_worker.compress.grid import fitting_group, round_to_nearest
+from windward_worker.compress.recipe import QuantisationResult, Scheme
+from windward_worker.compress.recipes.gptq import Gptq
+from windward_worker.control import Refused
 from windward_worker.model.decoder import Decoder
 from windward_worker.model.layers import Block
-from windward_worker.quant.calibrate import CalibrationPass, blocks_of
-from windward_worker.quant.grid import fitting_group, round_to_nearest
 
 
 def matrices(block: Block) -> dict[str, Tensor]:
@@ -76,3 +80,25 @@ def assign(suffering: Mapping[int, float], sizes: Mapping[int, int], group: int,
             chosen[layer] = 8
             room -= more
     return chosen
+
+
+class Mixed(Gptq):
+    """GPTQ with 4 or 8 bits for each layer, as `assign` spends the budget."""
+
+    name = "mixed"
+    chooses_bits = True
+
+    def check(self, scheme: Scheme) -> None:
+        if not 4 <= scheme.budget <= 9:
+            raise Refused(
+                f"--budget: {scheme.budget:g} stored bits a weight; give 4 to 9 (4 bits in groups of 32 take 5)"
+            )
+
+    def layer_bits(self, decoder: Decoder, windows: Tensor, scheme: Scheme) -> dict[int, int]:
+        sizes = {i: sum(w.numel() for w in matrices(b).values()) for i, b in blocks_of(decoder)}
+        suffering = dict(enumerate(losses(decoder, windows, scheme.group)))
+        return assign(suffering, sizes, scheme.group, scheme.budget)
+
+    def describe(self, scheme: Scheme, result: QuantisationResult) -> dict[str, Any]:
+        bits = [result.layer_bits[i] for i in sorted(result.layer_bits)]
+        return {"budget": scheme.budget, "layer_bits": bits}

@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 
+from windward_worker.compress.calibrate import windows_of
+from windward_worker.compress.grid import BITS, GROUPS
+from windward_worker.compress.perplexity import blocks_needed, perplexity
+from windward_worker.compress.ptq import quantise
+from windward_worker.compress.recipe import QuantisationResult, Scheme
+from windward_worker.compress.recipes import RECIPES
 from windward_worker.control import Refused
 from windward_worker.inference import open_runner
 from windward_worker.model import ModelFile, open_model, package_file
 from windward_worker.model.load import load_file, write_folder
-from windward_worker.quant.calibrate import windows_of
-from windward_worker.quant.grid import BITS, GROUPS
-from windward_worker.quant.perplexity import blocks_needed, perplexity
-from windward_worker.quant.ptq import METHODS, QuantisationResult, Scheme, quantise
 
 log = logging.getLogger("windward.quantize")
 WINDOW = 256  # tokens of a calibration window
@@ -60,16 +62,13 @@ def split_text(file: ModelFile, path: Path, tokens: int) -> tuple[list[int], lis
 
 def check_scheme(scheme: Scheme) -> None:
     """Raises Refused with the name of what is wrong."""
-    if scheme.method not in METHODS:
-        raise Refused(f"--method: {scheme.method!r} is not known; give one of {', '.join(METHODS)}")
+    if scheme.method not in RECIPES:
+        raise Refused(f"--method: {scheme.method!r} is not known; give one of {', '.join(RECIPES)}")
     if scheme.bits not in BITS:
         raise Refused(f"--bits: {scheme.bits} is not known; give 4 or 8")
     if scheme.group not in GROUPS:
         raise Refused(f"--group: {scheme.group} is not known; give one of {', '.join(map(str, GROUPS))}")
-    if scheme.method == "smoothquant" and scheme.bits != 8:
-        raise Refused("--bits: smoothquant is for weights and activations of 8 bits; give --bits 8, or another method")
-    if scheme.method == "mixed" and not 4 <= scheme.budget <= 9:
-        raise Refused(f"--budget: {scheme.budget:g} stored bits a weight; give 4 to 9 (4 bits in groups of 32 take 5)")
+    RECIPES[scheme.method].check(scheme)
 
 
 def measure(path: Path, ids: list[int], *, weights: str = "stored", threads: int = 1) -> float:
@@ -112,12 +111,7 @@ def described(scheme: Scheme, result: QuantisationResult) -> dict[str, Any]:
     """For config.json. Other libraries do not know `quant_method` windward, and say so instead of misreading it."""
     description: dict[str, Any] = {"quant_method": "windward", "method": scheme.method, "bits": scheme.bits}
     description |= {"group_size": scheme.group, "mean_bits": round(result.mean_bits, 3), "left_in_float": result.left}
-    if scheme.method == "mixed":
-        description |= {
-            "budget": scheme.budget,
-            "layer_bits": [result.layer_bits[i] for i in sorted(result.layer_bits)],
-        }
-    return description
+    return {**description, **RECIPES[scheme.method].describe(scheme, result)}
 
 
 def quantize(request: QuantizeRequest) -> dict[str, Any]:

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from windward_kernels import Causal, Pages
+from windward_worker.compress.paged import PagedRunner
+from windward_worker.compress.perplexity import blocks_needed, perplexity
 from windward_worker.model.decoder import Decoder
-from windward_worker.quant.paged import PagedRunner
-from windward_worker.quant.perplexity import blocks_needed, perplexity
 
 log = logging.getLogger("windward.pareto")
 Choice = Callable[
