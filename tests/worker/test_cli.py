@@ -50,7 +50,7 @@ def loaded(code):
 @pytest.mark.parametrize(
     "code",
     [
-        "import windward_worker.control, windward_worker.control.run, windward_worker.control.supervise",
+        "import windward_worker.control, windward_worker.execution.run, windward_worker.execution.supervise",
         "import windward_worker.energy; windward_worker.energy.choose_meter()",
         "from windward_worker.cli import main; main(['exec', '--', 'true'])",
     ],

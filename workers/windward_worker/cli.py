@@ -20,7 +20,7 @@ from windward_worker.compress.commands import COMMANDS, add_commands, run_comman
 from windward_worker.control import PauseRequest, Refused, RunEnv, read_env, write_report
 from windward_worker.control.logs import Limited
 from windward_worker.control.report import short
-from windward_worker.control.run import EXIT_REFUSED
+from windward_worker.execution.run import EXIT_REFUSED
 from windward_worker.serve.settings import add_arguments, settings_from
 
 S = TypeVar("S", bound=BaseModel)
@@ -72,7 +72,7 @@ def _known(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
 
 def _run(arguments: argparse.Namespace, env: RunEnv, pause: PauseRequest) -> int:
     if arguments.command == "exec":
-        from windward_worker.control.supervise import supervise
+        from windward_worker.execution.supervise import supervise
 
         command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
         if not command:

@@ -26,7 +26,7 @@ from windward_worker.control import (
     write_report,
 )
 from windward_worker.control.report import short
-from windward_worker.control.run import Run
+from windward_worker.execution.run import Run
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

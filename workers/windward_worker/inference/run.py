@@ -14,7 +14,7 @@ from typing import Any
 from windward_api.workload import InferSpec, ModelSource
 from windward_worker.checkpoint.claims import Claims
 from windward_worker.control import PauseRequest, Refused, RunEnv, WorkerError, write_atomic
-from windward_worker.control.run import Run, carry_out
+from windward_worker.execution.run import Run, carry_out
 from windward_worker.inference.batch_policy import BatchPolicy
 from windward_worker.inference.engine import Answer, Engine
 from windward_worker.inference.jsonl import AnswerFile, Prompt, read_prompts

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from windward_worker.control import PauseRequest, Refused, RunEnv
 from windward_worker.control.errors import PauseRequested, WorkerError, refusing
-from windward_worker.control.run import Run, carry_out
+from windward_worker.execution.run import Run, carry_out
 from windward_worker.inference.batch_policy import BatchPolicy
 from windward_worker.inference.block_manager import BLOCK_SIZE
 from windward_worker.inference.engine import Engine

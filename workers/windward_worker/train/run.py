@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from windward_api.workload import TrainSpec
 from windward_worker.checkpoint import Checkpoint, Claim, FolderStore
 from windward_worker.control import Diverged, PauseRequest, PauseRequested, RunEnv, process_age_s
-from windward_worker.control.run import Run, carry_out
+from windward_worker.execution.run import Run, carry_out
 from windward_worker.model import Decoder, save_folder
 from windward_worker.train.corpus import Corpus, open_corpus
 from windward_worker.train.hooks import BaseHook, CheckpointHook, PauseHook

@@ -5,10 +5,10 @@ from worker.energy.fakes import FakeMeter
 
 from windward_api.contract import Method, Outcome, Progress
 from windward_worker.control import MeterError, PauseRequest, read_env, read_report
-from windward_worker.control import run as run_module
-from windward_worker.control.run import Run
-from windward_worker.control.supervise import _message, _report
 from windward_worker.energy import EnergyRecorder, MeterChoice
+from windward_worker.execution import run as run_module
+from windward_worker.execution.run import Run
+from windward_worker.execution.supervise import _message, _report
 
 
 def meter():

@@ -21,12 +21,12 @@ from pathlib import Path
 
 from windward_api.contract import ENV_EXIT_FILE, EXIT_DONE, EXIT_PAUSED, Outcome, Progress, Report
 from windward_worker.control.clock import now
-from windward_worker.control.descendants import become_subreaper, children, end_descendants, reap, wait_for_exit
 from windward_worker.control.env import RunEnv
 from windward_worker.control.files import write_atomic
 from windward_worker.control.pause import PauseRequest
 from windward_worker.control.report import read_progress, read_report, short, write_report
 from windward_worker.energy import EnergyRecorder, choose_meter
+from windward_worker.execution.descendants import become_subreaper, children, end_descendants, reap, wait_for_exit
 
 log = logging.getLogger("windward.exec")
 
