@@ -16,7 +16,7 @@ import numpy as np
 
 from windward_worker.control import Refused
 from windward_worker.inference import Engine, Request, open_runner
-from windward_worker.model.families.dense import GGUF_LAYER
+from windward_worker.model.families.dense_gguf import GGUF_LAYER
 
 VALUES = (
     0,

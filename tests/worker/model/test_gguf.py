@@ -8,7 +8,7 @@ import torch
 
 from windward_worker.control import Refused
 from windward_worker.model import load_gguf
-from windward_worker.model.families.dense import GGUF_LAYER, half_split_order
+from windward_worker.model.families.dense_gguf import GGUF_LAYER, half_split_order
 from windward_worker.model.gguf import GgufFile
 
 F32, F16, Q4_0, Q4_1, Q8_0 = 0, 1, 2, 3, 8

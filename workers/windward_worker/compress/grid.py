@@ -50,9 +50,9 @@ class Quantised:
         return {f"{name}_codes": packed.contiguous(), f"{name}_scale": self.scale, f"{name}_low": self.low}
 
 
-def fitting_group(cols: int, wanted: int) -> int | None:
-    """The largest group up to `wanted` that divides the columns; None: the matrix must stay as it is."""
-    return next((g for g in sorted(GROUPS, reverse=True) if g <= wanted and cols % g == 0), None)
+def fitting_group(cols: int, largest: int) -> int | None:
+    """The largest group up to `largest` that divides the columns; None: the matrix must stay as it is."""
+    return next((g for g in sorted(GROUPS, reverse=True) if g <= largest and cols % g == 0), None)
 
 
 def grid(groups: Tensor, bits: int) -> tuple[Tensor, Tensor | None]:

@@ -164,10 +164,10 @@ class NvmlBoard:
     def _present(self) -> dict[int, bool] | None:
         """Processes at either end of the step, and whether each is ours; None where NVML does not tell them."""
         try:
-            found = [int(p.pid) for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)]
+            pids = [int(p.pid) for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)]
         except Exception:
             return None
-        before, self._pids = self._pids, {pid: self._pids.get(pid) or self._is_ours(pid) for pid in found}
+        before, self._pids = self._pids, {pid: self._pids.get(pid) or self._is_ours(pid) for pid in pids}
         return {**before, **self._pids}
 
     def _utilisation(self, ours: list[int]) -> tuple[float, float]:

@@ -156,11 +156,11 @@ class Engine:
         place = 0
         now_s = self._monotonic()
         ended: list[Sequence] = []
-        for item, given in zip(scheduled, inputs, strict=True):
+        for item, chunk in zip(scheduled, inputs, strict=True):
             self.scheduler.complete(item)
             sequence = item.sequence
             sequence.flops += item.num_tokens * (self._flops + self._flops_by_context * sequence.computed)
-            if given.outputs:
+            if chunk.outputs:
                 token = draw(logits[place], sequence.request, len(sequence.tokens) - sequence.prompt_length)
                 place += 1
                 self._accept(sequence, token, now_s, events)

@@ -224,7 +224,7 @@ class _Feed:
             max_tokens=spec.max_tokens,
             temperature=spec.temperature_milli / 1000,
             seed=line_seed(spec.seed, index),
-            generated=self._unfinished.made(index, text),
+            generated=self._unfinished.tokens_of(index, text),
         )
         try:
             self.index_of[self._engine.add(request)] = index
@@ -259,20 +259,20 @@ class UnfinishedAnswers:
         self._path = path
         self._own = own
         self._max_tokens = max_tokens
-        self._made: dict[str, Any] = {}
+        self._tokens_by_index: dict[str, Any] = {}
         try:
             document = json.loads(path.read_bytes())
             if own is not None and document["origin"] == own:
-                self._made = dict(document["made"])
+                self._tokens_by_index = dict(document["made"])
         except (OSError, ValueError, KeyError, TypeError):
-            self._made = {}
+            self._tokens_by_index = {}
 
-    def made(self, index: int, prompt: str) -> tuple[int, ...]:
+    def tokens_of(self, index: int, prompt: str) -> tuple[int, ...]:
         """Tokens made for this prompt; none where nothing fits."""
-        found = self._made.get(str(index), [])
-        if not isinstance(found, list) or not all(isinstance(t, int) and t >= 0 for t in found):
+        tokens = self._tokens_by_index.get(str(index), [])
+        if not isinstance(tokens, list) or not all(isinstance(t, int) and t >= 0 for t in tokens):
             return ()
-        return tuple(found) if len(found) < self._max_tokens else ()
+        return tuple(tokens) if len(tokens) < self._max_tokens else ()
 
     def save(self, tokens_by_index: dict[int, tuple[int, ...]]) -> None:
         """Keep what is unfinished. Raises OSError."""

@@ -189,4 +189,4 @@ class EngineHost:
 
     def _ended(self, answer: Answer, handle: RequestHandle | None) -> None:
         self._handles.pop(answer.id, None)
-        self._metrics.answer(answer, wanted=handle is not None)
+        self._metrics.answer(answer, awaited=handle is not None)

@@ -96,9 +96,9 @@ class Metrics:
             self._between.observe(at_s - handle.last_token_s)
         handle.last_token_s = at_s
 
-    def answer(self, answer: Answer, *, wanted: bool) -> None:
-        """A request ended; `wanted`: somebody still waited for it."""
-        ended = answer.finish_reason.value if wanted or answer.finish_reason is not FinishReason.ABORTED else "abort"
+    def answer(self, answer: Answer, *, awaited: bool) -> None:
+        """A request ended; `awaited`: somebody still waited for it."""
+        ended = answer.finish_reason.value if awaited or answer.finish_reason is not FinishReason.ABORTED else "abort"
         self._success.labels(self._name, ended).inc()
         self._prompt.inc(answer.prompt_tokens)
         self._queries.inc(answer.prompt_tokens)

@@ -49,9 +49,9 @@ class StreamOptions(BaseModel):
     include_obfuscation: Literal[False] = False
 
 
-def refuse_lacking(given: dict[str, Any] | None) -> None:
+def refuse_lacking(extra: dict[str, Any] | None) -> None:
     """Raises ValueError for a field that nobody honours, unless it asks for nothing."""
-    for name, value in (given or {}).items():
+    for name, value in (extra or {}).items():
         if name in _IDLE or value is False or (name in _LACKING and value in _LACKING[name]):
             continue
         raise ValueError(f"{name[:64]} is not supported here; leave it out")

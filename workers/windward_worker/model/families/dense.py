@@ -14,28 +14,12 @@ import numpy.typing as npt
 
 from windward_worker.control import Refused
 from windward_worker.model.config import LARGEST, ModelConfig
+from windward_worker.model.families.dense_gguf import GGUF_ENDS, adjacent_pairs_order, refuse_unknown, tensor_names
 from windward_worker.model.families.family import KVPages
 from windward_worker.model.fields import flag, real, tokens, whole
 
 if TYPE_CHECKING:
     from windward_worker.model.layers import Block
-
-GGUF_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-GGUF_WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
-GGUF_ENDS = ("eos", "eot", "eom")  # tokens that end a text, a turn, a message
-
 
 @dataclass(frozen=True, slots=True)
 class DenseFamily:
@@ -153,7 +137,7 @@ class DenseFamily:
         def get(name: str, *default: Any) -> Any:
             return metadata.get(f"{kind}.{name}", *default) if default else metadata[f"{kind}.{name}"]
 
-        _refuse_unknown(kind, metadata)
+        refuse_unknown(kind, metadata)
         try:
             heads, width = (whole(n, get(n)) for n in ("attention.head_count", "embedding_length"))
             head_dim = whole("key_length", get("attention.key_length", width // heads))
@@ -216,20 +200,10 @@ class DenseFamily:
         return shapes
 
     def gguf_names(self, config: ModelConfig) -> dict[str, str]:
-        names = {f"{ours}.weight": f"{theirs}.weight" for theirs, ours in GGUF_WHOLE.items()}
-        for layer in range(config.num_hidden_layers):
-            for theirs, ours in GGUF_LAYER.items():
-                for part in ("weight", "bias"):
-                    names[f"layers.{layer}.{ours}.{part}"] = f"blk.{layer}.{theirs}.{part}"
-        return names
+        return tensor_names(config.num_hidden_layers)
 
     def gguf_row_order(self, name: str, rows: int, config: ModelConfig) -> npt.NDArray[np.int32] | None:
-        if not self.gguf_adjacent_pairs:
-            return None
-        for part, heads in (("q_proj", config.num_attention_heads), ("k_proj", config.num_key_value_heads)):
-            if part in name:
-                return half_split_order(rows, heads)
-        return None
+        return adjacent_pairs_order(name, rows, config) if self.gguf_adjacent_pairs else None
 
     def state(self, config: ModelConfig) -> KVPages:
         return KVPages(config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
@@ -238,25 +212,3 @@ class DenseFamily:
         from windward_worker.model.layers import Block
 
         return Block(config)
-
-
-def _refuse_unknown(kind: str | None, metadata: Mapping[str, Any]) -> None:
-    """Raises Refused for keys that change what a model computes, and that this decoder does not honour."""
-    plain: dict[str, tuple[object, ...]] = {
-        f"{kind}.rope.scaling.type": ("none", ""),
-        f"{kind}.rope.scale_linear": (1, 0),
-        f"{kind}.logit_scale": (1, 0),
-        f"{kind}.expert_count": (0,),
-        f"{kind}.attention.causal": (True,),
-        "split.count": (0, 1),
-    }
-    for name, values in plain.items():
-        if name in metadata and metadata[name] not in values:
-            what = "it is one part of several" if name == "split.count" else "which is not computed here"
-            raise Refused(f"GGUF metadata sets {name} to {metadata[name]!r}: {what}; use another file")
-
-
-def half_split_order(rows: int, heads: int) -> npt.NDArray[np.int32]:
-    """Which row of an adjacent-pair (GGUF) query or key matrix is row r of a half-split (Hugging Face) one."""
-    pairs = np.arange(rows, dtype=np.int32).reshape(heads, rows // heads // 2, 2)  # (H, D/2, 2)
-    return np.ascontiguousarray(pairs.transpose(0, 2, 1).reshape(rows))
