@@ -51,16 +51,16 @@ class CLayer(ctypes.Structure):
 
 class CModel(ctypes.Structure):
     _fields_ = [
-        ("layers", c_int32),
-        ("width", c_int32),
-        ("heads", c_int32),
-        ("kv_heads", c_int32),
+        ("num_hidden_layers", c_int32),
+        ("hidden_size", c_int32),
+        ("num_attention_heads", c_int32),
+        ("num_key_value_heads", c_int32),
         ("head_dim", c_int32),
-        ("hidden", c_int32),
-        ("vocabulary", c_int32),
-        ("window", c_int32),
+        ("intermediate_size", c_int32),
+        ("vocab_size", c_int32),
+        ("sliding_window", c_int32),
         ("eps", c_float),
-        ("positions", c_int32),
+        ("max_position_embeddings", c_int32),
         ("cos", c_void_p),
         ("sin", c_void_p),
         ("layer", POINTER(CLayer)),
@@ -93,7 +93,7 @@ class CStep(ctypes.Structure):
         ("table", c_void_p),
         ("output", c_void_p),
         ("logits", c_void_p),
-        ("hidden", c_void_p),
+        ("hidden_states", c_void_p),
     ]
 
 

@@ -65,7 +65,7 @@ class CpuRunner:
         return self._run(inputs, self.config.vocab_size, "logits")
 
     def hidden_states(self, inputs: Seq[SequenceInput]) -> Floats:
-        return self._run(inputs, self.config.hidden_size, "hidden")
+        return self._run(inputs, self.config.hidden_size, "hidden_states")
 
     def _run(self, inputs: Seq[SequenceInput], width: int, output: str) -> Floats:
         step = Step.of(inputs)

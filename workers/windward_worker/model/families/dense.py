@@ -21,6 +21,7 @@ from windward_worker.model.fields import flag, real, tokens, whole
 if TYPE_CHECKING:
     from windward_worker.model.layers import Block
 
+
 @dataclass(frozen=True, slots=True)
 class DenseFamily:
     """A `Family` of dense decoders.
