@@ -1,6 +1,6 @@
 """Fused operations for decoders: a reference in plain torch, fast paths held to it, and what each must cost.
 
-Shapes stand in trailing comments: B batch, H heads, T time, D head size, C channels, F hidden size, V vocabulary.
+Shapes stand in trailing comments: B batch, H heads, T time, D head size, C channels, F intermediate size, V vocabulary.
 
 Names are imported when first used: `windward_kernels.cpp`, which serves without torch, must not wait for it.
 """

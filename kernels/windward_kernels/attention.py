@@ -122,15 +122,15 @@ def attention_sdpa(
 def _banded(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float | None) -> Tensor:
     """A narrow window over many queries: bands of them, each with only the keys that it can see."""
     queries, past, step = q.shape[2], k.shape[2] - q.shape[2], max(BAND, window)
-    made = []
+    bands = []
     for begin in range(0, queries, step):
         end = min(begin + step, queries)
         first = max(0, past + begin - window + 1)
         seen = Causal(window=window).visible(end - begin, past + end - first, q.device)
         some_k, some_v = (t[:, :, first : past + end] for t in (k, v))
-        made.append(
+        bands.append(
             F.scaled_dot_product_attention(
                 q[:, :, begin:end], some_k, some_v, attn_mask=seen, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
             )
         )
-    return torch.cat(made, dim=2)
+    return torch.cat(bands, dim=2)

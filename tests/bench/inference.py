@@ -120,21 +120,21 @@ class Ours:
         return self._runner(model or self.model, blocks=blocks, kv=kv, threads=threads)
 
     def engine(self, **options: Any) -> Any:
-        from windward_worker.inference import Engine, Limits
+        from windward_worker.inference import BatchLimits, Engine
 
-        limits = options.pop("limits", Limits(512, BATCH))
+        limits = options.pop("limits", BatchLimits(512, BATCH))
         return Engine(self.runner(**options), limits=limits, prefix_cache=False)
 
     def perplexity(self, runner: Any, ids: list[int]) -> float:
         """Of ids[1:], each given all before it."""
         import numpy as np
 
-        from windward_worker.inference import Rows
+        from windward_worker.inference import SequenceInput
 
         table, nll = list(range(128)), 0.0
         for begin in range(0, len(ids) - 1, 256):
             part = ids[begin : min(begin + 256, len(ids) - 1)]
-            logits = runner.step([Rows(part, begin, table, outputs=len(part))]).astype(np.float64)
+            logits = runner.step([SequenceInput(part, begin, table, outputs=len(part))]).astype(np.float64)
             top = logits.max(axis=1)
             total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
             nll += float((total - logits[np.arange(len(part)), ids[begin + 1 : begin + 1 + len(part)]]).sum())
@@ -191,9 +191,9 @@ def attention(turns: int = 7) -> dict[str, Any]:
     q, k, v = (dice.standard_normal((length, n, size), np.float32) for n in (heads, shared, shared))
     pool = cpp.PagePool("float32", layers=1, blocks=length // 16, kv_heads=shared, head_dim=size)
     table = dice.permutation(length // 16).tolist()
-    steps = {"prefill": cpp.Step.of([cpp.Rows([0] * length, 0, table)])}
+    steps = {"prefill": cpp.Step.of([cpp.SequenceInput([0] * length, 0, table)])}
     pool.append(0, steps["prefill"], k, v)
-    steps["decode"] = cpp.Step.of([cpp.Rows([0], length - 1, table)])
+    steps["decode"] = cpp.Step.of([cpp.SequenceInput([0], length - 1, table)])
     wide = [torch.from_numpy(x).transpose(0, 1)[None].contiguous() for x in (q, k, v)]  # (1, H, T, D)
     compiled = torch.compile(flex_attention, dynamic=False)
     causal = create_block_mask(lambda b, h, i, j: i >= j, None, None, length, length, device="cpu")
@@ -246,9 +246,10 @@ def as_transformers(ours: Ours) -> tuple[Any, Any]:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from windward_worker.model import load_gguf
+    from windward_worker.model.families import write_config
 
     loaded = load_gguf(ours.path)
-    config = LlamaConfig(**loaded.decoder.config.to_hf())
+    config = LlamaConfig(**write_config(loaded.decoder.config))
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
     weights = {f"model.{k}": v for k, v in loaded.decoder.state_dict().items()}
@@ -277,7 +278,7 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
     """
     import torch
 
-    from windward_worker.inference import Engine, Limits, Request, TorchRunner
+    from windward_worker.inference import BatchLimits, Engine, Request, TorchRunner
 
     torch.set_num_threads(1)
     model, decoder = as_transformers(ours)
@@ -306,7 +307,7 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
             rates["llama"].append(llama.answers(prompts, [made] * BATCH))
         timed("transformers", BATCH * made, lambda: generated(model, prompts, made))
         if turn == 0:
-            plain = Engine(TorchRunner(decoder, blocks=128), limits=Limits(512, BATCH), prefix_cache=False)
+            plain = Engine(TorchRunner(decoder, blocks=128), limits=BatchLimits(512, BATCH), prefix_cache=False)
             timed("torch", BATCH * made, lambda e=plain: e.generate(requests))
         if turn == 1:
             engine = ours.engine()
@@ -321,7 +322,11 @@ def batch(ours: Ours, llama: Llama | None, turns: int = 3) -> dict[str, Any]:
             )
     step_s = decode_step_s(ours, prompts)
     config = ours.file.config
-    products = BATCH * (config.parameters if config.tied else config.parameters - config.vocabulary * config.width)
+    products = BATCH * (
+        config.num_parameters
+        if config.tie_word_embeddings
+        else config.num_parameters - config.vocab_size * config.hidden_size
+    )
     engine = ours.engine()
     (one,) = engine.generate([Request(tuple(prompts[0]), made, ignore_eos=True)])
     joules["batch1"] = one.joules / made
@@ -382,7 +387,7 @@ def workload(ours: Ours) -> dict[str, Any]:
                 engine.add(Request(prompt, count, ignore_eos=True))
             while engine.busy:
                 engine.step()
-                used = engine.blocks.count - engine.blocks.free
+                used = engine.block_manager.count - engine.block_manager.free
                 owned += used * 16
                 empty += used * 16 - sum(s.computed for s in engine.scheduler.running)
         return wanted / (time.perf_counter() - began), empty / owned

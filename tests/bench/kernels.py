@@ -166,7 +166,7 @@ def decode_cases() -> Iterator[Case]:
 
 def compiled_cases() -> Iterator[Case]:
     """The CPU extension: attention over its own pages, and products with packed weights."""
-    from windward_kernels.cpp import PagePool, Rows, Step
+    from windward_kernels.cpp import PagePool, SequenceInput, Step
 
     for kind in ("float32", "float16", "int8"):
         blocks = PAST // 16
@@ -174,14 +174,14 @@ def compiled_cases() -> Iterator[Case]:
         tables = [range(i * blocks, (i + 1) * blocks) for i in range(TOGETHER)]
         kv = torch.randn(2, PAST, KV_HEADS, HEAD_DIM).numpy()
         for table in tables:
-            pool.append(0, Step.of([Rows([0] * PAST, 0, list(table))]), *kv)
-        step = Step.of([Rows([0], PAST - 1, list(table)) for table in tables])
+            pool.append(0, Step.of([SequenceInput([0] * PAST, 0, list(table))]), *kv)
+        step = Step.of([SequenceInput([0], PAST - 1, list(table)) for table in tables])
         args = [(draw(TOGETHER, HEADS, HEAD_DIM), pool, 0, step)]
         peers = {}
         if kind == "float32":
             q, k, v = (draw(TOGETHER, h, n, HEAD_DIM) for h, n in ((HEADS, 1), (KV_HEADS, PAST), (KV_HEADS, PAST)))
             peers["sdpa, dense"] = [lambda: F.scaled_dot_product_attention(q, k, v, enable_gqa=True)]
-            first = Step.of([Rows([0] * PREFILL, 0, list(tables[0]))])
+            first = Step.of([SequenceInput([0] * PREFILL, 0, list(tables[0]))])
             q1, k1, v1 = (draw(1, h, PREFILL, HEAD_DIM) for h in (HEADS, KV_HEADS, KV_HEADS))
             sdpa = [lambda: F.scaled_dot_product_attention(q1, k1, v1, is_causal=True, enable_gqa=True)]
             whole = [(draw(PREFILL, HEADS, HEAD_DIM), pool, 0, first)]

@@ -14,7 +14,7 @@ import numpy as np
 from windward_kernels.cpp import (
     PackedWeight,
     PagePool,
-    Rows,
+    SequenceInput,
     Step,
     blocks_int4,
     linear,
@@ -185,7 +185,7 @@ def pages(dice, wrong):
     for _ in range(int(dice.integers(0, 4))):
         table = dice.integers(0, blocks, int(dice.integers(1, 11))).tolist()
         place = int(dice.integers(0, len(table) * 16))
-        rows.append(Rows([0] * int(dice.integers(0, len(table) * 16 - place + 1)), place, table, outputs=0))
+        rows.append(SequenceInput([0] * int(dice.integers(0, len(table) * 16 - place + 1)), place, table, outputs=0))
     sound = Step.of(rows)
     count = len(sound.token)
     k, v = (dice.standard_normal((count, heads, store.head_dim)).astype(np.float32) for _ in range(2))

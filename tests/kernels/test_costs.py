@@ -6,7 +6,7 @@ from skips import needs
 
 import windward_kernels as kernels
 from windward_kernels import INT4, BlockSparse, Causal, GroupedWeight, Pages, RowWeight
-from windward_kernels.cpp import PagePool, Rows, Step, pack, quantise_int8
+from windward_kernels.cpp import PagePool, SequenceInput, Step, pack, quantise_int8
 from windward_kernels.products import FP8
 
 
@@ -98,7 +98,9 @@ def test_costs_of_packed_weights_and_pages():
     cost = kernels.packed_linear.cost(X, packed)
     assert (cost.flops, cost.bytes) == (2 * 3 * 16 * 64, 4 * (192 + 48) + packed.nbytes)
     pool = PagePool("int8", layers=2, blocks=4, kv_heads=2, head_dim=16)
-    step = Step.of([Rows([0] * 2, 3, [0]), Rows([0], 0, [1])])  # two tokens that see 4 and 5 keys, one that sees 1
+    step = Step.of(
+        [SequenceInput([0] * 2, 3, [0]), SequenceInput([0], 0, [1])]
+    )  # two tokens that see 4 and 5 keys, one that sees 1
     cost = kernels.paged_attention.cost(zeros(3, 4, 16), pool, 0, step)
     assert cost.flops == 4 * (4 + 5 + 1) * 4 * 16
     assert cost.bytes == (5 + 1) * 2 * 2 * (16 + 2) + 2 * 3 * 4 * 16 * 4

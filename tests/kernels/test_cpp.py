@@ -14,7 +14,7 @@ from skips import need, needs
 
 import windward_kernels as kernels
 from windward_kernels import cpp
-from windward_kernels.cpp import PagePool, Rows, Step, build, pack, quantise_int4, quantise_int8
+from windward_kernels.cpp import PagePool, SequenceInput, Step, build, pack, quantise_int4, quantise_int8
 from windward_kernels.cpp.build import Unavailable
 from windward_kernels.cpp.library import library
 
@@ -108,7 +108,7 @@ def filled(dice, kind, heads, size, lengths, layers=2):
     free = dice.permutation(blocks).tolist()
     tables = [[free.pop() for _ in range(n)] for n in need]
     pool = PagePool(kind, layers=layers, blocks=blocks, kv_heads=heads, head_dim=size)
-    rows = [Rows([0] * n, 0, t) for n, t in zip(lengths, tables, strict=True)]
+    rows = [SequenceInput([0] * n, 0, t) for n, t in zip(lengths, tables, strict=True)]
     step = Step.of(rows)
     k, v = (dice.standard_normal((sum(lengths), heads, size), np.float32) for _ in range(2))
     pool.append(layers - 1, step, k, v)
@@ -129,7 +129,7 @@ def test_attention_over_pages(kind, rounding):
         pool, tables, k, v = filled(dice, kind, heads, size, lengths)
         window = int(dice.integers(1, 60)) if i % 2 else None
         asked = [int(dice.integers(0, n + 1)) for n in lengths]  # an empty sequence is a row of none
-        step = Step.of([Rows([0] * a, n - a, t) for a, n, t in zip(asked, lengths, tables, strict=True)])
+        step = Step.of([SequenceInput([0] * a, n - a, t) for a, n, t in zip(asked, lengths, tables, strict=True)])
         q = torch.from_numpy(dice.standard_normal((sum(asked), heads * group, size), np.float32))
         paths = {p.name: p.run for p in kernels.paged_attention.fast_paths}
         got = paths["cpp"](q, pool, 1, step, window=window)
@@ -151,9 +151,11 @@ def test_attention_of_a_token_is_the_same_in_prefill_and_in_decode():
     pool, (table,), _, _ = filled(dice, "float32", 2, 32, [300])
     q = dice.standard_normal((300, 6, 32), np.float32)
     for window in (None, 37):
-        whole = pool.attend(1, Step.of([Rows([0] * 300, 0, table)]), q, window=window, scale=0.2)
+        whole = pool.attend(1, Step.of([SequenceInput([0] * 300, 0, table)]), q, window=window, scale=0.2)
         for place in (0, 1, 127, 128, 129, 255, 299):
-            one = pool.attend(1, Step.of([Rows([0], place, table)]), q[place : place + 1], window=window, scale=0.2)
+            one = pool.attend(
+                1, Step.of([SequenceInput([0], place, table)]), q[place : place + 1], window=window, scale=0.2
+            )
             assert np.array_equal(one[0], whole[place])
 
 
@@ -162,9 +164,9 @@ def test_pages_that_the_window_has_passed_are_never_touched():
     dice = np.random.default_rng(4)
     pool, (table,), _, _ = filled(dice, "float32", 1, 16, [90])
     q = dice.standard_normal((1, 2, 16), np.float32)
-    whole = pool.attend(1, Step.of([Rows([0], 89, table)]), q, window=20, scale=1.0)
+    whole = pool.attend(1, Step.of([SequenceInput([0], 89, table)]), q, window=20, scale=1.0)
     holes = [-1] * 4 + table[4:]
-    assert np.array_equal(pool.attend(1, Step.of([Rows([0], 89, holes)]), q, window=20, scale=1.0), whole)
+    assert np.array_equal(pool.attend(1, Step.of([SequenceInput([0], 89, holes)]), q, window=20, scale=1.0), whole)
 
 
 def small(name, dice, rows, cols):
@@ -253,7 +255,7 @@ def test_it_loads_without_torch_and_takes_a_lesser_instruction_set():
 
 PLAIN_AND_BEST = """
 import json, numpy as np
-from windward_kernels.cpp import pack, quantise_int4, quantise_int8, linear, PagePool, Rows, Step
+from windward_kernels.cpp import pack, quantise_int4, quantise_int8, linear, PagePool, SequenceInput, Step
 dice = np.random.default_rng(0)
 made = []
 half = lambda w: w.astype("f2")
@@ -262,7 +264,7 @@ for kind, f in (("Q4_1", quantise_int4), ("Q8_0", quantise_int8), ("F32", np.cop
     made.append(linear(dice.standard_normal((9, 160), np.float32), [pack(kind, f(w), 77, 160)]).ravel())
 for kind in ("float32", "float16", "int8", "int4"):
     pool = PagePool(kind, layers=1, blocks=12, kv_heads=2, head_dim=48)
-    step = Step.of([Rows([0] * 180, 0, list(range(12)))])
+    step = Step.of([SequenceInput([0] * 180, 0, list(range(12)))])
     k, v, q = (dice.standard_normal((180, n, 48), np.float32) for n in (2, 2, 6))
     pool.append(0, step, k, v)
     made.append(pool.attend(0, step, q, window=70, scale=0.2).ravel())
@@ -425,7 +427,7 @@ def test_what_is_no_number_does_not_become_one(kind, bad):
 @extension
 @pytest.mark.parametrize("kind", ["float32", "float16", "int8", "int4"])
 def test_a_stored_nan_is_seen_by_those_who_look_at_it(kind):
-    pool, step = PagePool(kind, layers=1, blocks=2, kv_heads=1, head_dim=32), Step.of([Rows([0] * 3, 0, [1])])
+    pool, step = PagePool(kind, layers=1, blocks=2, kv_heads=1, head_dim=32), Step.of([SequenceInput([0] * 3, 0, [1])])
     k = np.ones((3, 1, 32), np.float32)
     k[1, 0, 5] = np.nan
     pool.append(0, step, k, np.ones_like(k))

@@ -50,7 +50,7 @@ def loaded(code):
 @pytest.mark.parametrize(
     "code",
     [
-        "import windward_worker.control, windward_worker.control.run, windward_worker.control.supervise",
+        "import windward_worker.control, windward_worker.execution.run, windward_worker.execution.supervise",
         "import windward_worker.energy; windward_worker.energy.choose_meter()",
         "from windward_worker.cli import main; main(['exec', '--', 'true'])",
     ],
@@ -64,9 +64,9 @@ def test_a_resume_does_not_load_the_compiler():
     """torch's compiler costs seconds at each start; nothing here may pull it in."""
     program = (
         "import sys, torch, windward_worker.train, windward_worker.inference\n"
-        "from windward_worker.model import Decoder, shape\n"
+        "from windward_worker.model import Decoder, decoder_config\n"
         "from windward_worker.train.optimiser import AdamW\n"
-        "d = Decoder(shape(1, 32, 300, 16, 0)); d.initialise(0)\n"
+        "d = Decoder(decoder_config(1, 32, 300, 16, 0)); d.initialise(0)\n"
         "d(torch.tensor([[1, 2]])).sum().backward(); AdamW(list(d.parameters())).step(1, 0.1)\n"
         "assert 'torch._dynamo' not in sys.modules and 'torch._inductor' not in sys.modules"
     )

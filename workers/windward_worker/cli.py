@@ -16,11 +16,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from windward_api.contract import Outcome, Progress, Report
+from windward_worker.compress.commands import COMMANDS, add_commands, run_command
 from windward_worker.control import PauseRequest, Refused, RunEnv, read_env, write_report
 from windward_worker.control.logs import Limited
 from windward_worker.control.report import short
-from windward_worker.control.run import EXIT_REFUSED
-from windward_worker.quant.commands import COMMANDS, add_commands, run_command
+from windward_worker.execution.run import EXIT_REFUSED
 from windward_worker.serve.settings import add_arguments, settings_from
 
 S = TypeVar("S", bound=BaseModel)
@@ -72,7 +72,7 @@ def _known(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
 
 def _run(arguments: argparse.Namespace, env: RunEnv, pause: PauseRequest) -> int:
     if arguments.command == "exec":
-        from windward_worker.control.supervise import supervise
+        from windward_worker.execution.supervise import supervise
 
         command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
         if not command:
@@ -81,10 +81,10 @@ def _run(arguments: argparse.Namespace, env: RunEnv, pause: PauseRequest) -> int
     if arguments.command == "infer":
         from windward_api.workload import InferSpec
 
-        wanted = _spec(InferSpec, arguments.spec)
+        infer_spec = _spec(InferSpec, arguments.spec)
         from windward_worker.inference import infer
 
-        return infer(wanted, env, pause)
+        return infer(infer_spec, env, pause)
     if arguments.command == "serve":
         settings = settings_from(arguments, os.environ)
         from windward_worker.serve import serve

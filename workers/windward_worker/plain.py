@@ -60,7 +60,7 @@ def train(seconds: float, env: RunEnv, pause: PauseRequest) -> int:
     if state_file.exists():
         state = json.loads(state_file.read_text())
     began_with, files, live = state["done"], corpus()[0], ProgressFile(env.progress_file)
-    while state["worked_s"] < seconds and not pause.asked:
+    while state["worked_s"] < seconds and not pause.requested:
         began_s = time.monotonic()
         text = files[state["place"] % len(files)].read_text(errors="replace")[:CHUNK]
         count(state["counts"], text)

@@ -2,7 +2,7 @@
 
 from windward_kernels.cpp.build import Unavailable
 from windward_kernels.cpp.library import available, isa, library, set_threads, why_not
-from windward_kernels.cpp.paged import PagePool, Rows, Step
+from windward_kernels.cpp.paged import PagePool, SequenceInput, Step
 from windward_kernels.cpp.weights import (
     PackedWeight,
     aligned,
@@ -16,7 +16,7 @@ from windward_kernels.cpp.weights import (
 __all__ = [
     "PackedWeight",
     "PagePool",
-    "Rows",
+    "SequenceInput",
     "Step",
     "Unavailable",
     "aligned",

@@ -1,7 +1,7 @@
 // What crosses the C boundary: plain structs that ctypes mirrors (library.py), no torch and no C++ types.
 //
-// Names: T tokens of a step, C width, F hidden size, V vocabulary, H heads, D head size. All matrices are row-major
-// float32 unless said otherwise. Weights are packed in panels of 16 output rows (see layout.h).
+// Names: T tokens of a step, C hidden size, F intermediate size, V vocabulary, H heads, D head size. All matrices are
+// row-major float32 unless said otherwise. Weights are packed in panels of 16 output rows (see layout.h).
 #pragma once
 #include <stdint.h>
 
@@ -28,11 +28,12 @@ struct WwLayer {
 };
 
 struct WwModel {
-    int32_t layers, width, heads, kv_heads, head_dim, hidden, vocabulary;
-    int32_t window;  // a query sees this many keys, itself included; 0: all
+    int32_t num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads, head_dim;
+    int32_t intermediate_size, vocab_size;
+    int32_t sliding_window;  // a query sees this many keys, itself included; 0: all
     float eps;
-    int32_t positions;       // rows of cos and sin
-    const float *cos, *sin;  // (positions, D/2)
+    int32_t max_position_embeddings;  // rows of cos and sin
+    const float *cos, *sin;           // (max_position_embeddings, D/2)
     const WwLayer *layer;
     const float *final_norm;
     WwWeight embedding;
@@ -57,5 +58,5 @@ struct WwStep {  // one mixed batch: tokens of several sequences, each sequence'
     const int32_t *table;             // (S, table_width): physical block of each logical block
     const int32_t *output;            // (outputs): which of the T places want logits
     float *logits;                    // (outputs, V) or null
-    float *hidden;                    // (outputs, C), after the last norm, or null
+    float *hidden_states;             // (outputs, C), after the last norm, or null
 };

@@ -53,8 +53,8 @@ def _processor_flags() -> frozenset[str]:
 def compiler() -> str:
     """Path of a C++ compiler. Raises Unavailable."""
     for name in (os.environ.get(ENV_COMPILER), "g++", "c++", "clang++"):
-        if name and (found := shutil.which(name)):
-            return found
+        if name and (path := shutil.which(name)):
+            return path
     raise Unavailable(f"no C++ compiler found (g++, c++, clang++ or ${ENV_COMPILER}); install one for the fast kernels")
 
 
@@ -77,12 +77,12 @@ def _defines(every: bool) -> list[str]:
 
 def _digest(parts: Sequence[str]) -> str:
     """Of the sources and of what decides how they are built."""
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in sorted([*HERE.glob("*.cpp"), *HERE.glob("*.h")]):
-        made.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for part in (*FLAGS, *parts, platform.machine()):
-        made.update(part.encode() + b"\0")
-    return made.hexdigest()[:20]
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:20]
 
 
 def library_name() -> str:
@@ -94,9 +94,9 @@ def _compile(command: list[str]) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S)
     except subprocess.CalledProcessError as error:
-        told = (error.stderr.strip() or "no message").splitlines()
+        lines = (error.stderr.strip() or "no message").splitlines()
         raise Unavailable(
-            f"the C++ compiler {command[0]} failed: {told[0]}; is it complete (g++, libc headers)?"
+            f"the C++ compiler {command[0]} failed: {lines[0]}; is it complete (g++, libc headers)?"
         ) from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"the C++ compiler {command[0]} could not run: {error}") from error
@@ -130,10 +130,10 @@ def refuse_foreign(path: Path) -> None:
     """
     real = path.resolve()
     for at in (real, real.parent):
-        found = at.stat()
-        if found.st_uid not in (os.getuid(), 0):
+        status = at.stat()
+        if status.st_uid not in (os.getuid(), 0):
             raise Unavailable(f"{at} belongs to another user: remove it, or name a folder of yours in ${ENV_FOLDER}")
-        if found.st_mode & 0o022:
+        if status.st_mode & 0o022:
             raise Unavailable(f"{at} may be written by others: run chmod go-w {at}, or remove it")
 
 

@@ -27,18 +27,18 @@ def integer(name: str, value: Any, low: int, end: int = INT32_END) -> int:
 
 def number(name: str, value: float) -> float:
     """A finite number that a C float holds."""
-    made = float(value)
-    if not abs(made) <= float(np.finfo(np.float32).max):
-        raise ValueError(f"{name} is {made}; give a finite number")
-    return made
+    finite = float(value)
+    if not abs(finite) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{name} is {finite}; give a finite number")
+    return finite
 
 
 def array(name: str, value: Any, dtype: npt.DTypeLike, dimensions: int) -> Any:
     """A numpy array of this very type, in C order, whose memory may be handed on as it is."""
-    wanted = np.dtype(dtype)
-    if not isinstance(value, np.ndarray) or value.dtype != wanted or value.ndim != dimensions:
+    expected = np.dtype(dtype)
+    if not isinstance(value, np.ndarray) or value.dtype != expected or value.ndim != dimensions:
         kind = f"{value.dtype} of {value.ndim} dimensions" if isinstance(value, np.ndarray) else type(value).__name__
-        raise ValueError(f"{name} is {kind}; give an array of {wanted} with {dimensions}")
+        raise ValueError(f"{name} is {kind}; give an array of {expected} with {dimensions}")
     if not value.flags.c_contiguous or not value.flags.aligned:
         raise ValueError(f"{name} does not lie in memory row by row; give np.ascontiguousarray({name})")
     return value
@@ -46,10 +46,10 @@ def array(name: str, value: Any, dtype: npt.DTypeLike, dimensions: int) -> Any:
 
 def floats(name: str, value: Any, dimensions: int) -> npt.NDArray[np.float32]:
     """As float32 in C order, converted where it is another array of real numbers."""
-    made = np.asarray(value)
-    if made.dtype.kind not in "fiub" or made.ndim != dimensions:
-        raise ValueError(f"{name} is {made.dtype} of {made.ndim} dimensions; give numbers with {dimensions}")
-    return np.ascontiguousarray(made, np.float32)
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "fiub" or numbers.ndim != dimensions:
+        raise ValueError(f"{name} is {numbers.dtype} of {numbers.ndim} dimensions; give numbers with {dimensions}")
+    return np.ascontiguousarray(numbers, np.float32)
 
 
 def finite(name: str, value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -51,16 +51,16 @@ class CLayer(ctypes.Structure):
 
 class CModel(ctypes.Structure):
     _fields_ = [
-        ("layers", c_int32),
-        ("width", c_int32),
-        ("heads", c_int32),
-        ("kv_heads", c_int32),
+        ("num_hidden_layers", c_int32),
+        ("hidden_size", c_int32),
+        ("num_attention_heads", c_int32),
+        ("num_key_value_heads", c_int32),
         ("head_dim", c_int32),
-        ("hidden", c_int32),
-        ("vocabulary", c_int32),
-        ("window", c_int32),
+        ("intermediate_size", c_int32),
+        ("vocab_size", c_int32),
+        ("sliding_window", c_int32),
         ("eps", c_float),
-        ("positions", c_int32),
+        ("max_position_embeddings", c_int32),
         ("cos", c_void_p),
         ("sin", c_void_p),
         ("layer", POINTER(CLayer)),
@@ -93,7 +93,7 @@ class CStep(ctypes.Structure):
         ("table", c_void_p),
         ("output", c_void_p),
         ("logits", c_void_p),
-        ("hidden", c_void_p),
+        ("hidden_states", c_void_p),
     ]
 
 
@@ -123,13 +123,13 @@ def _load() -> ctypes.CDLL | Unavailable:
     if os.environ.get(ENV_BACKEND, "auto") == "reference":
         return Unavailable(f"{ENV_BACKEND}=reference asks for the definitions")
     try:
-        made = ctypes.CDLL(str(library_path()))
+        loaded = ctypes.CDLL(str(library_path()))
     except (OSError, Unavailable) as error:
         return error if isinstance(error, Unavailable) else Unavailable(f"the extension does not load: {error}")
     for name, (result, arguments) in SIGNATURES.items():
-        entry = getattr(made, name)
+        entry = getattr(loaded, name)
         entry.restype, entry.argtypes = result, arguments
-    return made
+    return loaded
 
 
 def library() -> ctypes.CDLL:
@@ -137,10 +137,10 @@ def library() -> ctypes.CDLL:
 
     A call lets go of the interpreter's lock; the extension itself takes one caller at a time.
     """
-    found = _load()
-    if isinstance(found, Unavailable):
-        raise found
-    return found
+    loaded = _load()
+    if isinstance(loaded, Unavailable):
+        raise loaded
+    return loaded
 
 
 def available() -> bool:
@@ -150,8 +150,8 @@ def available() -> bool:
 
 def why_not() -> str:
     """Why there is no extension, in a sentence; empty where there is one."""
-    found = _load()
-    return str(found) if isinstance(found, Unavailable) else ""
+    loaded = _load()
+    return str(loaded) if isinstance(loaded, Unavailable) else ""
 
 
 def isa() -> str:

@@ -26,12 +26,12 @@ CACHE_KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class SequenceInput:
     """Tokens of one sequence in a step: ids, the place of the first, its blocks, and how many outputs from the end."""
 
     tokens: Sequence[int]
-    place: int
-    table: Sequence[int]
+    position: int
+    block_table: Sequence[int]
     outputs: int = 1  # 0: a piece of a prompt, 1: its end, more: for perplexity
 
 
@@ -73,21 +73,21 @@ class Step:
         checks.inside("output", self.output, count)
 
     @classmethod
-    def of(cls, rows: Sequence[Rows]) -> Step:
+    def of(cls, inputs: Sequence[SequenceInput]) -> Step:
         """From a list of sequences."""
-        first = np.zeros(len(rows) + 1, np.int32)
-        np.cumsum([len(r.tokens) for r in rows], out=first[1:])
+        first = np.zeros(len(inputs) + 1, np.int32)
+        np.cumsum([len(r.tokens) for r in inputs], out=first[1:])
         ends = first[1:].tolist()
-        token = np.fromiter((t for r in rows for t in r.tokens), np.int32, int(first[-1]))
-        places = (p for r in rows for p in range(r.place, r.place + len(r.tokens)))
+        token = np.fromiter((t for r in inputs for t in r.tokens), np.int32, int(first[-1]))
+        places = (p for r in inputs for p in range(r.position, r.position + len(r.tokens)))
         position = np.fromiter(places, np.int32, len(token))
-        wanted = (
-            end - i for r, end in zip(rows, ends, strict=True) for i in range(min(r.outputs, len(r.tokens)), 0, -1)
+        outputs = (
+            end - i for r, end in zip(inputs, ends, strict=True) for i in range(min(r.outputs, len(r.tokens)), 0, -1)
         )
-        table = np.full((len(rows), max((len(r.table) for r in rows), default=0)), HOLE, np.int32)
-        for i, row in enumerate(rows):
-            table[i, : len(row.table)] = row.table
-        return cls(token, position, first, table, np.fromiter(wanted, np.int32))
+        table = np.full((len(inputs), max((len(r.block_table) for r in inputs), default=0)), HOLE, np.int32)
+        for i, row in enumerate(inputs):
+            table[i, : len(row.block_table)] = row.block_table
+        return cls(token, position, first, table, np.fromiter(outputs, np.int32))
 
 
 class PagePool:
@@ -132,10 +132,10 @@ class PagePool:
     def append(self, layer: int, step: Step, k: Floats, v: Floats) -> None:
         """Store the step's keys and values, (T, Hkv, D) each."""
         k, v = checks.floats("k", k, 3), checks.floats("v", v, 3)
-        wanted = (len(step.token), self.heads, self.head_dim)
-        for name, given in (("k", k), ("v", v)):
-            if given.shape != wanted:
-                raise ValueError(f"{name} has shape {given.shape}; this step and pool take {wanted}")
+        expected = (len(step.token), self.heads, self.head_dim)
+        for name, tensor in (("k", k), ("v", v)):
+            if tensor.shape != expected:
+                raise ValueError(f"{name} has shape {tensor.shape}; this step and pool take {expected}")
         self._check(layer, step, 1)
         at = (ctypes.byref(self.c), layer, self.heads, self.head_dim, ctypes.byref(step.c))
         library().ww_append(*at, k.ctypes.data, v.ctypes.data)
@@ -163,7 +163,7 @@ class PagePool:
         checks.integer("begin", begin, 0)
         checks.integer("end", end, begin + 1, len(table) * PAGE + 1)
         checks.inside("table", np.asarray(table[begin // PAGE : -(-end // PAGE)]), self.blocks)
-        made = []
+        sides = []
         for pages, scales, keys in ((self.keys, self.key_scales, True), (self.values, self.value_scales, False)):
             one = pages[layer]  # (blocks, Hkv, D, PAGE) or (blocks, Hkv, PAGE, D); int4: the last axis halved
             if self.kind == "int4":
@@ -177,8 +177,8 @@ class PagePool:
             if self.kind == "int4":  # scales (blocks, Hkv, groups, 2, PAGE) to (2, blocks, Hkv, PAGE, D)
                 wide = scales[layer].astype(np.float32).transpose(3, 0, 1, 4, 2).repeat(KV_GROUP, axis=-1)
                 one = one * wide[0, ..., : self.head_dim] + wide[1, ..., : self.head_dim]
-            made.append(np.stack([one[table[p // PAGE], :, p % PAGE] for p in range(begin, end)]))
-        return made[0], made[1]
+            sides.append(np.stack([one[table[p // PAGE], :, p % PAGE] for p in range(begin, end)]))
+        return sides[0], sides[1]
 
     def _check(self, layer: int, step: Step, window: int) -> None:
         """Whether the pages that the step's tokens see are in the pool; `window` 0: all of their past."""

@@ -81,8 +81,8 @@ class PackedWeight:
             raw = self.data.view({F32: np.float32, F16: np.float16, BF16: np.uint16}[self.kind])
             values = raw.reshape(panels, self.cols, PANEL).transpose(0, 2, 1)  # (panels, 16, cols)
             wide = (values.astype(np.uint32) << 16).view(np.float32) if self.kind == BF16 else values.astype(np.float32)
-            made: Floats = wide.reshape(-1, self.cols)[: self.rows]
-            return made
+            rows: Floats = wide.reshape(-1, self.cols)[: self.rows]
+            return rows
         groups = self.cols // GROUP
         raw = self.data.reshape(panels, groups, -1)
         if self.kind == Q4:
@@ -149,21 +149,21 @@ def linear_struct(weights: Sequence[PackedWeight]) -> CLinear:
     if not 1 <= len(weights) <= 3 or len({w.cols for w in weights}) != 1:
         raise ValueError("a linear layer takes one to three weights with the same number of columns")
     rows = checks.integer("weights: rows of all", sum(w.rows for w in weights), 1)
-    made = CLinear(len(weights), rows)
+    struct = CLinear(len(weights), rows)
     for i, weight in enumerate(weights):
-        made.part[i] = weight.as_c()
-    return made
+        struct.part[i] = weight.as_c()
+    return struct
 
 
 def linear(x: Floats, weights: Sequence[PackedWeight]) -> Floats:
     """x W^T + b, the weights' outputs side by side. x (M, cols) float32; returns (M, sum of rows) float32."""
-    made = linear_struct(weights)
+    struct = linear_struct(weights)
     x = checks.floats("x", x, 2)
     if x.shape[1] != weights[0].cols:
         raise ValueError(f"linear: x of shape {x.shape} does not fit weights of {weights[0].cols} columns")
-    checks.integer("x: rows", x.shape[0], 0, INT32_END // max(made.rows, x.shape[1]))
-    out = np.empty((x.shape[0], made.rows), np.float32)
-    library().ww_linear(ctypes.byref(made), x.ctypes.data, x.shape[0], x.shape[1], out.ctypes.data)
+    checks.integer("x: rows", x.shape[0], 0, INT32_END // max(struct.rows, x.shape[1]))
+    out = np.empty((x.shape[0], struct.rows), np.float32)
+    library().ww_linear(ctypes.byref(struct), x.ctypes.data, x.shape[0], x.shape[1], out.ctypes.data)
     return out
 
 
@@ -180,8 +180,8 @@ def quantise_int8(weight: Floats) -> Bytes:
     scale = (np.abs(groups).max(axis=1, keepdims=True) / 127).astype("<f2")  # (N, 1)
     wide = scale.astype(np.float32)
     codes = np.clip(np.rint(np.divide(groups, wide, out=np.zeros_like(groups), where=wide > 0)), -127, 127)
-    made: Bytes = np.concatenate((scale.view(np.uint8), codes.astype(np.int8).view(np.uint8)), axis=1).reshape(-1)
-    return made
+    blocks: Bytes = np.concatenate((scale.view(np.uint8), codes.astype(np.int8).view(np.uint8)), axis=1).reshape(-1)
+    return blocks
 
 
 def quantise_int4(weight: Floats) -> Bytes:
@@ -206,5 +206,5 @@ def blocks_int4(codes: Bytes, scale: npt.NDArray[np.float16], low: npt.NDArray[n
         raise ValueError(f"scale {scale.shape} and low {low.shape} must be ({len(codes)}, 1): one for each group")
     packed = codes[:, :16] | codes[:, 16:] << 4
     halves = (np.ascontiguousarray(x.astype("<f2")).view(np.uint8) for x in (scale, low))
-    made: Bytes = np.concatenate((*halves, packed), axis=1).reshape(-1)
-    return made
+    packed_blocks: Bytes = np.concatenate((*halves, packed), axis=1).reshape(-1)
+    return packed_blocks

@@ -15,5 +15,5 @@ if __name__ == "__main__":
     from windward_kernels.triton.tune import trials, tune
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found = tune(gpu(), trials(), lambda call: float(do_bench(call, return_mode="median")))
-    sys.stdout.write(json.dumps({gpu(): found}) + "\n")
+    tuned = tune(gpu(), trials(), lambda call: float(do_bench(call, return_mode="median")))
+    sys.stdout.write(json.dumps({gpu(): tuned}) + "\n")

@@ -34,8 +34,8 @@ def gpu() -> str:
 @functools.cache
 def table() -> Mapping[str, Any]:
     """GPU -> kernel -> size -> launch options (tiles, num_warps, num_stages)."""
-    found: dict[str, Any] = json.loads(TUNED.read_text())["gpus"]
-    return found
+    by_gpu: dict[str, Any] = json.loads(TUNED.read_text())["gpus"]
+    return by_gpu
 
 
 _trial: dict[str, dict[str, int]] = {}  # kernel -> options under trial: tune.py sets them

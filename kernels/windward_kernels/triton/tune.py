@@ -79,20 +79,20 @@ SPEED = {"num_warps": (4, 8), "num_stages": (2, 3, 4)}
 
 def trials() -> list[Trial]:
     """What is tuned: heads of 64 and 128, products of 2048 and 4096 columns."""
-    made: list[Trial] = []
+    listed: list[Trial] = []
     for head_dim in (64, 128):
         tiles = {"TILE_Q": (64, 128), "TILE_K": (32, 64, 128), **SPEED}
         inputs = (lambda d=head_dim: _flash(d)), (lambda d=head_dim: _decode(d))
-        made.append(Trial("flash", head_dim, ragged_attention, flash.ragged_attention, inputs[0], tiles))
+        listed.append(Trial("flash", head_dim, ragged_attention, flash.ragged_attention, inputs[0], tiles))
         keys = {"TILE_K": (16, 32, 64, 128), **SPEED}
-        made.append(Trial("decode", head_dim, paged_decode, decode.paged_decode, inputs[1], keys))
+        listed.append(Trial("decode", head_dim, paged_decode, decode.paged_decode, inputs[1], keys))
     for cols in (2048, 4096):
         inputs = (lambda c=cols: _grouped(c)), (lambda c=cols: _w8a8(c))
         narrow = {"TILE_M": (16, 32), "TILE_N": (32, 64, 128), **SPEED}
-        made.append(Trial("grouped", cols, grouped_linear, grouped.grouped_linear, inputs[0], narrow))
+        listed.append(Trial("grouped", cols, grouped_linear, grouped.grouped_linear, inputs[0], narrow))
         wide = {"TILE_M": (64, 128), "TILE_N": (64, 128), "TILE_K": (64, 128), **SPEED}
-        made.append(Trial("w8a8", cols, w8a8_linear, grouped.w8a8_linear, inputs[1], wide))
-    return made
+        listed.append(Trial("w8a8", cols, w8a8_linear, grouped.w8a8_linear, inputs[1], wide))
+    return listed
 
 
 def fastest(trial: Trial, timer: Timer) -> dict[str, int] | None:
@@ -117,9 +117,9 @@ def tune(name: str, chosen: Sequence[Trial], timer: Timer, path: Path = launch.T
     document = json.loads(path.read_text())
     entry: dict[str, Any] = {}
     for trial in chosen:
-        found = fastest(trial, timer)
-        if found is not None:
-            entry.setdefault(trial.kernel, {})[str(trial.size)] = found
+        options = fastest(trial, timer)
+        if options is not None:
+            entry.setdefault(trial.kernel, {})[str(trial.size)] = options
     document["gpus"][name] = entry
     path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     return entry

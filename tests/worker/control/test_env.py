@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from windward_worker.control import PauseAsked, PauseRequest, Refused, read_env
+from windward_worker.control import PauseRequest, PauseRequested, Refused, read_env
 
 
 def test_an_empty_environment_is_a_local_run():
@@ -14,7 +14,7 @@ def test_an_empty_environment_is_a_local_run():
     assert env.report_file is None and env.power_w is None
 
 
-def test_all_is_read(world):
+def test_every_variable_of_the_contract_is_read(world):
     env = read_env({**world.environ, "WINDWARD_POWER_WATTS": "350.5", "WINDWARD_EXIT_FILE": "exit.json"})
     assert env.job_name == "job" and env.power_w == 350.5
     assert env.storage_dir == world.storage and env.exit_file.is_absolute()
@@ -49,8 +49,8 @@ def test_a_signal_asks_for_a_pause_once():
         pause = PauseRequest().install()
         pause.check()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert pause.asked
-        with pytest.raises(PauseAsked):
+        assert pause.requested
+        with pytest.raises(PauseRequested):
             pause.check()
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):  # the second time, a user means it

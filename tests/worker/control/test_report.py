@@ -26,7 +26,7 @@ from windward_worker.control import (
     write_report,
 )
 from windward_worker.control.report import short
-from windward_worker.control.run import Run
+from windward_worker.execution.run import Run
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -107,7 +107,7 @@ def test_words_give_way_to_energy():
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [3, 7, 5]), (5, [15]), (9, [15])])
-def test_widen(factor, expected):
+def test_widening_sums_neighbouring_steps(factor, expected):
     assert widen([1, 2, 3, 4, 5], factor) == expected
 
 

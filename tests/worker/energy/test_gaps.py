@@ -128,7 +128,7 @@ def test_a_gap_in_which_the_counter_wrapped_more_than_once(tmp_path, before_s, d
 def test_a_gap_that_cannot_be_told_lies_in_its_own_time():
     clock = FakeClock()
     made = recorder(clock, FakeMeter([10.0, EnergyUnknown("slept"), 20.0]))
-    made._step_s = 1.0
+    made._steps.step_s = 1.0
     for seconds in (1, 3, 1):
         clock.pass_s(seconds)
         made.sample()

@@ -9,7 +9,7 @@ from worker.energy.fakes import FakeClock, FakeMeter
 from windward_api.contract import Method
 from windward_worker.control import MeterError
 from windward_worker.energy import DeclaredMeter, EnergyRecorder
-from windward_worker.energy import recorder as module
+from windward_worker.energy import step_series as module
 
 START = datetime(2026, 5, 5, tzinfo=UTC)
 
@@ -17,7 +17,7 @@ START = datetime(2026, 5, 5, tzinfo=UTC)
 def recorder(clock, *meters, period_s=3600.0, step_s=1.0):
     """Samples when told to; steps of `step_s`."""
     made = EnergyRecorder(meters, period_s=period_s, monotonic=clock, wall=lambda: START)
-    made._step_s = step_s
+    made._steps.step_s = step_s
     return made.start()
 
 

@@ -9,17 +9,17 @@ from windward_worker.model import Decoder, ModelConfig, PackedModel, learn_bpe, 
 
 def _decoder(**changes):
     sizes = {
-        "vocabulary": 300,
-        "width": 64,
-        "layers": 2,
-        "heads": 4,
-        "kv_heads": 2,
+        "vocab_size": 300,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
         "head_dim": 16,
-        "hidden": 96,
-        "context": 256,
-        "tied": False,
-        "eos": 0,
-        "bos": 0,
+        "intermediate_size": 96,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+        "eos_token_id": 0,
+        "bos_token_id": 0,
     }
     made = Decoder(ModelConfig(**{**sizes, **changes}))
     made.initialise(1)

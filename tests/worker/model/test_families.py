@@ -9,15 +9,15 @@ from skips import needs
 
 from windward_kernels import cpp
 from windward_worker.control import Refused
-from windward_worker.inference import CpuRunner, Rows
+from windward_worker.inference import CpuRunner, SequenceInput
 from windward_worker.model import PackedModel, load_path, open_model, save_folder
-from windward_worker.model.config import from_hf
+from windward_worker.model.families import read_config, write_config
 
 TOKENS = [1, 7, 300, 2, 2, 45, 99, 10, 11, 5, 4, 3, 2, 1, 9, 8, 7, 250, 251, 252]
 FAMILIES = {
     "llama": {},
-    "untied": {"tied": False},
-    "mistral": {"window": 7},
+    "untied": {"tie_word_embeddings": False},
+    "mistral": {"sliding_window": 7},
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": True, "head_dim": 32},
 }
@@ -53,7 +53,7 @@ def test_the_compiled_runner_agrees_with_transformers(folder, parts):
     expected = theirs(folder)
     runner, place, got = CpuRunner(PackedModel(open_model(folder)), blocks=4, kv="float32"), 0, []
     for count in parts:
-        logits = runner.step([Rows(TOKENS[place : place + count], place, [3, 0], outputs=count)])
+        logits = runner.step([SequenceInput(TOKENS[place : place + count], place, [3, 0], outputs=count)])
         got.append(torch.tensor(logits))  # a copy: the next step writes over it
         place += count
     assert (torch.cat(got) - expected).abs().max() / expected.abs().max() < 1e-4
@@ -61,12 +61,12 @@ def test_the_compiled_runner_agrees_with_transformers(folder, parts):
 
 def test_a_config_comes_back_as_it_was(folder):
     config = open_model(folder).config
-    assert from_hf(config.to_hf()) == config
-    assert config.parameters == sum(w.numel() for w in load_path(folder).decoder.parameters())
+    assert read_config(write_config(config)) == config
+    assert config.num_parameters == sum(w.numel() for w in load_path(folder).decoder.parameters())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_sixteen_bits_and_shards(tiny, tokenizer, tmp_path, dtype):
+def test_half_precision_and_sharded_weights_open(tiny, tokenizer, tmp_path, dtype):
     """Half-width files in two shards with an index, as large models come."""
     from safetensors.torch import load_file, save_file
 
@@ -86,7 +86,7 @@ def test_sixteen_bits_and_shards(tiny, tokenizer, tmp_path, dtype):
     if cpp.available():
         model = PackedModel(open_model(tmp_path / "m"))
         assert model.weights["embed_tokens"].stored == {torch.bfloat16: "bfloat16", torch.float16: "float16"}[dtype]
-        packed = CpuRunner(model, blocks=2, kv="float32").step([Rows(TOKENS, 0, [0, 1], outputs=20)])
+        packed = CpuRunner(model, blocks=2, kv="float32").step([SequenceInput(TOKENS, 0, [0, 1], outputs=20)])
         assert (torch.from_numpy(packed) - expected).abs().max() / expected.abs().max() < 1e-4
     index.write_text(json.dumps({"weight_map": {**where, names[0]: "../a.safetensors"}}))
     with pytest.raises(Refused, match="not in the folder"):
@@ -103,13 +103,16 @@ def test_sixteen_bits_and_shards(tiny, tokenizer, tmp_path, dtype):
 )
 def test_what_is_not_computed_is_refused(tiny, change, words):
     with pytest.raises(Refused, match=words):
-        from_hf({**tiny().config.to_hf(), **change})
+        read_config({**write_config(tiny().config), **change})
 
 
 def test_a_switched_off_window_is_none(tiny):
     named = {"model_type": "qwen2", "sliding_window": 4096, "use_sliding_window": False}
-    assert from_hf({**tiny().config.to_hf(), **named}).window is None
-    assert from_hf({**tiny().config.to_hf(), "model_type": "mistral", "sliding_window": None}).window is None
+    assert read_config({**write_config(tiny().config), **named}).sliding_window is None
+    assert (
+        read_config({**write_config(tiny().config), "model_type": "mistral", "sliding_window": None}).sliding_window
+        is None
+    )
 
 
 def test_features_of_two_families_do_not_mix(tiny):
@@ -123,7 +126,9 @@ def test_weights_may_be_rounded_on_the_way_in(tiny, tokenizer, tmp_path, scheme,
     save_folder(tiny(), tokenizer, tmp_path / "m")
     expected = theirs(tmp_path / "m")
     model = PackedModel(open_model(tmp_path / "m"), scheme)
-    got = torch.from_numpy(CpuRunner(model, blocks=2, kv="float32").step([Rows(TOKENS, 0, [0, 1], outputs=20)]))
+    got = torch.from_numpy(
+        CpuRunner(model, blocks=2, kv="float32").step([SequenceInput(TOKENS, 0, [0, 1], outputs=20)])
+    )
     error = ((got - expected).abs().max() / expected.abs().max()).item()
     assert least <= error < most, error
 
@@ -138,4 +143,4 @@ def test_a_scheme_or_cache_that_nobody_knows_is_named(tiny, tokenizer, tmp_path)
         CpuRunner(model, blocks=2, kv="fp8")
     for tokens, table in (([400], [0]), ([1], [2]), ([1] * 20, [0])):
         with pytest.raises(ValueError, match=r"names a token, place or block|position has values"):
-            CpuRunner(model, blocks=2).step([Rows(tokens, 0, table)])
+            CpuRunner(model, blocks=2).step([SequenceInput(tokens, 0, table)])

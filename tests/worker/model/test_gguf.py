@@ -8,8 +8,8 @@ import torch
 
 from windward_worker.control import Refused
 from windward_worker.model import load_gguf
+from windward_worker.model.families.dense_gguf import GGUF_LAYER, half_split_order
 from windward_worker.model.gguf import GgufFile
-from windward_worker.model.stored import GGUF_LAYER, half_split_order
 
 F32, F16, Q4_0, Q4_1, Q8_0 = 0, 1, 2, 3, 8
 
@@ -66,13 +66,13 @@ def test_dequantisation_by_definition(tmp_path, kind):
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [(F32, np.float32), (F16, np.float16)])
-def test_plain_numbers(tmp_path, kind, dtype):
+def test_unquantised_tensors_are_read(tmp_path, kind, dtype):
     given = np.random.default_rng(0).normal(size=(3, 5)).astype(dtype)
     (tmp_path / "m.gguf").write_bytes(gguf({"general.alignment": 32}, {"t": ((3, 5), kind, given.tobytes())}))
     np.testing.assert_array_equal(GgufFile(tmp_path / "m.gguf").tensor("t"), given.astype(np.float32))
 
 
-def test_metadata_of_all_kinds(tmp_path):
+def test_metadata_of_all_kinds_is_read(tmp_path):
     metadata = {"a": "wörd", "b": 7, "c": 0.5, "d": ["x", "yy"], "e": [1, -2, 3]}
     (tmp_path / "m.gguf").write_bytes(gguf(metadata, {}, version=2))
     assert GgufFile(tmp_path / "m.gguf").metadata == metadata
@@ -84,31 +84,33 @@ def interleave(weight, heads):
     return weight.reshape(heads, 2, rows // heads // 2, columns).transpose(1, 2).reshape(rows, columns)
 
 
-def test_a_whole_model(tiny, tokenizer, tmp_path):
+def test_a_gguf_model_comes_back_with_the_same_logits(tiny, tokenizer, tmp_path):
     """Written as GGUF's writer would, a decoder comes back with the same logits."""
     decoder = tiny()
     config, weights = decoder.config, decoder.state_dict()
     tensors = {"token_embd.weight": weights["embed_tokens.weight"], "output_norm.weight": weights["norm.weight"]}
-    for layer in range(config.layers):
+    for layer in range(config.num_hidden_layers):
         for theirs, ours in GGUF_LAYER.items():
             if f"layers.{layer}.{ours}.weight" not in weights:
                 continue  # another family's
             weight = weights[f"layers.{layer}.{ours}.weight"]
             if theirs in ("attn_q", "attn_k"):
-                weight = interleave(weight, config.heads if theirs == "attn_q" else config.kv_heads)
+                weight = interleave(
+                    weight, config.num_attention_heads if theirs == "attn_q" else config.num_key_value_heads
+                )
             tensors[f"blk.{layer}.{theirs}.weight"] = weight
     tokens = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
-    tokens += [f"<unused{i}>" for i in range(config.vocabulary - len(tokens))]
+    tokens += [f"<unused{i}>" for i in range(config.vocab_size - len(tokens))]
     merges = [" ".join(m) for m in __import__("json").loads(tokenizer.to_str())["model"]["merges"]]
     metadata = {
         "general.architecture": "llama",
-        "llama.embedding_length": config.width,
-        "llama.block_count": config.layers,
-        "llama.attention.head_count": config.heads,
-        "llama.attention.head_count_kv": config.kv_heads,
-        "llama.feed_forward_length": config.hidden,
-        "llama.context_length": config.context,
-        "llama.attention.layer_norm_rms_epsilon": config.norm_eps,
+        "llama.embedding_length": config.hidden_size,
+        "llama.block_count": config.num_hidden_layers,
+        "llama.attention.head_count": config.num_attention_heads,
+        "llama.attention.head_count_kv": config.num_key_value_heads,
+        "llama.feed_forward_length": config.intermediate_size,
+        "llama.context_length": config.max_position_embeddings,
+        "llama.attention.layer_norm_rms_epsilon": config.rms_norm_eps,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.tokens": tokens,

@@ -7,14 +7,21 @@ import torch
 
 from windward_worker.control import Refused
 from windward_worker.model import load_path, save_folder
-from windward_worker.model.config import from_hf, shape
+from windward_worker.model.config import decoder_config
+from windward_worker.model.families import read_config, write_config
 
 TOKENS = torch.tensor([[1, 7, 300, 2, 2, 45, 99, 10, 11], [5, 4, 3, 2, 1, 0, 9, 8, 7]])
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"tied": False}, {"kv_heads": 4}, {"kv_heads": 1, "rope_base": 500.0}, {"head_dim": 8, "norm_eps": 1e-3}],
+    [
+        {},
+        {"tie_word_embeddings": False},
+        {"num_key_value_heads": 4},
+        {"num_key_value_heads": 1, "rope_theta": 500.0},
+        {"head_dim": 8, "rms_norm_eps": 1e-3},
+    ],
     ids=["tied", "untied", "multi-head", "one key head", "small heads"],
 )
 def test_transformers_opens_our_folder_and_agrees(tiny, tokenizer, tmp_path, changes):
@@ -33,7 +40,7 @@ def test_transformers_opens_our_folder_and_agrees(tiny, tokenizer, tmp_path, cha
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_folder_comes_back_as_it_was(tiny, tokenizer, tmp_path, tied):
-    decoder = tiny(tied=tied)
+    decoder = tiny(tie_word_embeddings=tied)
     save_folder(decoder, tokenizer, tmp_path / "model")
     save_folder(decoder, tokenizer, tmp_path / "model")  # over the older one
     back = load_path(tmp_path / "model")
@@ -73,7 +80,7 @@ def test_with_a_cache_the_logits_are_the_same(tiny, parts):
 )
 def test_a_config_that_we_cannot_compute_is_refused(tiny, change, words):
     with pytest.raises(Refused, match=words):
-        from_hf({**tiny().config.to_hf(), "head_dim": None, **change})
+        read_config({**write_config(tiny().config), "head_dim": None, **change})
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
@@ -95,13 +102,13 @@ def test_weights_of_another_shape_are_refused(tiny, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("width", "heads", "kv_heads"), [(32, 1, 1), (64, 2, 1), (160, 5, 1), (192, 6, 3), (256, 8, 4)]
 )
-def test_heads_of_a_trained_shape(width, heads, kv_heads):
-    made = shape(2, width, 300, 64, 0)
-    assert (made.heads, made.kv_heads) == (heads, kv_heads)
-    assert made.hidden % 8 == 0 and made.hidden >= 8 * width / 3
+def test_a_trained_shape_has_heads_of_32(width, heads, kv_heads):
+    made = decoder_config(2, width, 300, 64, 0)
+    assert (made.num_attention_heads, made.num_key_value_heads) == (heads, kv_heads)
+    assert made.intermediate_size % 8 == 0 and made.intermediate_size >= 8 * width / 3
 
 
 def test_the_parameter_count_is_the_number_of_weights(tiny):
     for tied in (True, False):
-        decoder = tiny(tied=tied)
-        assert decoder.config.parameters == sum(w.numel() for w in decoder.parameters())
+        decoder = tiny(tie_word_embeddings=tied)
+        assert decoder.config.num_parameters == sum(w.numel() for w in decoder.parameters())

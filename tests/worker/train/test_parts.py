@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from windward_api.workload import TrainData
-from windward_worker.control import PauseAsked, Refused
+from windward_worker.control import PauseRequested, Refused
 from windward_worker.model import token_bytes
 from windward_worker.train import Windows, learning_rate, open_corpus
 from windward_worker.train.optimiser import AdamW
@@ -25,7 +25,7 @@ from windward_worker.train.optimiser import AdamW
         (0, 10, 1.0),
     ],
 )
-def test_learning_rate(step, steps, expected):
+def test_the_learning_rate_warms_up_and_decays(step, steps, expected):
     assert learning_rate(step, steps, 1.0) == pytest.approx(expected)
 
 
@@ -94,9 +94,9 @@ def test_the_cache_is_named_by_the_content(world):
 
 def test_a_pause_while_preparing_leaves_no_half_cache(world):
     def check():
-        raise PauseAsked
+        raise PauseRequested
 
-    with pytest.raises(PauseAsked):
+    with pytest.raises(PauseRequested):
         open_corpus(TrainData(path="text"), 300, 16, world.env, check)
     assert not list(world.storage.glob("cache/text/*/tokens.bin"))
 

@@ -1,6 +1,7 @@
 """What outlives a run: sound checkpoints, a witness that all is done, an identity that upgrades do not break."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -11,8 +12,8 @@ import torch
 
 from windward_api.contract import Outcome
 from windward_worker.checkpoint import FolderStore
+from windward_worker.train import pretrain, trainer
 from windward_worker.train import run as training
-from windward_worker.train import trainer
 
 SPEC = {
     "model": {"layers": 1, "width": 32, "vocabulary": 300, "context": 16},
@@ -66,12 +67,12 @@ def poisoned_gradient(number):
 
 
 def poisoned_loss(number):
-    old = trainer.Trainer._loss
+    old, calls = pretrain.NextTokenLoss.__call__, itertools.count(1)  # one batch a step
 
-    def loss(self, batch):
-        return old(self, batch) * (float("inf") if self.step + 1 == number else 1.0)
+    def loss(self, model, windows):
+        return old(self, model, windows) * (float("inf") if next(calls) == number else 1.0)
 
-    return trainer.Trainer, "_loss", loss
+    return pretrain.NextTokenLoss, "__call__", loss
 
 
 def poisoned_weight(number):

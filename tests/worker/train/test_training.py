@@ -51,7 +51,7 @@ def weights(world):
     return (world.storage / "models" / "job" / "model.safetensors").read_bytes()
 
 
-def test_a_whole_run(world):
+def test_a_run_trains_exports_and_reports(world):
     assert world.run(*train()) == 0
     report = world.report
     assert report.outcome == Outcome.SUCCEEDED and report.message == ""
@@ -65,7 +65,7 @@ def test_a_whole_run(world):
     assert metrics["joules_per_token"] <= report.energy.total_j / tokens * 1.001
     assert report.checkpoint == "00000040.00000001"
     model = load_path(world.storage / "models" / "job")
-    assert model.decoder.config.context == 16
+    assert model.decoder.config.max_position_embeddings == 16
 
 
 def disturbed(world, until, step, send, **changes):

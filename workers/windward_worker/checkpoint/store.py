@@ -98,12 +98,12 @@ class FolderStore:
     def commit(self, claim: Claim, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
         self._claims.check(claim)
         name = f"{step:08d}.{claim.number:08d}"
-        final, made = self._folder / name, self._folder / f".{name}.tmp"
+        final, temporary = self._folder / name, self._folder / f".{name}.tmp"
         if (final / MANIFEST).exists():
             return name
         try:
-            shutil.rmtree(made, ignore_errors=True)
-            made.mkdir()
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
             files = {
                 TENSORS: save({k: v.detach().contiguous().cpu() for k, v in tensors.items()}),
                 STATE: json.dumps(state, separators=(",", ":")).encode(),
@@ -111,10 +111,10 @@ class FolderStore:
             sums = {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
             manifest = {"version": 1, "step": step, "run": claim.run, "claim": claim.number, "files": sums}
             for file, data in (*files.items(), (MANIFEST, json.dumps(manifest, indent=1).encode())):
-                _write_synced(made / file, data)
-            sync_folder(made)
+                _write_synced(temporary / file, data)
+            sync_folder(temporary)
             self._claims.check(claim)
-            made.rename(final)
+            temporary.rename(final)
         except FileNotFoundError as error:  # a newer claimant has swept our unfinished folder
             self._claims.check(claim)
             raise ClaimLost(f"checkpoint {name} was removed while it was written") from error
@@ -136,11 +136,11 @@ class FolderStore:
 
     def _names(self) -> list[str]:
         """Folders that may be checkpoints, best first."""
-        found = []
+        ranked = []
         for path in self._folder.iterdir() if self._folder.is_dir() else []:
             if match := _NAME.fullmatch(path.name):
-                found.append((int(match[2]), int(match[1]), path.name))
-        return [name for _, _, name in sorted(found, reverse=True)]
+                ranked.append((int(match[2]), int(match[1]), path.name))
+        return [name for _, _, name in sorted(ranked, reverse=True)]
 
     def load(self) -> Loaded:
         passed_over: list[str] = []

@@ -2,7 +2,7 @@
 
 from windward_worker.control.clock import now, process_age_s, rfc3339
 from windward_worker.control.env import RunEnv, read_env
-from windward_worker.control.errors import ClaimLost, Diverged, MeterError, PauseAsked, Refused, WorkerError
+from windward_worker.control.errors import ClaimLost, Diverged, MeterError, PauseRequested, Refused, WorkerError
 from windward_worker.control.files import sync_folder, write_atomic
 from windward_worker.control.pause import PauseRequest
 from windward_worker.control.report import (
@@ -18,8 +18,8 @@ __all__ = [
     "ClaimLost",
     "Diverged",
     "MeterError",
-    "PauseAsked",
     "PauseRequest",
+    "PauseRequested",
     "ProgressFile",
     "Refused",
     "RunEnv",

@@ -2,7 +2,7 @@
 
 WorkerError
     Refused      the request is wrong: say what, cause and fix; exit 2
-    PauseAsked   a pause was asked and the work stands at a safe point: report, exit 75
+    PauseRequested   a pause was requested and the work stands at a safe point: report, exit 75
     Diverged     a loss, gradient or weight is not finite: keep what was sound, say at which step, exit 1
     ClaimLost    a newer process owns this job's storage: leave everything alone, exit 1
     MeterError   a sensor cannot be read (now, or at all): measure otherwise, and say so
@@ -44,7 +44,7 @@ def refusing(what: str, fix: str) -> Iterator[None]:
         raise Refused(f"{what}: {type(error).__name__}: {words}; {fix}") from error
 
 
-class PauseAsked(WorkerError):
+class PauseRequested(WorkerError):
     """Unwinds to the nearest place that can report a pause."""
 
 

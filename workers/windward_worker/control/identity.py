@@ -12,18 +12,18 @@ from typing import Any
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested names joined by dots."""
-    made: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in values.items():
-        made |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return made
+        flattened |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flattened
 
 
 def differences(stored: Mapping[str, Any], own: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     """What differs, in words. Only the names of `own` count; one that is not stored had its default then."""
-    found = []
+    changes = []
     for name, value in own.items():
         before = stored.get(name, defaults.get(name, value))
         if before != value:
             long = isinstance(value, str) and len(value) > 32  # a digest tells nobody anything
-            found.append(f"{name} changed" if long else f"{name} was {before} and is {value}")
-    return found
+            changes.append(f"{name} changed" if long else f"{name} was {before} and is {value}")
+    return changes

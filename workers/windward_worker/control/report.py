@@ -88,8 +88,8 @@ def _by_method(energy: EnergySeries | None) -> EnergySeries | None:
     longest = max((len(c.joules) for c in energy.components), default=1)
     for component in energy.components:
         totals[component.method] = totals.get(component.method, 0.0) + sum(component.joules)
-    made = tuple(EnergyComponent(name="other", method=m, source="merged", joules=(j,)) for m, j in totals.items())
-    return EnergySeries(start=energy.start, step_s=energy.step_s * max(1, longest), components=made)
+    merged = tuple(EnergyComponent(name="other", method=m, source="merged", joules=(j,)) for m, j in totals.items())
+    return EnergySeries(start=energy.start, step_s=energy.step_s * max(1, longest), components=merged)
 
 
 def sane(report: Report) -> Report:

@@ -1,6 +1,6 @@
 """Joules: meters that measure or model them, and a recorder that makes a series of them. No torch."""
 
-from windward_worker.energy.choose import Choice, choose_meter
+from windward_worker.energy.choose import MeterChoice, choose_meter
 from windward_worker.energy.meter import DeviceAbsent, EnergyUnknown, Meter
 from windward_worker.energy.model import CpuModelMeter, DeclaredMeter
 from windward_worker.energy.nvml import NvmlMeter
@@ -9,7 +9,6 @@ from windward_worker.energy.recorder import Energy, EnergyRecorder, Window
 from windward_worker.energy.usage import CpuUse, PowerProfile, Usage
 
 __all__ = [
-    "Choice",
     "CpuModelMeter",
     "CpuUse",
     "DeclaredMeter",
@@ -18,6 +17,7 @@ __all__ = [
     "EnergyRecorder",
     "EnergyUnknown",
     "Meter",
+    "MeterChoice",
     "NvmlMeter",
     "PowerProfile",
     "RaplMeter",

@@ -14,7 +14,7 @@ from windward_worker.energy.usage import CpuUse
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MeterChoice:
     """The meters to sum, no component twice.
 
     Attributes:
@@ -36,7 +36,7 @@ def choose_meter(
     gpu: Callable[[], Meter] = NvmlMeter,
     cpu: Callable[[], Meter] | None = None,
     dram: Callable[[], Meter] | None = None,
-) -> Choice:
+) -> MeterChoice:
     """Count each component that has a counter; model or estimate what is left.
 
     `power_w`, the declared draw of the job, is estimated where nothing at all has a counter, and beside the CPU's
@@ -78,4 +78,4 @@ def choose_meter(
     if "cpu" not in meters and "other" not in meters:
         meters["cpu"] = CpuModelMeter()
         reasons.append("cpu modelled from the CPU time of the process tree")
-    return Choice(tuple(meters.values()), tuple(reasons), tuple(uncounted), power_w)
+    return MeterChoice(tuple(meters.values()), tuple(reasons), tuple(uncounted), power_w)

@@ -31,8 +31,8 @@ def host_pids() -> bool:
 def find_accelerator(root: Path = Path("/")) -> str | None:
     """A device node of an accelerator; None where there is none."""
     for pattern in ACCELERATORS:
-        for found in sorted(root.glob(pattern)):
-            return f"/{found.relative_to(root)}"
+        for vendors in sorted(root.glob(pattern)):
+            return f"/{vendors.relative_to(root)}"
     return None
 
 
@@ -42,12 +42,12 @@ def _visible(nvml: Any, environ: Mapping[str, str]) -> list[Any]:
     As CUDA does, the list ends at the first entry that names no GPU.
     """
     handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    asked = environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is None:
+    requested = environ.get("CUDA_VISIBLE_DEVICES")
+    if requested is None:
         return handles
     chosen: list[int] = []
     uuids = [str(nvml.nvmlDeviceGetUUID(h)) for h in handles]
-    for word in (w.strip() for w in asked.split(",")):
+    for word in (w.strip() for w in requested.split(",")):
         if word.isdigit():
             named = [int(word)] if int(word) < len(handles) else []
         else:
@@ -164,10 +164,10 @@ class NvmlBoard:
     def _present(self) -> dict[int, bool] | None:
         """Processes at either end of the step, and whether each is ours; None where NVML does not tell them."""
         try:
-            found = [int(p.pid) for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)]
+            pids = [int(p.pid) for p in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)]
         except Exception:
             return None
-        before, self._pids = self._pids, {pid: self._pids.get(pid) or self._is_ours(pid) for pid in found}
+        before, self._pids = self._pids, {pid: self._pids.get(pid) or self._is_ours(pid) for pid in pids}
         return {**before, **self._pids}
 
     def _utilisation(self, ours: list[int]) -> tuple[float, float]:
@@ -223,10 +223,10 @@ class NvmlMeter:
             handles = _visible(self._nvml, environ)
         except Exception as error:
             self.close()
-            found = find_accelerator()
-            if found is None:
+            boards = find_accelerator()
+            if boards is None:
                 raise DeviceAbsent(f"NVML: {error}; and no accelerator is here") from error
-            raise MeterError(f"NVML: {error}; yet {found} is here") from error
+            raise MeterError(f"NVML: {error}; yet {boards} is here") from error
         if not handles:
             self.close()
             raise DeviceAbsent("NVML: no GPU is visible")

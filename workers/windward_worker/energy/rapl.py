@@ -26,15 +26,15 @@ def _zones(root: Path, component: str) -> list[Path]:
 
     Cores are inside packages, `psys` holds both, and `intel-rapl-mmio:*` shows the packages a second time: skipped.
     """
-    found = []
+    zones = []
     for zone in sorted(root.glob("intel-rapl:*")):
         try:
             name = (zone / "name").read_text().strip()
         except OSError:
             continue
         if (component == "cpu" and name.startswith("package-")) or (component == "dram" and name == "dram"):
-            found.append(zone)
-    return found
+            zones.append(zone)
+    return zones
 
 
 def _max_w(zone: Path, component: str) -> float:

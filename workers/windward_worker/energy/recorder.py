@@ -8,15 +8,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from windward_api.contract import EnergyComponent, EnergySeries, Method
+from windward_api.contract import EnergySeries, Method
 from windward_worker.control.clock import now
 from windward_worker.control.errors import MeterError
-from windward_worker.control.report import widen
 from windward_worker.energy.meter import EnergyUnknown, Meter, boot_s, parts_of
-from windward_worker.energy.track import Estimate, Lane, Track
-
-MAX_STEPS = 4096  # then neighbouring steps are merged: the memory of a run of months stays small
-WORST = (Method.MEASURED, Method.MODELLED, Method.ESTIMATED)
+from windward_worker.energy.sampled_meter import Estimate, SampledMeter, SeriesKey
+from windward_worker.energy.step_series import WORST, StepSeries, components_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +30,6 @@ class Window:
 
     name: str
     energy: Energy = Energy(0.0, Method.MODELLED)
-
-
-def _spread(lane: list[float], joules: float, begin: float, end: float, step_s: float) -> None:
-    """Put `joules` into the steps between two times after the start, by their share of it."""
-    first, last = int(begin / step_s), int(end / step_s)
-    lane += [0.0] * (last + 1 - len(lane))
-    if first == last:
-        lane[first] += joules
-        return
-    for index in range(first, last + 1):
-        overlap = min(end, (index + 1) * step_s) - max(begin, index * step_s)
-        lane[index] += joules * max(0.0, overlap) / (end - begin)
 
 
 class EnergyRecorder:
@@ -67,27 +52,26 @@ class EnergyRecorder:
         wall: Callable[[], datetime] = now,
     ) -> None:
         self._period_s = period_s
-        self._step_s = period_s
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._meters = tuple(meters)
-        self._tracks = [Track(part) for meter in meters for part in parts_of(meter)]
-        self._lanes: dict[Lane, list[float]] = {}
-        self._told_j = 0.0
+        self._sampled = [SampledMeter(part) for meter in meters for part in parts_of(meter)]
+        self._reported_j = 0.0
         self._start_wall = wall()
-        self._start_s = self._sampled_s = monotonic()
+        self._sampled_s = monotonic()
+        self._steps = StepSeries(period_s, self._sampled_s)
         self._declare(declared_w)
 
     def _declare(self, declared_w: float | None) -> None:
         """The declared draw is that of the GPUs where there are any, else of the CPUs; in equal parts."""
         for component in ("gpu", "cpu", "other"):
-            tracks = [t for t in self._tracks if t.meter.component == component]
-            if tracks and declared_w is not None:
-                for track in tracks:
-                    track.declared_w = declared_w / len(tracks)
+            sampled_meters = [t for t in self._sampled if t.meter.component == component]
+            if sampled_meters and declared_w is not None:
+                for sampled in sampled_meters:
+                    sampled.declared_w = declared_w / len(sampled_meters)
                 return
 
     def __enter__(self) -> EnergyRecorder:
@@ -98,12 +82,12 @@ class EnergyRecorder:
 
     def start(self) -> EnergyRecorder:
         """Begin the series now and sample in the background; what was drawn before is in no step."""
-        self._start_wall, self._start_s = self._wall(), self._monotonic()
-        self._sampled_s = self._start_s
-        for track in self._tracks:
-            track.last_s = self._start_s
+        self._start_wall = self._wall()
+        self._sampled_s = self._steps.start_s = self._monotonic()
+        for sampled in self._sampled:
+            sampled.last_s = self._sampled_s
             with suppress(MeterError):  # the next sample tells
-                track.last_j = track.meter.read_j()
+                sampled.last_j = sampled.meter.read_j()
         self._thread = threading.Thread(target=self._loop, name="energy", daemon=True)
         self._thread.start()
         return self
@@ -121,66 +105,60 @@ class EnergyRecorder:
             self._thread.join()
         self.sample()
         with self._lock:
-            for track in self._tracks:
-                self._book(track.give_up(self._sampled_s))
+            for sampled in self._sampled:
+                self._book(sampled.give_up(self._sampled_s))
         for meter in self._meters:
             meter.close()
 
     def sample(self) -> None:
         """Read all meters now."""
         with self._lock:
-            for track in self._tracks:
-                self._read(track)
+            for sampled in self._sampled:
+                self._read(sampled)
             self._sampled_s = self._monotonic()
-            self._told_j = max(self._told_j, self._total_j())
+            self._reported_j = max(self._reported_j, self._total_j())
 
-    def _read(self, track: Track) -> None:
+    def _read(self, sampled: SampledMeter) -> None:
         try:
-            joules = track.meter.read_j()
+            joules = sampled.meter.read_j()
         except EnergyUnknown as gap:
-            self._book(track.gap(gap, self._monotonic()))
+            self._book(sampled.gap(gap, self._monotonic()))
         except MeterError as error:
-            track.fail(error)
+            sampled.fail(error)
         else:
-            from_s, at_s = track.last_s, self._monotonic()
-            taken_j = track.take(joules, at_s)
-            self._put(Lane(track.meter.component, track.meter.method, track.meter.source), taken_j, from_s, at_s)
+            from_s, at_s = sampled.last_s, self._monotonic()
+            taken_j = sampled.take(joules, at_s)
+            meter = sampled.meter
+            self._steps.add(SeriesKey(meter.component, meter.method, meter.source), taken_j, from_s, at_s)
 
     def _book(self, estimate: Estimate | None) -> None:
         if estimate is not None:
-            self._put(estimate.lane, estimate.joules, estimate.from_s, estimate.to_s)
-
-    def _put(self, lane: Lane, joules: float, from_s: float, to_s: float) -> None:
-        begin, end = max(from_s - self._start_s, 0.0), max(to_s - self._start_s, 0.0)
-        while int(end / self._step_s) >= MAX_STEPS:
-            self._step_s *= 2
-            self._lanes = {each: widen(steps, 2) for each, steps in self._lanes.items()}
-        _spread(self._lanes.setdefault(lane, []), joules, begin, end, self._step_s)
+            self._steps.add(estimate.key, estimate.joules, estimate.from_s, estimate.to_s)
 
     def _pending(self) -> list[Estimate]:
         """What meters that do not answer now would count, if they never do."""
-        estimates = (track.pending(self._sampled_s) for track in self._tracks)
+        estimates = (sampled.pending(self._sampled_s) for sampled in self._sampled)
         return [each for each in estimates if each is not None]
 
     def _total_j(self) -> float:
-        return sum(sum(steps) for steps in self._lanes.values()) + sum(e.joules for e in self._pending())
+        return self._steps.total_j + sum(e.joules for e in self._pending())
 
     @property
     def total_j(self) -> float:
         """Joules up to the last sample. Does not fall while it runs, though a meter that comes back may tell less than
         was estimated; after `stop`, the sum of the series."""
         with self._lock:
-            return self._total_j() if self._end.is_set() else self._told_j
+            return self._total_j() if self._end.is_set() else self._reported_j
 
     @property
     def clamped_j(self) -> float:
         """Joules that were cut as implausible; above 0, the meter deserves a look."""
-        return sum(track.clamped_j for track in self._tracks)
+        return sum(sampled.clamped_j for sampled in self._sampled)
 
     @property
     def failures(self) -> int:
         """Samples that a meter could not give."""
-        return sum(track.failures for track in self._tracks)
+        return sum(sampled.failures for sampled in self._sampled)
 
     @property
     def unattributed(self) -> dict[str, float]:
@@ -189,7 +167,7 @@ class EnergyRecorder:
         The series (but its estimates), both of these and what was cut add up to the counters.
         """
         totals = {
-            f"energy_{whose}_j": sum(getattr(track.meter, f"{whose}_j", 0.0) for track in self._tracks)
+            f"energy_{whose}_j": sum(getattr(sampled.meter, f"{whose}_j", 0.0) for sampled in self._sampled)
             for whose in ("idle", "others")
         }
         return {name: joules for name, joules in totals.items() if joules > 0}
@@ -198,53 +176,32 @@ class EnergyRecorder:
     def method(self) -> Method:
         """The weakest of the components; `measured` only where every one is."""
         with self._lock:
-            methods = [track.meter.method for track in self._tracks]
-            methods += [lane.method for lane in self._lanes] + [each.lane.method for each in self._pending()]
+            methods = [sampled.meter.method for sampled in self._sampled]
+            methods += self._steps.methods + [each.key.method for each in self._pending()]
         return max(methods, key=WORST.index, default=Method.MODELLED)
 
     @property
     def notes(self) -> list[str]:
         """One short sentence on each thing that the reader of the numbers should know: cuts, losses, estimates."""
         with self._lock:
-            said = [note for track in self._tracks for note in track.notes(self._sampled_s)]
-        return list(dict.fromkeys(said))
+            sentences = [note for sampled in self._sampled for note in sampled.notes(self._sampled_s)]
+        return list(dict.fromkeys(sentences))
 
     @contextmanager
     def window(self, name: str) -> Iterator[Window]:
         """Measure what happens inside: samples at both ends, also while the background thread goes on."""
-        made = Window(name)
+        window = Window(name)
         self.sample()
         before_j = self.total_j
         try:
-            yield made
+            yield window
         finally:
             self.sample()
-            made.energy = Energy(max(0.0, self.total_j - before_j), self.method)
-
-    def _all(self) -> dict[Lane, list[float]]:
-        """Lanes with what is pending, in a copy."""
-        lanes = {lane: list(steps) for lane, steps in self._lanes.items()}
-        for each in self._pending():
-            begin, end = max(each.from_s - self._start_s, 0.0), max(each.to_s - self._start_s, 0.0)
-            _spread(lanes.setdefault(each.lane, []), each.joules, begin, end, self._step_s)
-        return lanes
+            window.energy = Energy(max(0.0, self.total_j - before_j), self.method)
 
     def series(self) -> EnergySeries:
         """The joules per step so far, one component for each method: `gpu`, and beside it `gpu-estimated`."""
         with self._lock:
-            lanes, step_s = self._all(), self._step_s
-        merged: dict[tuple[str, Method], tuple[list[str], list[float]]] = {}
-        order = [track.meter.component for track in self._tracks]
-        for lane in sorted(lanes, key=lambda each: (order.index(each.component), WORST.index(each.method))):
-            sources, steps = merged.setdefault((lane.component, lane.method), ([], []))
-            sources.append(lane.source)
-            steps += [0.0] * (len(lanes[lane]) - len(steps))
-            for index, joules in enumerate(lanes[lane]):
-                steps[index] += joules
-        components, named = [], set[str]()
-        for (component, method), (sources, steps) in merged.items():
-            name = component if component not in named else f"{component}-{method}"
-            named.add(name)
-            source = " + ".join(sorted(set(sources)))[:64]
-            components.append(EnergyComponent(name=name, method=method, source=source, joules=tuple(steps)))
-        return EnergySeries(start=self._start_wall, step_s=step_s, components=tuple(components))
+            steps, step_s = self._steps.with_estimates(self._pending()), self._steps.step_s
+        components = components_of(steps, [sampled.meter.component for sampled in self._sampled])
+        return EnergySeries(start=self._start_wall, step_s=step_s, components=components)

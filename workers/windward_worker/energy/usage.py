@@ -55,8 +55,8 @@ def descends(pid: int, root: int, proc: Path = PROC) -> bool:
     for _ in range(256):  # /proc is read step by step: a chain that changes meanwhile must not hold us
         if at is None or at == str(root):
             return at is not None
-        found = _process(at, proc)
-        at = found.parent if found is not None else None
+        process = _process(at, proc)
+        at = process.parent if process is not None else None
     return False
 
 
@@ -93,9 +93,9 @@ class TreeCpu:
     def _look(self) -> dict[str, _Process]:
         followed = {}
         for pid, before in self._known.items():
-            found = _process(pid, self._proc)
-            if found is not None and found.started == before.started:
-                followed[pid] = found
+            process = _process(pid, self._proc)
+            if process is not None and process.started == before.started:
+                followed[pid] = process
         complete = len(followed) == len(self._known) > 0
         if complete and self._monotonic() - self._searched_s < self._search_s:
             return followed
@@ -107,14 +107,14 @@ class TreeCpu:
         children: dict[str, list[str]] = {}
         for pid, process in alive.items():
             children.setdefault(process.parent, []).append(pid)
-        found: dict[str, _Process] = {}
+        processes: dict[str, _Process] = {}
         waiting = [pid for pid in (self._root, *followed) if pid in alive]
         while waiting:
             pid = waiting.pop()
-            if pid not in found:
-                found[pid] = alive[pid]
+            if pid not in processes:
+                processes[pid] = alive[pid]
                 waiting += children.get(pid, [])
-        return found
+        return processes
 
     def _new(self, now: Mapping[str, _Process]) -> float:
         """Ticks since the last look. A parent's reaped time first pays what was counted of the children that ended."""

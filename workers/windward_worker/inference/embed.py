@@ -14,8 +14,8 @@ from collections.abc import Sequence as Seq
 import numpy as np
 import numpy.typing as npt
 
-from windward_worker.inference.blocks import PAGE, Blocks
-from windward_worker.inference.runner import Rows, Runner
+from windward_worker.inference.block_manager import BLOCK_SIZE, BlockManager
+from windward_worker.inference.runner import Runner, SequenceInput
 
 Floats = npt.NDArray[np.float32]
 
@@ -26,11 +26,11 @@ class Embedder:
     A decoder's states are a serviceable measure of likeness, not a trained embedding's equal.
     """
 
-    def __init__(self, runner: Runner, blocks: Blocks, *, keep: int = 4096, chunk: int = 512) -> None:
+    def __init__(self, runner: Runner, block_manager: BlockManager, *, keep: int = 4096, chunk: int = 512) -> None:
         """`chunk`: tokens that are computed at once."""
         self._chunk = chunk
         self._runner = runner
-        self._blocks = blocks
+        self._block_manager = block_manager
         self._keep = keep
         self._kept: OrderedDict[bytes, Floats] = OrderedDict()
         self.hits = 0
@@ -43,8 +43,8 @@ class Embedder:
             try:
                 next(work)
             except StopIteration as end:
-                made: Floats = end.value
-                return made
+                vector: Floats = end.value
+                return vector
 
     def steps(self, tokens: Seq[int]) -> Generator[None, None, Floats]:
         """As `embed`, one chunk of the text a turn; closing it gives its blocks back."""
@@ -53,27 +53,30 @@ class Embedder:
             self.hits += 1
             self._kept.move_to_end(digest)
             return self._kept[digest]
-        if not 0 < len(tokens) <= self._runner.config.context:
-            raise ValueError(f"a text of {len(tokens)} tokens; this model takes 1 to {self._runner.config.context}")
-        table: list[int] = []
-        if not self._blocks.grow(table, len(tokens)):
+        if not 0 < len(tokens) <= self._runner.config.max_position_embeddings:
             raise ValueError(
-                f"a text of {len(tokens)} tokens needs {-(-len(tokens) // PAGE)} free KV blocks; try later"
+                f"a text of {len(tokens)} tokens; this model takes 1 to {self._runner.config.max_position_embeddings}"
             )
-        total = np.zeros(self._runner.config.width, np.float64)
+        table: list[int] = []
+        if not self._block_manager.allocate(table, len(tokens)):
+            raise ValueError(
+                f"a text of {len(tokens)} tokens needs {-(-len(tokens) // BLOCK_SIZE)} free KV blocks; try later"
+            )
+        total = np.zeros(self._runner.config.hidden_size, np.float64)
         try:
             for begin in range(0, len(tokens), self._chunk):
                 if begin:
                     yield
                 part = tokens[begin : begin + self._chunk]
-                total += self._runner.hidden([Rows(part, begin, table, outputs=len(part))]).sum(axis=0)  # of (T, C)
+                states = self._runner.hidden_states([SequenceInput(part, begin, table, outputs=len(part))])  # (T, C)
+                total += states.sum(axis=0)
         finally:
-            self._blocks.release(table)
+            self._block_manager.release(table)
         mean = (total / len(tokens)).astype(np.float32)
-        made: Floats = mean / max(float(np.linalg.norm(mean)), 1e-12)
-        made.flags.writeable = False
+        vector: Floats = mean / max(float(np.linalg.norm(mean)), 1e-12)
+        vector.flags.writeable = False
         self.misses += 1
-        self._kept[digest] = made
+        self._kept[digest] = vector
         while len(self._kept) > self._keep:
             self._kept.popitem(last=False)
-        return made
+        return vector

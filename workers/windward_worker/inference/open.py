@@ -11,10 +11,11 @@ from windward_kernels.cpp import available, isa, why_not
 from windward_kernels.cpp.library import KV_GROUP
 from windward_worker.control import Refused
 from windward_worker.control.errors import refusing
-from windward_worker.inference.blocks import PAGE
+from windward_worker.inference.block_manager import BLOCK_SIZE
 from windward_worker.inference.runner import CpuRunner, Runner
 from windward_worker.model.config import ModelConfig
-from windward_worker.model.packed import PackedModel, fits
+from windward_worker.model.families import family_of
+from windward_worker.model.packed import PackedModel, fits_cpu_kernels
 from windward_worker.model.stored import FIX, ModelFile, open_model
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedModel:
     """A runner, and the file's tokenizer and chat template."""
 
     runner: Runner
@@ -35,17 +36,18 @@ class Opened:
 
 def compiled(config: ModelConfig) -> bool:
     """Whether the compiled CPU kernels run such a model here; else torch does."""
-    return not _gpu() and available() and fits(config)
+    return not _gpu() and available() and fits_cpu_kernels(config)
 
 
 def block_bytes(config: ModelConfig, weights: str, kv: str) -> int:
     """Bytes of keys and values that one KV block takes over all layers, with the runner that `open_runner` chooses."""
-    heads = 2 * config.layers * config.kv_heads  # keys and values
+    state = family_of(config).state(config)
     if not compiled(config):
-        return heads * PAGE * config.head_dim * (4 if _wide(weights, kv) else 2)
-    halves = {"int8": PAGE, "int4": -(-config.head_dim // KV_GROUP) * 2 * PAGE}.get(kv, 0)
+        return state.numbers_per_token * BLOCK_SIZE * (4 if _wide(weights, kv) else 2)
+    heads = 2 * state.layers * state.heads  # of keys and of values
+    halves = {"int8": BLOCK_SIZE, "int4": -(-state.head_dim // KV_GROUP) * 2 * BLOCK_SIZE}.get(kv, 0)
     bits = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}[kv]
-    return heads * (PAGE * config.head_dim * bits // 8 + 2 * halves)
+    return heads * (BLOCK_SIZE * state.head_dim * bits // 8 + 2 * halves)
 
 
 def _wide(weights: str, kv: str) -> bool:
@@ -55,7 +57,7 @@ def _wide(weights: str, kv: str) -> bool:
 
 def blocks_for(sequences: int, tokens: int) -> int:
     """KV blocks with which so many sequences of so many tokens run without preemption."""
-    return sequences * (-(-tokens // PAGE) + 1)
+    return sequences * (-(-tokens // BLOCK_SIZE) + 1)
 
 
 def _gpu() -> bool:
@@ -75,7 +77,7 @@ def open_runner(
     kv: str = "float16",
     threads: int = 1,
     context: int | None = None,
-) -> Opened:
+) -> OpenedModel:
     """Open a model with the best runner for this machine: the GPU's, the compiled CPU one, or plain torch.
 
     `weights`: as the file has them (`stored`), or float32, int8, int4. The compiled runner honours `weights` and `kv`;
@@ -87,12 +89,12 @@ def open_runner(
         return _opened(file, blocks=blocks, weights=weights, kv=kv, threads=threads, context=context)
 
 
-def _opened(file: ModelFile, *, blocks: int, weights: str, kv: str, threads: int, context: int | None) -> Opened:
+def _opened(file: ModelFile, *, blocks: int, weights: str, kv: str, threads: int, context: int | None) -> OpenedModel:
     gpu = _gpu()
     if compiled(file.config):
         model = PackedModel(file, weights, context=context)
         log.info("%d MB of weights, kernels %s, %d threads", model.nbytes // 10**6, isa(), threads)
-        return Opened(CpuRunner(model, blocks=blocks, kv=kv, threads=threads), file.tokenizer(), file)
+        return OpenedModel(CpuRunner(model, blocks=blocks, kv=kv, threads=threads), file.tokenizer(), file)
     import torch
 
     from windward_worker.inference.torch_runner import TorchRunner
@@ -108,4 +110,4 @@ def _opened(file: ModelFile, *, blocks: int, weights: str, kv: str, threads: int
         )
     loaded = load_file(file, context)
     device, dtype = "cuda" if gpu else "cpu", torch.float32 if _wide(weights, kv) else torch.bfloat16
-    return Opened(TorchRunner(loaded.decoder.to(device, dtype), blocks=blocks), loaded.tokenizer, file)
+    return OpenedModel(TorchRunner(loaded.decoder.to(device, dtype), blocks=blocks), loaded.tokenizer, file)

@@ -20,21 +20,21 @@ def model_digest(path: Path) -> str:
 
     Of a file above a gibibyte, evenly spaced pieces (256 MiB) and its time of change stand for the rest.
     """
-    made = hashlib.blake2b(digest_size=24)
+    digest = hashlib.blake2b(digest_size=24)
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     for each in files:
         size = each.stat().st_size
-        made.update(f"{each.name} {size}\n".encode())
+        digest.update(f"{each.name} {size}\n".encode())
         with each.open("rb") as file:
             if size <= WHOLE:
                 while piece := file.read(1 << 20):
-                    made.update(piece)
+                    digest.update(piece)
                 continue
-            made.update(str(each.stat().st_mtime_ns).encode())
+            digest.update(str(each.stat().st_mtime_ns).encode())
             for i in range(PIECES):
                 file.seek((size - PIECE) * i // (PIECES - 1))
-                made.update(file.read(PIECE))
-    return made.hexdigest()
+                digest.update(file.read(PIECE))
+    return digest.hexdigest()
 
 
 def origin(spec: InferSpec, digest: str) -> dict[str, Any]:

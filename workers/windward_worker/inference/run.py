@@ -14,15 +14,15 @@ from typing import Any
 from windward_api.workload import InferSpec, ModelSource
 from windward_worker.checkpoint.claims import Claims
 from windward_worker.control import PauseRequest, Refused, RunEnv, WorkerError, write_atomic
-from windward_worker.control.run import Run, carry_out
+from windward_worker.execution.run import Run, carry_out
+from windward_worker.inference.batch_policy import BatchPolicy
 from windward_worker.inference.engine import Answer, Engine
-from windward_worker.inference.lines import Answers, Prompt, read_prompts
-from windward_worker.inference.open import Opened, block_bytes, blocks_for, open_runner
-from windward_worker.inference.orders import read_orders
+from windward_worker.inference.jsonl import AnswerFile, Prompt, read_prompts
+from windward_worker.inference.open import OpenedModel, block_bytes, blocks_for, open_runner
 from windward_worker.inference.origin import OriginFile, model_digest, origin
-from windward_worker.inference.pace import Pace
-from windward_worker.inference.scheduler import Limits
+from windward_worker.inference.scheduler import BatchLimits
 from windward_worker.inference.sequence import Request
+from windward_worker.inference.signals import read_signals
 from windward_worker.model.stored import open_model, package_file
 
 log = logging.getLogger("windward.infer")
@@ -68,13 +68,13 @@ class _Inference:
         changed = beside.differs(own) if own is not None else []
         if changed:
             run.note(f"{output.name} was made otherwise ({', '.join(changed)}): all prompts are answered anew")
-        self._answers = Answers(output, self._prompts, anew=bool(changed))
+        self._answers = AnswerFile(output, self._prompts, anew=bool(changed))
         if own is not None:
             beside.write(own)
         # All prompts are here: nothing is gained by waiting, whatever the intensity. A cap holds by pauses.
-        orders = read_orders(os.environ)
-        self._pace = Pace(cap_w=orders.cap_w, intensity_g_per_kwh=orders.intensity())
-        self._unfinished = Unfinished(folder / "sequences.json", own, spec.max_tokens)
+        signals = read_signals(os.environ)
+        self._batch_policy = BatchPolicy(cap_w=signals.cap_w, intensity_g_per_kwh=signals.intensity())
+        self._unfinished = UnfinishedAnswers(folder / "sequences.json", own, spec.max_tokens)
         self._seconds = 0.0  # of steps in this run
         self._tokens = 0  # made in this run
 
@@ -86,9 +86,9 @@ class _Inference:
             return None
 
     def go(self) -> None:
-        """Raises PauseAsked with all finished lines written, ClaimLost, Refused, OSError, and WorkerError with the
+        """Raises PauseRequested with all finished lines written, ClaimLost, Refused, OSError, and WorkerError with the
         number of prompts that failed, each of which has a line that says why."""
-        self._tell()
+        self._report_progress()
         todo = [*sorted(self._answers.failed), *range(self._answers.count, len(self._prompts))]
         if todo:
             sound = [self._prompts[i] for i in todo if self._prompts[i].fault is None]
@@ -102,18 +102,20 @@ class _Inference:
                 "why; correct the input and run again: only these are tried"
             )
 
-    def _open(self, prompts: list[Prompt]) -> Opened:
+    def _open(self, prompts: list[Prompt]) -> OpenedModel:
         spec, path = self._spec, model_path(self._spec.model, self._run.env)
         config = open_model(path).config
-        longest = min(config.context, max(len(p.text.encode()) for p in prompts) + 1 + spec.max_tokens)
+        longest = min(config.max_position_embeddings, max(len(p.text.encode()) for p in prompts) + 1 + spec.max_tokens)
         one = blocks_for(1, longest) * block_bytes(config, "stored", "float16")
         sequences = max(1, min(spec.batch_size, KV_BYTES // one))
         blocks = blocks_for(sequences, longest)
         opened = open_runner(path, blocks=blocks, threads=spec.threads or 1, context=longest)
-        log.info("%s parameters, prompt %d of %d", f"{config.parameters:,}", self._answers.count, len(self._prompts))
+        log.info(
+            "%s parameters, prompt %d of %d", f"{config.num_parameters:,}", self._answers.count, len(self._prompts)
+        )
         return opened
 
-    def _serve(self, opened: Opened | None, todo: list[int]) -> None:
+    def _serve(self, opened: OpenedModel | None, todo: list[int]) -> None:
         """Keep the engine fed with the next prompts; write each answer once all before it are written.
 
         `todo`: those that failed before, whose lines are replaced together, then the rest.
@@ -136,14 +138,14 @@ class _Inference:
                 self._seconds += time.monotonic() - begun_s
             self._replace(lines, again)
             self._write(lines)
-            if self._run.pause.asked and (waiting or lines or (feed is not None and feed.index_of)):
+            if self._run.pause.requested and (waiting or lines or (feed is not None and feed.index_of)):
                 if feed is not None:
                     feed.save()
                 self._run.pause.check()
 
-    def _engine(self, opened: Opened) -> Engine:
-        limits = Limits(max(STEP_TOKENS, self._spec.batch_size), self._spec.batch_size)
-        return Engine(opened.runner, limits=limits, recorder=self._run.energy, pace=self._pace)
+    def _engine(self, opened: OpenedModel) -> Engine:
+        limits = BatchLimits(max(STEP_TOKENS, self._spec.batch_size), self._spec.batch_size)
+        return Engine(opened.runner, limits=limits, recorder=self._run.energy, batch_policy=self._batch_policy)
 
     def _replace(self, lines: dict[int, dict[str, Any]], again: set[int]) -> None:
         """Once all that were tried again have a line, put these in their places."""
@@ -169,28 +171,28 @@ class _Inference:
     def _count(self, ready: list[dict[str, Any]]) -> None:
         self._tokens += sum(line["tokens"] for line in ready)
         self._run.run_units += sum("error" not in line for line in ready)
-        self._tell()
+        self._report_progress()
         rate, done = self._run.joules_per_unit() or 0.0, self._answers.done
         log.info("prompt %d/%d  %.1f tok/s  %.2f J/prompt", done, len(self._prompts), self._speed(), rate)
 
     def _speed(self) -> float:
         return self._tokens / self._seconds if self._seconds else 0.0
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         total, done = len(self._prompts), self._answers.done
         self._run.checkpoint = f"line-{self._answers.count}"
         metrics = {}
         if self._tokens:
             metrics["tokens_per_s"] = self._speed()
             metrics["joules_per_token"] = self._run.energy.total_j / self._tokens
-        self._run.tell(done / total if total else 1.0, float(done), metrics)
+        self._run.report_progress(done / total if total else 1.0, float(done), metrics)
 
     def _blank(self, index: int) -> dict[str, Any]:
         method = self._run.energy.method.value
         prompt = self._prompts[index].text
         return {"index": index, "prompt": prompt, "text": "", "tokens": 0, "joules": 0.0, "method": method}
 
-    def _line(self, opened: Opened, index: int, answer: Answer) -> dict[str, Any]:
+    def _line(self, opened: OpenedModel, index: int, answer: Answer) -> dict[str, Any]:
         line = {
             **self._blank(index),
             "text": opened.tokenizer.decode(list(answer.tokens)),
@@ -204,7 +206,7 @@ class _Inference:
 class _Feed:
     """The prompts that an engine has, by their line."""
 
-    def __init__(self, opened: Opened, engine: Engine, spec: InferSpec, unfinished: Unfinished) -> None:
+    def __init__(self, opened: OpenedModel, engine: Engine, spec: InferSpec, unfinished: UnfinishedAnswers) -> None:
         self.opened = opened
         self.index_of: dict[int, int] = {}  # of a request
         self._engine = engine
@@ -214,14 +216,15 @@ class _Feed:
     def add(self, index: int, text: str) -> str | None:
         """Give the engine a prompt, or say why it cannot be answered."""
         ids, config, spec = self._encode(text), self.opened.runner.config, self._spec
-        if not 0 < len(ids) < config.context:
-            return f"prompt of {len(ids)} tokens; this model takes 1 to {self.opened.file.config.context - 1}"
+        if not 0 < len(ids) < config.max_position_embeddings:
+            limit = self.opened.file.config.max_position_embeddings
+            return f"prompt of {len(ids)} tokens; this model takes 1 to {limit - 1}"
         request = Request(
             prompt=tuple(ids),
             max_tokens=spec.max_tokens,
             temperature=spec.temperature_milli / 1000,
             seed=line_seed(spec.seed, index),
-            made=self._unfinished.made(index, text),
+            generated=self._unfinished.tokens_of(index, text),
         )
         try:
             self.index_of[self._engine.add(request)] = index
@@ -232,7 +235,7 @@ class _Feed:
     def _encode(self, text: str) -> list[int]:
         """Token ids; an empty prompt begins with the model's begin token, if it has one."""
         ids: list[int] = self.opened.tokenizer.encode(text).ids
-        bos = self.opened.runner.config.bos
+        bos = self.opened.runner.config.bos_token_id
         return ids if ids or bos is None else [bos]
 
     def step(self) -> list[tuple[int, Answer]]:
@@ -242,10 +245,10 @@ class _Feed:
 
     def save(self) -> None:
         """Keep the tokens of what is unfinished. Raises OSError."""
-        self._unfinished.save({self.index_of[i]: made for i, made in self._engine.unfinished().items()})
+        self._unfinished.save({self.index_of[i]: tokens for i, tokens in self._engine.unfinished().items()})
 
 
-class Unfinished:
+class UnfinishedAnswers:
     """Tokens of answers that a pause cut short: the next run computes them again in one pass, not one by one.
 
     Only a help: where the file is missing, damaged or of another origin, answers begin anew. As a token depends on what
@@ -256,22 +259,22 @@ class Unfinished:
         self._path = path
         self._own = own
         self._max_tokens = max_tokens
-        self._made: dict[str, Any] = {}
+        self._tokens_by_index: dict[str, Any] = {}
         try:
-            found = json.loads(path.read_bytes())
-            if own is not None and found["origin"] == own:
-                self._made = dict(found["made"])
+            document = json.loads(path.read_bytes())
+            if own is not None and document["origin"] == own:
+                self._tokens_by_index = dict(document["made"])
         except (OSError, ValueError, KeyError, TypeError):
-            self._made = {}
+            self._tokens_by_index = {}
 
-    def made(self, index: int, prompt: str) -> tuple[int, ...]:
+    def tokens_of(self, index: int, prompt: str) -> tuple[int, ...]:
         """Tokens made for this prompt; none where nothing fits."""
-        found = self._made.get(str(index), [])
-        if not isinstance(found, list) or not all(isinstance(t, int) and t >= 0 for t in found):
+        tokens = self._tokens_by_index.get(str(index), [])
+        if not isinstance(tokens, list) or not all(isinstance(t, int) and t >= 0 for t in tokens):
             return ()
-        return tuple(found) if len(found) < self._max_tokens else ()
+        return tuple(tokens) if len(tokens) < self._max_tokens else ()
 
-    def save(self, made: dict[int, tuple[int, ...]]) -> None:
+    def save(self, tokens_by_index: dict[int, tuple[int, ...]]) -> None:
         """Keep what is unfinished. Raises OSError."""
-        document = {"origin": self._own, "made": {str(i): list(t) for i, t in made.items() if t}}
+        document = {"origin": self._own, "made": {str(i): list(t) for i, t in tokens_by_index.items() if t}}
         write_atomic(self._path, json.dumps(document).encode())

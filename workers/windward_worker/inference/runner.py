@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from windward_kernels.cpp import library, set_threads
-from windward_kernels.cpp.paged import CACHE_KINDS, PagePool, Rows, Step
+from windward_kernels.cpp.paged import CACHE_KINDS, PagePool, SequenceInput, Step
 from windward_worker.control import Refused
 from windward_worker.model.config import ModelConfig
+from windward_worker.model.families import family_of
 from windward_worker.model.packed import PackedModel
 
 Floats = npt.NDArray[np.float32]
 
-__all__ = ["CpuRunner", "Rows", "Runner"]
+__all__ = ["CpuRunner", "Runner", "SequenceInput"]
 
 
 class Runner(Protocol):
@@ -30,13 +31,13 @@ class Runner(Protocol):
     def kv_bytes_per_token(self) -> float:
         """Bytes of keys and values that one token takes, over all layers."""
 
-    def step(self, rows: Seq[Rows]) -> Floats:
-        """Store the rows' keys and values; logits (sum of outputs, V), in the rows' order.
+    def step(self, inputs: Seq[SequenceInput]) -> Floats:
+        """Store the tokens' keys and values; logits (sum of outputs, V), in the order of `inputs`.
 
         The array may be the runner's own: it holds until the next call.
         """
 
-    def hidden(self, rows: Seq[Rows]) -> Floats:
+    def hidden_states(self, inputs: Seq[SequenceInput]) -> Floats:
         """As `step`, but the states after the last norm, (sum of outputs, C)."""
 
 
@@ -51,7 +52,8 @@ class CpuRunner:
         self._model = model
         self._library = library()
         set_threads(threads)
-        sizes = {"layers": self.config.layers, "kv_heads": self.config.kv_heads, "head_dim": self.config.head_dim}
+        state = family_of(self.config).state(self.config)
+        sizes = {"layers": state.layers, "kv_heads": state.heads, "head_dim": state.head_dim}
         self._pool = PagePool(kv, blocks=blocks, **sizes)
         self._out = np.empty(0, np.float32)
 
@@ -59,16 +61,16 @@ class CpuRunner:
     def kv_bytes_per_token(self) -> float:
         return self._pool.bytes_per_token
 
-    def step(self, rows: Seq[Rows]) -> Floats:
-        return self._run(rows, self.config.vocabulary, "logits")
+    def step(self, inputs: Seq[SequenceInput]) -> Floats:
+        return self._run(inputs, self.config.vocab_size, "logits")
 
-    def hidden(self, rows: Seq[Rows]) -> Floats:
-        return self._run(rows, self.config.width, "hidden")
+    def hidden_states(self, inputs: Seq[SequenceInput]) -> Floats:
+        return self._run(inputs, self.config.hidden_size, "hidden_states")
 
-    def _run(self, rows: Seq[Rows], width: int, wanted: str) -> Floats:
-        step = Step.of(rows)
+    def _run(self, inputs: Seq[SequenceInput], width: int, output: str) -> Floats:
+        step = Step.of(inputs)
         out = self._room(len(step.output), width)
-        setattr(step.c, wanted, out.ctypes.data)
+        setattr(step.c, output, out.ctypes.data)
         if self._library.ww_step(ctypes.byref(self._model.c), ctypes.byref(self._pool.c), ctypes.byref(step.c)):
             raise ValueError("a step names a token, place or block that the model or its pool does not have")
         return out

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 
-class Ended(enum.Enum):
+class FinishReason(enum.Enum):
     """Why a sequence gets no more tokens."""
 
     STOP = "stop"  # an end token
@@ -28,14 +28,14 @@ class Request:
     ignore_eos: bool = False
     priority: int = 0  # higher goes first
     deadline_s: float | None = None  # on the engine's monotonic clock
-    made: tuple[int, ...] = ()  # tokens that an earlier run has made already: a snapshot's
+    generated: tuple[int, ...] = ()  # tokens that an earlier run has made already: a snapshot's
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise ValueError("a request needs a prompt of at least one token")
         if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
             raise ValueError("max_tokens must be 1 or more, temperature 0 or more, top_p above 0 and at most 1")
-        if len(self.made) >= self.max_tokens:
+        if len(self.generated) >= self.max_tokens:
             raise ValueError("a request that has all its tokens needs no engine")
 
 
@@ -45,15 +45,16 @@ class Sequence:
 
     id: int
     request: Request
-    limit: int  # most tokens, prompt included
+    max_length: int  # most tokens, prompt included
     tokens: list[int]
     arrival_s: float
     computed: int = 0
-    table: list[int] = field(default_factory=list)  # physical block of each logical one; HOLE where a window passed
+    # Physical block of each logical one; HOLE where a sliding window has passed.
+    block_table: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)  # of the full blocks so far, chained
-    ended: Ended | None = None
+    finish_reason: FinishReason | None = None
     running: bool = False
-    reused: int = 0  # prompt tokens found in the prefix cache
+    cached_tokens: int = 0  # prompt tokens found in the prefix cache
     preemptions: int = 0
     flops: float = 0.0  # since energy was last settled
     joules: float = 0.0
@@ -69,7 +70,7 @@ class Sequence:
         return self.tokens[self.prompt_length :]
 
     @property
-    def waiting_tokens(self) -> int:
+    def uncomputed_tokens(self) -> int:
         """Tokens that the model has not seen: one while decoding, the rest of the prompt before."""
         return len(self.tokens) - self.computed
 

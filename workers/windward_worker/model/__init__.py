@@ -9,9 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from windward_worker.model.cache import KVCache
     from windward_worker.model.chat import ChatTemplate
-    from windward_worker.model.config import ModelConfig, shape
-    from windward_worker.model.decoder import Decoder, KVCache
+    from windward_worker.model.config import ModelConfig, decoder_config
+    from windward_worker.model.decoder import Decoder
     from windward_worker.model.load import LoadedModel, load_gguf, load_path, save_folder
     from windward_worker.model.packed import PackedModel
     from windward_worker.model.stored import ModelFile, open_model, package_file
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "ChatTemplate": "chat",
     "ModelConfig": "config",
-    "shape": "config",
+    "decoder_config": "config",
     "Decoder": "decoder",
-    "KVCache": "decoder",
+    "KVCache": "cache",
     "LoadedModel": "load",
     "load_gguf": "load",
     "load_path": "load",
@@ -45,13 +46,13 @@ __all__ = [
     "ModelConfig",
     "ModelFile",
     "PackedModel",
+    "decoder_config",
     "learn_bpe",
     "load_gguf",
     "load_path",
     "open_model",
     "package_file",
     "save_folder",
-    "shape",
     "token_bytes",
 ]
 
@@ -59,6 +60,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -45,7 +45,7 @@ class ChatTemplate:
 
         Each message has `role` and `content`. Raises Refused where the template refuses them or fails.
         """
-        made: list[str] = []
+        parts: list[str] = []
         length = 0
         try:
             for part in self._template.generate(
@@ -56,12 +56,12 @@ class ChatTemplate:
                 length += len(part)
                 if length > LIMIT:
                     raise Refused(f"the chat template makes more than {LIMIT} characters; shorten the conversation")
-                made.append(part)
+                parts.append(part)
         except Refused:
             raise
         except Exception as error:  # a template may fail in any way that Python can
             raise Refused(f"the chat template fails on these messages: {error}; check roles and order") from error
-        return "".join(made)
+        return "".join(parts)
 
 
 def _raise(message: str) -> None:

@@ -90,12 +90,12 @@ def q4_k_as_q4_1(raw: Bytes) -> Bytes:
         np.ascontiguousarray((_scale(blocks, at) * six * sign).reshape(-1, 1).astype("<f2")).view(np.uint8)
         for at, six, sign in ((0, scale, 1.0), (2, minimum, -1.0))
     ]
-    made: Bytes = np.concatenate((*halves, codes[:, :16] | codes[:, 16:] << 4), axis=1).reshape(-1)
-    return made
+    converted: Bytes = np.concatenate((*halves, codes[:, :16] | codes[:, 16:] << 4), axis=1).reshape(-1)
+    return converted
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
+class TensorEncoding:
     """How values are stored: values and bytes of a block, and the way back."""
 
     name: str
@@ -105,12 +105,12 @@ class Encoding:
 
 
 ENCODINGS = {
-    0: Encoding("F32", 1, 4, _f32),
-    1: Encoding("F16", 1, 2, _f16),
-    2: Encoding("Q4_0", 32, 18, _q4_0),
-    3: Encoding("Q4_1", 32, 20, _q4_1),
-    8: Encoding("Q8_0", 32, 34, _q8_0),
-    12: Encoding("Q4_K", 256, 144, _q4_k),
+    0: TensorEncoding("F32", 1, 4, _f32),
+    1: TensorEncoding("F16", 1, 2, _f16),
+    2: TensorEncoding("Q4_0", 32, 18, _q4_0),
+    3: TensorEncoding("Q4_1", 32, 20, _q4_1),
+    8: TensorEncoding("Q8_0", 32, 34, _q8_0),
+    12: TensorEncoding("Q4_K", 256, 144, _q4_k),
 }
 
 
@@ -119,7 +119,7 @@ class TensorInfo:
     """Where a tensor lies. `shape` is outermost first, as numpy has it; GGUF writes it the other way round."""
 
     shape: tuple[int, ...]
-    encoding: Encoding
+    encoding: TensorEncoding
     offset: int  # from the file's begin
     size: int  # bytes
 
@@ -175,7 +175,7 @@ class GgufFile:
     def _strings(self, count: int) -> list[str]:
         """A vocabulary has a hundred thousand: read without an array for each."""
         view, place, size = memoryview(self._data.data), self._place, len(self._data)
-        made = []
+        strings = []
         for _ in range(count):
             if place + 8 > size:
                 raise ValueError(f"a string is cut at {place} of {size}")
@@ -183,9 +183,9 @@ class GgufFile:
             place = begin + LENGTH.unpack_from(view, place)[0]
             if place > size:
                 raise ValueError(f"a string at {begin} is longer than the file")
-            made.append(str(view[begin:place], "utf-8"))
+            strings.append(str(view[begin:place], "utf-8"))
         self._place = place
-        return made
+        return strings
 
     def _value(self, kind: int) -> Any:
         if kind == STRING:
@@ -204,7 +204,7 @@ class GgufFile:
             raise ValueError(f"a value of unknown type {kind}")
         return self._number(SCALARS[kind])
 
-    def _info(self) -> tuple[str, tuple[int, ...], Encoding, int]:
+    def _info(self) -> tuple[str, tuple[int, ...], TensorEncoding, int]:
         name, dims = self._string(), self._number("<I")
         if not 1 <= dims <= 4:
             raise ValueError(f"tensor {name} has {dims} dimensions")

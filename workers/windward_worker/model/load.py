@@ -18,6 +18,7 @@ from torch import Tensor
 from windward_worker.control import Refused, sync_folder, write_atomic
 from windward_worker.model.config import ModelConfig
 from windward_worker.model.decoder import Decoder
+from windward_worker.model.families import tensor_shapes, write_config
 from windward_worker.model.stored import (
     CONFIG,
     TOKENIZER,
@@ -27,7 +28,6 @@ from windward_worker.model.stored import (
     GgufModel,
     ModelFile,
     open_model,
-    shapes,
 )
 
 
@@ -56,8 +56,13 @@ def _hf_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def load_file(file: ModelFile, context: int | None = None) -> LoadedModel:
     """All weights of an opened model as float32. `context`: most tokens of a sequence, if less than the model's."""
-    weights = {name: torch.from_numpy(np.array(file.get(name).floats())) for name in shapes(file.config)}
-    config = replace(file.config, context=min(context or file.config.context, file.config.context))
+    weights = {name: torch.from_numpy(np.array(file.get(name).floats())) for name in tensor_shapes(file.config)}
+    config = replace(
+        file.config,
+        max_position_embeddings=min(
+            context or file.config.max_position_embeddings, file.config.max_position_embeddings
+        ),
+    )
     return LoadedModel(_build(config, weights, file.name), file.tokenizer())
 
 
@@ -82,24 +87,27 @@ def write_folder(
     template: str | None = None,
 ) -> None:
     """Write these tensors (our names) with config, tokenizer and chat template; `more` goes into config.json."""
-    made = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    save_file(_hf_names(weights), made / WEIGHTS, metadata={"format": "pt"})
-    with (made / WEIGHTS).open("rb") as file:
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(_hf_names(weights), temporary / WEIGHTS, metadata={"format": "pt"})
+    with (temporary / WEIGHTS).open("rb") as file:
         os.fsync(file.fileno())
-    write_atomic(made / CONFIG, json.dumps({**config.to_hf(), **(more or {})}, indent=2).encode())
-    write_atomic(made / TOKENIZER, tokenizer.to_str().encode())
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
-    if config.eos is not None:
-        settings["eos_token"] = tokenizer.id_to_token(config.eos)
+    write_atomic(temporary / CONFIG, json.dumps({**write_config(config), **(more or {})}, indent=2).encode())
+    write_atomic(temporary / TOKENIZER, tokenizer.to_str().encode())
+    settings: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.max_position_embeddings,
+    }
+    if config.eos_token_id is not None:
+        settings["eos_token"] = tokenizer.id_to_token(config.eos_token_id)
     if template is not None:
         settings["chat_template"] = template
-    write_atomic(made / TOKENIZER_CONFIG, json.dumps(settings, indent=2).encode())
+    write_atomic(temporary / TOKENIZER_CONFIG, json.dumps(settings, indent=2).encode())
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)
-    made.rename(folder)
+    temporary.rename(folder)
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 

@@ -40,9 +40,9 @@ def check_header(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def open_safetensors(path: Path) -> dict[str, Raw]:
     """All tensors of a checked file, mapped, not copied. Raises Refused, OSError."""
-    found = _layout(path)
+    layout = _layout(path)
     whole = np.memmap(path, dtype=np.uint8, mode="r")
-    return {name: Raw(dtype, shape, whole[begin:end]) for name, (dtype, shape, begin, end) in found.items()}
+    return {name: Raw(dtype, shape, whole[begin:end]) for name, (dtype, shape, begin, end) in layout.items()}
 
 
 def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
@@ -58,7 +58,7 @@ def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
             header = json.loads(file.read(length))
         except (ValueError, RecursionError) as error:
             raise Refused(f"{path.name}: the header is no JSON: it is damaged; fetch it again") from error
-    found: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
+    tensors: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
     spans: list[tuple[int, int]] = []
     try:
         for name, entry in header.items():
@@ -69,7 +69,7 @@ def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
             width = WIDTHS[entry["dtype"]]
             if min((*shape, 0)) < 0 or math.prod(shape) * width != end - begin or begin < 0:
                 raise ValueError(f"tensor {name} has shape {shape} in {end - begin} bytes")
-            found[name] = (entry["dtype"], shape, 8 + length + begin, 8 + length + end)
+            tensors[name] = (entry["dtype"], shape, 8 + length + begin, 8 + length + end)
             spans.append((begin, end))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Refused(
@@ -84,7 +84,7 @@ def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
         raise Refused(
             f"{path.name}: {size} bytes, but its header describes {place + 8 + length}: it is cut; fetch it again"
         )
-    return found
+    return tensors
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +20,8 @@ import numpy.typing as npt
 from windward_worker.control import Refused
 from windward_worker.control.errors import refusing
 from windward_worker.model import gguf
-from windward_worker.model.config import LARGEST, ModelConfig, from_hf, real, tokens, whole
+from windward_worker.model.config import ModelConfig
+from windward_worker.model.families import family_of, for_gguf, read_config, tensor_shapes
 from windward_worker.model.safetensors_file import Raw, open_safetensors
 
 if TYPE_CHECKING:
@@ -32,27 +33,11 @@ WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json
 GENERATION = "generation_config.json"
 INDEX, TOKENIZER_CONFIG, TEMPLATE = "model.safetensors.index.json", "tokenizer_config.json", "chat_template.jinja"
 
-GGUF_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-GGUF_ENDS = ("eos", "eot", "eom")  # tokens that end a text, a turn, a message
-LAYER_TENSORS = 9  # of a layer, at least
 FIX = "the file is damaged or unreadable; fetch or export it again"
-GGUF_WHOLE = {"token_embd": "embed_tokens", "output_norm": "norm", "output": "lm_head"}
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """A tensor's bytes in an encoding (F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K), outermost dimension first.
 
     `order`: the row of the file that is row r here (GGUF interleaves the rotary halves of some queries and keys).
@@ -78,11 +63,11 @@ class Stored:
     def floats(self) -> Floats:
         """Dequantised, in our order."""
         if self.encoding == "BF16":
-            made = (self.raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(self.shape)
+            values = (self.raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(self.shape)
         else:
             encoding = next(e for e in gguf.ENCODINGS.values() if e.name == self.encoding)
-            made = encoding.decode(self.raw.reshape(-1, encoding.bytes)).reshape(self.shape)
-        return made if self.order is None else made[self.order]
+            values = encoding.decode(self.raw.reshape(-1, encoding.bytes)).reshape(self.shape)
+        return values if self.order is None else values[self.order]
 
 
 class ModelFile(Protocol):
@@ -91,7 +76,7 @@ class ModelFile(Protocol):
     name: str
     config: ModelConfig
 
-    def get(self, name: str) -> Stored:
+    def get(self, name: str) -> StoredTensor:
         """The tensor of this name."""
 
     def tokenizer(self) -> Tokenizer:
@@ -104,78 +89,46 @@ class ModelFile(Protocol):
         """Texts of tokens under a template's names for them: `bos_token`, `eos_token` and what else the file names."""
 
 
-def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor that a decoder of this shape has."""
-    inner, shared = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    made: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (config.vocabulary, config.width)}
-    for i in range(config.layers):
-        at = f"layers.{i}."
-        made |= {
-            f"{at}input_layernorm.weight": (config.width,),
-            f"{at}self_attn.q_proj.weight": (inner, config.width),
-            f"{at}self_attn.k_proj.weight": (shared, config.width),
-            f"{at}self_attn.v_proj.weight": (shared, config.width),
-            f"{at}self_attn.o_proj.weight": (config.width, inner),
-            f"{at}post_attention_layernorm.weight": (config.width,),
-            f"{at}mlp.gate_proj.weight": (config.hidden, config.width),
-            f"{at}mlp.up_proj.weight": (config.hidden, config.width),
-            f"{at}mlp.down_proj.weight": (config.width, config.hidden),
-        }
-        if config.qkv_bias:
-            made |= {f"{at}self_attn.{p}_proj.bias": (n,) for p, n in (("q", inner), ("k", shared), ("v", shared))}
-        if config.qk_norm:
-            made |= {f"{at}self_attn.{p}_norm.weight": (config.head_dim,) for p in "qk"}
-    made["norm.weight"] = (config.width,)
-    if not config.tied:
-        made["lm_head.weight"] = (config.vocabulary, config.width)
-    return made
-
-
-def _fitting(name: str, file: str, found: Stored, config: ModelConfig) -> Stored:
+def _fitting(name: str, file: str, tensor: StoredTensor, config: ModelConfig) -> StoredTensor:
     """Raises Refused where a tensor has another shape than the config says, or holds what is no number."""
-    wanted = shapes(config).get(name)
-    if wanted is not None and found.shape != wanted:
+    shape = tensor_shapes(config).get(name)
+    if shape is not None and tensor.shape != shape:
         raise Refused(
-            f"{file}: weights do not fit its config: {name} is {found.shape}, not {wanted}; export the model again"
+            f"{file}: weights do not fit its config: {name} is {tensor.shape}, not {shape}; export the model again"
         )
-    if not found.finite():
+    if not tensor.finite():
         raise Refused(f"{file}: {name} holds NaN or infinity: its training diverged; use an earlier checkpoint")
-    return found
+    return tensor
 
 
 def _bounded(name: str, config: ModelConfig, tensors: int) -> None:
     """Raises Refused where a config names more layers than the file has tensors for: nothing is made of that size."""
-    if config.layers * LAYER_TENSORS > tensors:
-        raise Refused(f"{name}: {config.layers} layers, but {tensors} tensors; config and weights are of two models")
+    if config.num_hidden_layers * family_of(config).min_tensors_per_layer > tensors:
+        raise Refused(
+            f"{name}: {config.num_hidden_layers} layers, but {tensors} tensors; config and weights are of two models"
+        )
 
 
 class GgufModel:
-    """A .gguf file of architecture llama, qwen2 or qwen3."""
+    """A .gguf file of a family that `for_gguf` knows."""
 
     def __init__(self, path: Path) -> None:
         """Raises Refused, OSError."""
         self.name = path.name
         self._file = gguf.GgufFile(path)
-        self.config = gguf_config(self._file.metadata, tied="output.weight" not in self._file.tensors)
+        self._family = for_gguf(self._file.metadata.get("general.architecture"))
+        self.config = self._family.read_gguf(self._file.metadata, tied="output.weight" not in self._file.tensors)
         _bounded(self.name, self.config, len(self._file.tensors))
-        self._names = {f"{ours}.weight": f"{theirs}.weight" for theirs, ours in GGUF_WHOLE.items()}
-        for layer in range(self.config.layers):
-            for theirs, ours in GGUF_LAYER.items():
-                for part in ("weight", "bias"):
-                    self._names[f"layers.{layer}.{ours}.{part}"] = f"blk.{layer}.{theirs}.{part}"
-        wanted = {self._names.get(name, name) for name in shapes(self.config)}
-        if more := sorted(set(self._file.tensors) - wanted):
+        self._names = self._family.gguf_names(self.config)
+        known = {self._names.get(name, name) for name in tensor_shapes(self.config)}
+        if more := sorted(set(self._file.tensors) - known):
             raise Refused(f"{self.name}: tensors {', '.join(more[:3])} have no part in this decoder; use another file")
 
-    def get(self, name: str) -> Stored:
+    def get(self, name: str) -> StoredTensor:
         info, raw = self._file.raw(self._names.get(name, name))
-        made = Stored(info.encoding.name, raw, info.shape)
-        # llama.cpp turns adjacent pairs for `llama` (its writer permuted the rows) and halves for the others.
-        if self._file.metadata["general.architecture"] == "llama" and len(info.shape) == 2:
-            for part, heads in (("q_proj", self.config.heads), ("k_proj", self.config.kv_heads)):
-                if part in name:
-                    made = replace(made, order=half_split_order(info.shape[0], heads))
-        return _fitting(name, self.name, made, self.config)
+        order = self._family.gguf_row_order(name, info.shape[0], self.config) if len(info.shape) == 2 else None
+        tensor = StoredTensor(info.encoding.name, raw, info.shape, order)
+        return _fitting(name, self.name, tensor, self.config)
 
     def tokenizer(self) -> Tokenizer:
         from windward_worker.model.tokenizer import from_gguf
@@ -184,12 +137,12 @@ class GgufModel:
             return from_gguf(self._file.metadata)
 
     def chat_template(self) -> str | None:
-        found = self._file.metadata.get("tokenizer.chat_template")
-        return found if isinstance(found, str) else None
+        template = self._file.metadata.get("tokenizer.chat_template")
+        return template if isinstance(template, str) else None
 
     def special_tokens(self) -> dict[str, str]:
         listed = self._file.metadata["tokenizer.ggml.tokens"]
-        ids = (("bos_token", self.config.bos), ("eos_token", self.config.eos))
+        ids = (("bos_token", self.config.bos_token_id), ("eos_token", self.config.eos_token_id))
         return {name: str(listed[i]) for name, i in ids if i is not None}
 
 
@@ -207,18 +160,18 @@ class FolderModel:
         self.name = folder.name
         self._folder = folder
         generation = self._json(GENERATION) if (folder / GENERATION).is_file() else None
-        self.config = from_hf(self._json(CONFIG), generation)
+        self.config = read_config(self._json(CONFIG), generation)
         self._shards = self._json(INDEX).get("weight_map") if sharded else None
         _bounded(self.name, self.config, len(self._tensors))
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            found = json.loads((self._folder / name).read_text())
+            document = json.loads((self._folder / name).read_text())
         except (ValueError, RecursionError) as error:
             raise Refused(f"{self.name}: {name} is unreadable: {error}; export the model again") from error
-        if not isinstance(found, dict):
+        if not isinstance(document, dict):
             raise Refused(f"{self.name}: {name} is no JSON object; export the model again")
-        return found
+        return document
 
     @cached_property
     def _tensors(self) -> dict[str, Raw]:
@@ -228,22 +181,22 @@ class FolderModel:
             names = sorted({str(n) for n in listed})
             if not names or any(Path(n).name != n or not (self._folder / n).is_file() for n in names):
                 raise Refused(f"{self.name}: {INDEX} names files that are not in the folder; fetch the model again")
-        found: dict[str, Raw] = {}
+        tensors: dict[str, Raw] = {}
         for name in names:
-            found |= open_safetensors(self._folder / name)
-        return {k.removeprefix("model."): v for k, v in found.items()}
+            tensors |= open_safetensors(self._folder / name)
+        return {k.removeprefix("model."): v for k, v in tensors.items()}
 
-    def get(self, name: str) -> Stored:
-        found = self._tensors.get(name)
-        if found is None and f"{name}_codes" in self._tensors:
+    def get(self, name: str) -> StoredTensor:
+        raw = self._tensors.get(name)
+        if raw is None and f"{name}_codes" in self._tensors:
             return _fitting(name, self.name, self._grouped(name), self.config)
-        if found is None:
+        if raw is None:
             raise Refused(f"{self.name}: weights do not fit its config: {name} is missing; export the model again")
-        if found.dtype not in ("F32", "F16", "BF16"):
-            raise Refused(f"{self.name}: {name} is stored as {found.dtype}; known are F32, F16, BF16")
-        return _fitting(name, self.name, Stored(found.dtype, found.data, found.shape), self.config)
+        if raw.dtype not in ("F32", "F16", "BF16"):
+            raise Refused(f"{self.name}: {name} is stored as {raw.dtype}; known are F32, F16, BF16")
+        return _fitting(name, self.name, StoredTensor(raw.dtype, raw.data, raw.shape), self.config)
 
-    def _grouped(self, name: str) -> Stored:
+    def _grouped(self, name: str) -> StoredTensor:
         """A matrix that `windward-worker quantize` wrote, as blocks of Q4_1 or Q8_0: coarser groups repeat theirs."""
         parts = {part: self._tensors.get(f"{name}_{part}") for part in ("codes", "scale", "low")}
         codes, scale, low = parts["codes"], parts["scale"], parts["low"]
@@ -268,7 +221,9 @@ class FolderModel:
             if part is not None
         ]
         blocks = codes.data.reshape(len(halves[0]), -1)  # (N, 16) of two codes a byte, or (N, 32)
-        return Stored("Q4_1" if four else "Q8_0", np.concatenate((*halves, blocks), axis=1).reshape(-1), (rows, cols))
+        return StoredTensor(
+            "Q4_1" if four else "Q8_0", np.concatenate((*halves, blocks), axis=1).reshape(-1), (rows, cols)
+        )
 
     def tokenizer(self) -> Tokenizer:
         from windward_worker.model.tokenizer import from_file
@@ -282,90 +237,24 @@ class FolderModel:
                 return (self._folder / TEMPLATE).read_text()
         if not (self._folder / TOKENIZER_CONFIG).is_file():
             return None
-        found = self._json(TOKENIZER_CONFIG).get("chat_template")
-        if isinstance(found, list):  # several, by name
-            by_name = {t.get("name"): t.get("template") for t in found if isinstance(t, Mapping)}
-            found = by_name.get("default")
-        return found if isinstance(found, str) else None
+        template = self._json(TOKENIZER_CONFIG).get("chat_template")
+        if isinstance(template, list):  # several, by name
+            by_name = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
+            template = by_name.get("default")
+        return template if isinstance(template, str) else None
 
     def special_tokens(self) -> dict[str, str]:
         if not (self._folder / TOKENIZER_CONFIG).is_file():
             return {}
         settings = self._json(TOKENIZER_CONFIG)
-        found = {name: _text(entry) for name, entry in settings.items() if name.endswith("_token")}
-        return {name: text for name, text in found.items() if text is not None}
+        texts = {name: _text(entry) for name, entry in settings.items() if name.endswith("_token")}
+        return {name: text for name, text in texts.items() if text is not None}
 
 
 def _text(entry: Any) -> str | None:
     """A token in tokenizer_config.json: its text, or an object that holds it."""
-    found = entry.get("content") if isinstance(entry, Mapping) else entry
-    return found if isinstance(found, str) else None
-
-
-def _refuse_unknown(kind: str, metadata: Mapping[str, Any]) -> None:
-    """Raises Refused for keys that change what a model computes, and that this decoder does not honour."""
-    plain: dict[str, tuple[object, ...]] = {
-        f"{kind}.rope.scaling.type": ("none", ""),
-        f"{kind}.rope.scale_linear": (1, 0),
-        f"{kind}.logit_scale": (1, 0),
-        f"{kind}.expert_count": (0,),
-        f"{kind}.attention.causal": (True,),
-        "split.count": (0, 1),
-    }
-    for name, values in plain.items():
-        if name in metadata and metadata[name] not in values:
-            what = "it is one part of several" if name == "split.count" else "which is not computed here"
-            raise Refused(f"GGUF metadata sets {name} to {metadata[name]!r}: {what}; use another file")
-
-
-def gguf_config(metadata: Mapping[str, Any], tied: bool) -> ModelConfig:
-    """The shape that GGUF metadata describes. Raises Refused."""
-    kind = metadata.get("general.architecture")
-    if kind not in ("llama", "qwen2", "qwen3"):
-        raise Refused(f"GGUF architecture {kind!r} is not supported; use a model of architecture llama, qwen2 or qwen3")
-
-    def get(name: str, *default: Any) -> Any:
-        return metadata.get(f"{kind}.{name}", *default) if default else metadata[f"{kind}.{name}"]
-
-    _refuse_unknown(kind, metadata)
-    try:
-        heads, width = (whole(n, get(n)) for n in ("attention.head_count", "embedding_length"))
-        head_dim = whole("key_length", get("attention.key_length", width // heads))
-        window = whole("sliding_window", get("attention.sliding_window", 0))
-        ends = [e for n in GGUF_ENDS for e in tokens(n, metadata.get(f"tokenizer.ggml.{n}_token_id"))]
-        bos = tokens("bos_token_id", metadata.get("tokenizer.ggml.bos_token_id"))
-        for name in ("attention.value_length", "rope.dimension_count"):
-            if whole(name, get(name, head_dim)) != head_dim:
-                raise Refused(
-                    f"GGUF metadata sets {name} {get(name)} with heads of {head_dim}: not computed here; use another"
-                )
-        return ModelConfig(
-            vocabulary=len(metadata["tokenizer.ggml.tokens"]),
-            width=width,
-            layers=whole("block_count", get("block_count")),
-            heads=heads,
-            kv_heads=whole("head_count_kv", get("attention.head_count_kv", heads)),
-            head_dim=head_dim,
-            hidden=whole("feed_forward_length", get("feed_forward_length")),
-            context=min(LARGEST, whole("context_length", get("context_length"))),
-            rope_base=real("freq_base", get("rope.freq_base", 10000.0)),
-            norm_eps=real("layer_norm_rms_epsilon", get("attention.layer_norm_rms_epsilon")),
-            tied=tied,
-            bos=bos[0] if bos else None,
-            eos=ends[0] if ends else None,
-            more_eos=tuple(dict.fromkeys(ends))[1:],
-            window=window if window > 0 and kind == "llama" else None,
-            qkv_bias=kind == "qwen2",
-            qk_norm=kind == "qwen3",
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        raise Refused(f"GGUF metadata lacks or garbles {error}; fetch the file again") from error
-
-
-def half_split_order(rows: int, heads: int) -> npt.NDArray[np.int32]:
-    """Which row of an adjacent-pair (GGUF) query or key matrix is row r of a half-split (Hugging Face) one."""
-    pairs = np.arange(rows, dtype=np.int32).reshape(heads, rows // heads // 2, 2)  # (H, D/2, 2)
-    return np.ascontiguousarray(pairs.transpose(0, 2, 1).reshape(rows))
+    text = entry.get("content") if isinstance(entry, Mapping) else entry
+    return text if isinstance(text, str) else None
 
 
 def open_model(path: Path) -> ModelFile:

@@ -1,8 +1,9 @@
 """Serving: the engine behind OpenAI's HTTP API, with joules beside the tokens.
 
 run.py starts and drains; guard.py stands before everything; app.py has the routes, schema.py what they take and
-shapes.py what they give; desk.py admits and translates; host.py is the thread that owns the engine; text.py makes text
-of tokens; metrics.py and ops.py tell the operators. settings.py needs neither FastAPI nor torch.
+responses.py what they give; admission.py bounds how many requests are inside; inputs.py checks and translates them;
+host.py is the thread that owns the engine, handle.py a request submitted to it; text.py makes text of tokens;
+metrics.py and ops.py tell the operators. settings.py needs neither FastAPI nor torch.
 """
 
 from __future__ import annotations
@@ -31,6 +32,6 @@ __all__ = ["EngineHost", "Settings", "add_arguments", "make_app", "serve", "sett
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,4 +1,4 @@
-"""The routes. Each takes a seat, translates, waits for the engine or passes its tokens on, and leaves."""
+"""The routes. Each acquires a place, processes its input, waits for the engine or streams its tokens, and releases."""
 
 from __future__ import annotations
 
@@ -18,50 +18,54 @@ from starlette.types import Receive, Scope, Send
 
 from windward_worker.control import now
 from windward_worker.inference.engine import Answer
-from windward_worker.inference.sequence import Ended
-from windward_worker.serve.desk import Desk, Job
+from windward_worker.inference.sequence import FinishReason
+from windward_worker.serve.admission import Admission
 from windward_worker.serve.errors import ApiError
 from windward_worker.serve.guard import Guard, place_of
-from windward_worker.serve.host import EngineHost, Ticket
+from windward_worker.serve.handle import RequestHandle
+from windward_worker.serve.host import EngineHost
+from windward_worker.serve.inputs import InputProcessor, PreparedRequest
 from windward_worker.serve.metrics import Metrics
-from windward_worker.serve.schema import ChatAsked, ErrorBody, TextAsked, VectorsAsked
+from windward_worker.serve.responses import FinishedAnswer, ResponseFormat, failed
+from windward_worker.serve.schema import ChatRequest, CompletionRequest, EmbeddingRequest, ErrorBody
 from windward_worker.serve.settings import Settings
-from windward_worker.serve.shapes import Outcome, Shape, failed
 
 T = TypeVar("T")
 log = logging.getLogger("windward.serve")
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 
 
-def make_app(desk: Desk, host: EngineHost, metrics: Metrics, settings: Settings) -> FastAPI:
+def make_app(
+    inputs: InputProcessor, admission: Admission, host: EngineHost, metrics: Metrics, settings: Settings
+) -> FastAPI:
     """The API of one model."""
     app = FastAPI(title="windward-worker serve", docs_url=None, redoc_url=None, responses=ERRORS)
-    app.add_middleware(Guard, token=settings.token, max_body=settings.max_body, closed=desk.closed)
-    service = _Service(desk, host, metrics)
+    app.add_middleware(Guard, token=settings.token, max_body=settings.max_body, refusal=admission.refusal)
+    service = _Service(inputs, admission, host, metrics)
     created = int(now().timestamp())
     card = {
-        "id": desk.name,
+        "id": inputs.name,
         "object": "model",
         "created": created,
         "owned_by": "windward",
-        "max_model_len": desk.context,
+        "max_model_len": inputs.context,
     }
 
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [card]}
 
     async def model(name: str) -> dict[str, Any]:
-        desk.check_model(name)
+        inputs.check_model(name)
         return card
 
-    async def chat(asked: ChatAsked, http: HttpRequest) -> Response:
-        return await service.generate(asked, http)
+    async def chat(body: ChatRequest, http: HttpRequest) -> Response:
+        return await service.generate(body, http)
 
-    async def complete(asked: TextAsked, http: HttpRequest) -> Response:
-        return await service.generate(asked, http)
+    async def complete(body: CompletionRequest, http: HttpRequest) -> Response:
+        return await service.generate(body, http)
 
-    async def embed(asked: VectorsAsked, http: HttpRequest) -> Response:
-        return await service.embed(asked, http)
+    async def embed(body: EmbeddingRequest, http: HttpRequest) -> Response:
+        return await service.embed(body, http)
 
     app.get("/v1/models")(models)
     app.get("/v1/models/{name:path}")(model)
@@ -120,147 +124,148 @@ class EventStream(StreamingResponse):
             self._done()
 
 
-class _Reading:
-    """Follows one ticket: its text in pieces, then its outcome."""
+class _AnswerReader:
+    """Follows one request: its text in parts, then how it finished."""
 
-    def __init__(self, host: EngineHost, ticket: Ticket, job: Job) -> None:
+    def __init__(self, host: EngineHost, handle: RequestHandle, prepared: PreparedRequest) -> None:
         self._host = host
-        self._ticket = ticket
-        self._job = job
+        self._handle = handle
+        self._prepared = prepared
         self._answer: Answer | None = None
-        self._tokens = len(job.request.made)
+        self._tokens = len(prepared.request.generated)
 
-    async def pieces(self) -> AsyncIterator[str]:
+    async def parts(self) -> AsyncIterator[str]:
         """Text as it becomes certain; what comes in one step or while the client is slow, in one piece. Raises ApiError
         where the engine fails."""
-        text = self._job.text
+        text = self._prepared.text
         while self._answer is None:
-            piece = ""
-            for event in await self._ticket.read():
+            part = ""
+            for event in await self._handle.read():
                 if event.token is not None and not text.stopped:
                     self._tokens += 1
-                    piece += text.push(event.token)
+                    part += text.push(event.token)
                     if text.stopped:
-                        self._host.halt(self._ticket)
+                        self._host.halt(self._handle)
                 self._answer = event.answer or self._answer
-            if self._answer is not None and self._answer.ended in (Ended.STOP, Ended.LENGTH):
-                piece += text.finish()  # of an answer cut short, whoever goes on with it tells what is held back here
-            if piece:
-                yield piece
+            if self._answer is not None and self._answer.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+                part += text.finish()  # of an answer cut short, whoever goes on with it tells what is held back here
+            if part:
+                yield part
 
     @property
-    def outcome(self) -> Outcome:
-        assert self._answer is not None, "read the pieces first"
-        return Outcome(
-            self._answer, self._tokens, self._job.text.stopped, self._ticket.cut, seed=self._job.request.seed
+    def finished(self) -> FinishedAnswer:
+        assert self._answer is not None, "read the parts first"
+        return FinishedAnswer(
+            self._answer, self._tokens, self._prepared.text.stopped, self._handle.cut, seed=self._prepared.request.seed
         )
 
 
 class _Service:
     """What the three routes that compute have in common."""
 
-    def __init__(self, desk: Desk, host: EngineHost, metrics: Metrics) -> None:
-        self._desk = desk
+    def __init__(self, inputs: InputProcessor, admission: Admission, host: EngineHost, metrics: Metrics) -> None:
+        self._inputs = inputs
+        self._admission = admission
         self._host = host
         self._metrics = metrics
 
-    async def generate(self, asked: ChatAsked | TextAsked, http: HttpRequest) -> Response:
+    async def generate(self, body: ChatRequest | CompletionRequest, http: HttpRequest) -> Response:
         """An answer, whole or as a stream; given up as soon as the client has gone."""
-        self._desk.sit()
-        ticket: Ticket | None = None
+        self._admission.acquire()
+        handle: RequestHandle | None = None
         streams = False
 
         def done() -> None:
-            if ticket is not None:
-                self._host.cancel(ticket)
-            self._desk.leave()
+            if handle is not None:
+                self._host.cancel(handle)
+            self._admission.release()
 
         try:
-            job = await self._desk.job(asked)
-            ticket = self._submit(job)
-            reading = _Reading(self._host, ticket, job)
-            chat = isinstance(asked, ChatAsked)
+            prepared = await self._inputs.process(body)
+            handle = self._submit(prepared)
+            reader = _AnswerReader(self._host, handle, prepared)
+            chat = isinstance(body, ChatRequest)
             name = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
-            shape = Shape(name, self._desk.name, int(now().timestamp()), chat)
-            if asked.stream:
+            form = ResponseFormat(name, self._inputs.name, int(now().timestamp()), chat)
+            if body.stream:
                 streams = True
-                return EventStream(self._stream(reading, shape, usage=asked.tells_usage), done)
-            text = await _unless_gone(http, _whole(reading))
-            _tell(shape, reading.outcome)
-            return JSONResponse(shape.whole(text, reading.outcome))
+                return EventStream(self._stream(reader, form, usage=body.wants_usage), done)
+            text = await _unless_disconnected(http, _read_whole(reader))
+            _log_answer(form, reader.finished)
+            return JSONResponse(form.whole(text, reader.finished))
         finally:
             if not streams:
                 done()
 
-    def _submit(self, job: Job) -> Ticket:
+    def _submit(self, prepared: PreparedRequest) -> RequestHandle:
         try:
-            return self._host.submit(job.request)
+            return self._host.submit(prepared.request)
         except ValueError as error:  # its words are the engine's own, of sizes only
-            raise self._desk.closed() or ApiError(400, str(error), code="too_large") from None
+            raise self._admission.refusal() or ApiError(400, str(error), code="too_large") from None
 
-    async def _stream(self, reading: _Reading, shape: Shape, *, usage: bool) -> AsyncIterator[bytes]:
+    async def _stream(self, reader: _AnswerReader, form: ResponseFormat, *, usage: bool) -> AsyncIterator[bytes]:
         try:
-            if first := shape.first():
+            if first := form.first():
                 yield first
-            async for piece in reading.pieces():
-                yield shape.part(piece)
-            _tell(shape, reading.outcome)
-            yield shape.last(reading.outcome, usage=usage)
+            async for part in reader.parts():
+                yield form.part(part)
+            _log_answer(form, reader.finished)
+            yield form.last(reader.finished, usage=usage)
         except ApiError as error:
             yield failed(error.body)
         except Exception as error:
             log.error("a stream failed: %s", place_of(error))
             yield failed(ApiError(500, "the server failed on this request", code="internal").body)
 
-    async def embed(self, asked: VectorsAsked, http: HttpRequest) -> Response:
+    async def embed(self, body: EmbeddingRequest, http: HttpRequest) -> Response:
         """A vector for each text."""
-        desk, width = self._desk, self._host.engine.runner.config.width
-        desk.check_model(asked.model)
-        if asked.dimensions not in (None, width):
+        width = self._host.engine.runner.config.hidden_size
+        self._inputs.check_model(body.model)
+        if body.dimensions not in (None, width):
             raise ApiError(400, f"this model's vectors have {width} dimensions", param="dimensions")
-        desk.sit()
+        self._admission.acquire()
         try:
-            texts = [await self._ids(given) for given in _listed(asked.input)]
+            texts = [await self._ids(text) for text in _texts_of(body.input)]
             data, joules = [], 0.0
             for index, ids in enumerate(texts):
                 try:
-                    vector, spent_j = await _unless_gone(http, self._host.embed(ids))
+                    vector, spent_j = await _unless_disconnected(http, self._host.embed(ids))
                 except ValueError:  # bounds were checked: no blocks are free now
                     raise ApiError(429, "no KV blocks are free; try again", code="busy", retry_after_s=1) from None
                 joules += spent_j
                 raw = vector.astype("<f4").tobytes()
-                value = base64.b64encode(raw).decode() if asked.encoding_format == "base64" else vector.tolist()
+                value = base64.b64encode(raw).decode() if body.encoding_format == "base64" else vector.tolist()
                 data.append({"object": "embedding", "index": index, "embedding": value})
         finally:
-            desk.leave()
+            self._admission.release()
         tokens, method = sum(len(ids) for ids in texts), self._host.engine.energy.method.value
         self._metrics.embedded(tokens, joules, method)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens, "joules": round(joules, 6), "method": method}
-        intensity = self._host.engine.pace.intensity_g_per_kwh
+        intensity = self._host.engine.batch_policy.intensity_g_per_kwh
         if intensity is not None:
             usage["grams"] = round(joules / 3.6e6 * intensity, 9)
         log.info("embeddings texts=%d tokens=%d joules=%.2f", len(texts), tokens, joules)
-        return JSONResponse({"object": "list", "model": desk.name, "data": data, "usage": usage})
+        return JSONResponse({"object": "list", "model": self._inputs.name, "data": data, "usage": usage})
 
-    async def _ids(self, given: str | list[int]) -> list[int]:
-        if isinstance(given, str):
-            return await self._desk.encode(given, special=True, param="input")
-        return self._desk.bounded(given, "input")
+    async def _ids(self, text: str | list[int]) -> list[int]:
+        if isinstance(text, str):
+            return await self._inputs.encode(text, special=True, param="input")
+        return self._inputs.bounded(text, "input")
 
 
-def _listed(given: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:
+def _texts_of(texts: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:
     """The texts of any of the forms that OpenAI takes."""
-    if isinstance(given, str):
-        return [given]
-    whole = [x for x in given if isinstance(x, int)]
-    return [whole] if whole else [x for x in given if not isinstance(x, int)]
+    if isinstance(texts, str):
+        return [texts]
+    whole = [x for x in texts if isinstance(x, int)]
+    return [whole] if whole else [x for x in texts if not isinstance(x, int)]
 
 
-async def _whole(reading: _Reading) -> str:
-    return "".join([piece async for piece in reading.pieces()])
+async def _read_whole(reader: _AnswerReader) -> str:
+    return "".join([part async for part in reader.parts()])
 
 
-async def _unless_gone(http: HttpRequest, work: Awaitable[T]) -> T:
+async def _unless_disconnected(http: HttpRequest, work: Awaitable[T]) -> T:
     """Wait for the work, or raise ApiError once the client has closed the connection."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(http.receive())  # the body is read: the next word is the end
@@ -274,9 +279,9 @@ async def _unless_gone(http: HttpRequest, work: Awaitable[T]) -> T:
         task.cancel()
 
 
-def _tell(shape: Shape, outcome: Outcome) -> None:
-    answer = outcome.answer
+def _log_answer(form: ResponseFormat, finished: FinishedAnswer) -> None:
+    answer = finished.answer
     log.info(
         "%s prompt=%d made=%d joules=%.2f seconds=%.2f ended=%s",
-        shape.id, answer.prompt_tokens, outcome.tokens, answer.joules, answer.total_s, outcome.details["ended"],
+        form.id, answer.prompt_tokens, finished.tokens, answer.joules, answer.total_s, finished.details["ended"],
     )  # fmt: skip

@@ -36,7 +36,7 @@ REFUSAL = (
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """Of one port. `evict`: a new connection beyond `most` takes the place of the oldest, and is not refused."""
 
     most: int
@@ -51,32 +51,32 @@ def open_files() -> int:
     return len(list(listed.iterdir())) if listed.is_dir() else 64
 
 
-def connections_for(wanted: int) -> int:
+def connections_for(requested: int) -> int:
     """How many clients there may be at once: as wanted, or as the limit on descriptors allows, which is raised first.
 
     Raises Refused where it leaves room for none.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = open_files()
-    need = wanted + used + RESERVED
+    need = requested + used + RESERVED
     if soft != resource.RLIM_INFINITY and soft < need:
         raised = need if hard == resource.RLIM_INFINITY else min(need, hard)
         if raised > soft:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             soft = raised
     if soft == resource.RLIM_INFINITY or soft >= need:
-        return wanted
+        return requested
     room = soft - used - RESERVED
     if room < 1:
         raise Refused(
             f"serve: the limit of {soft} open files (RLIMIT_NOFILE) is too low: {used + RESERVED} are needed before "
             "the first client; raise it, such as with ulimit -n 1024"
         )
-    log.warning("%d clients at once instead of %d: the limit is %d open files (RLIMIT_NOFILE)", room, wanted, soft)
+    log.warning("%d clients at once instead of %d: the limit is %d open files (RLIMIT_NOFILE)", room, requested, soft)
     return room
 
 
-def protocol(limits: Limits) -> type[H11Protocol]:
+def protocol(limits: ConnectionLimits) -> type[H11Protocol]:
     """A protocol class for one uvicorn server, which counts its connections."""
     members: dict[_Bounded, None] = {}  # oldest first
     refused: dict[_Bounded, None] = {}
@@ -89,7 +89,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
 
 
 class _Bounded(H11Protocol):
-    limits: Limits
+    limits: ConnectionLimits
     members: dict[_Bounded, None]
     refused: dict[_Bounded, None]
     _watch: asyncio.TimerHandle | None = None

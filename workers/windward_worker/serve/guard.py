@@ -29,15 +29,15 @@ def place_of(error: BaseException) -> str:
 
 
 class Guard:
-    """Middleware. `token` None: everyone may ask. `closed` says why nobody is let in now, or None."""
+    """Middleware. `token` None: everyone may ask. `refusal` says why no request is taken now, or None."""
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, max_body: int, closed: Callable[[], ApiError | None] = lambda: None
+        self, app: ASGIApp, *, token: str | None, max_body: int, refusal: Callable[[], ApiError | None] = lambda: None
     ) -> None:
         self._app = app
         self._digest = None if token is None else _digest(token.encode())
         self._max_body = max_body
-        self._closed = closed
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,14 +45,14 @@ class Guard:
             return
         begun = False
 
-        async def tell(message: Message) -> None:
+        async def send_on(message: Message) -> None:
             nonlocal begun
             begun = True
             await send(message)
 
         try:
             self._check(scope)
-            await self._app(scope, _replay(await self._body(scope, receive), receive), tell)
+            await self._app(scope, _replay(await self._body(scope, receive), receive), send_on)
         except ApiError as error:
             await error.response()(scope, receive, send)
         except Exception as error:
@@ -62,15 +62,15 @@ class Guard:
                 await failed.response()(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        """Raises ApiError 401 without the right token, and whatever `closed` says."""
+        """Raises ApiError 401 without the right token, and whatever `refusal` says."""
         if self._digest is not None:
-            given = next((v for k, v in scope["headers"] if k == b"authorization"), b"")
-            scheme, _, token = given.partition(b" ")
+            header = next((v for k, v in scope["headers"] if k == b"authorization"), b"")
+            scheme, _, token = header.partition(b" ")
             # Digests have one length, so the comparison's time tells nothing of the token's.
             if scheme.lower() != b"bearer" or not hmac.compare_digest(_digest(token.strip()), self._digest):
                 raise ApiError(401, "give the server's token: Authorization: Bearer TOKEN", code="invalid_api_key")
-        if (closed := self._closed()) is not None:
-            raise closed
+        if (refusal := self._refusal()) is not None:
+            raise refusal
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body. Raises ApiError where it is too large or too slow."""
@@ -101,13 +101,13 @@ def _digest(token: bytes) -> bytes:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """First the body, then what the connection says next: its end."""
-    given = False
+    sent = False
 
     async def again() -> Message:
-        nonlocal given
-        if given:
+        nonlocal sent
+        if sent:
             return await receive()
-        given = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 
 from windward_worker.inference.embed import Embedder, Floats
-from windward_worker.inference.engine import Answer, Engine, Event
+from windward_worker.inference.engine import Answer, Engine, EngineEvent
 from windward_worker.inference.sequence import Request
 from windward_worker.serve.errors import ApiError
 from windward_worker.serve.guard import place_of
+from windward_worker.serve.handle import RequestHandle
 from windward_worker.serve.metrics import Metrics
 
 log = logging.getLogger("windward.serve")
@@ -26,43 +27,13 @@ HELD_S = 0.002  # between two looks whether enough company has come
 BEHIND_S = 0.1  # most that the engine waits for the loop to pass on a step's tokens
 
 
-class Ticket:
-    """One request's way back. Read by one task."""
-
-    def __init__(self, identity: int) -> None:
-        self.id = identity
-        self.arrived_s = time.monotonic()
-        self.last_token_s: float | None = None
-        self.cut = False  # by the end of the grace
-        self._events: list[Event] = []
-        self._ready = asyncio.Event()
-        self._failed = False
-
-    def put(self, event: Event) -> None:
-        self._events.append(event)
-        self._ready.set()
-
-    def fail(self) -> None:
-        self._failed = True
-        self._ready.set()
-
-    async def read(self) -> list[Event]:
-        """What has come since the last call, at least one. Raises ApiError where the engine has failed."""
-        await self._ready.wait()
-        if self._failed:
-            raise ApiError(500, "the engine has failed; another server may answer", code="engine_failed")
-        self._ready.clear()
-        events, self._events = self._events, []
-        return events
-
-
 def _advance(steps: Generator[None, None, Floats]) -> Floats | None:
     """One chunk of a text; its vector after the last."""
     try:
         next(steps)
     except StopIteration as end:
-        made: Floats = end.value
-        return made
+        vector: Floats = end.value
+        return vector
     return None
 
 
@@ -72,8 +43,8 @@ class EngineHost:
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self.engine = engine
         self._metrics = metrics
-        self._embedder = Embedder(engine.runner, engine.blocks, chunk=engine.limits.tokens)
-        self._tickets: dict[int, Ticket] = {}
+        self._embedder = Embedder(engine.runner, engine.block_manager, chunk=engine.limits.max_tokens)
+        self._handles: dict[int, RequestHandle] = {}
         self._work: deque[Callable[[], None]] = deque()  # for the engine's thread, between two steps
         self._wake = threading.Condition()
         self._ending = False
@@ -86,7 +57,7 @@ class EngineHost:
     @property
     def open(self) -> int:
         """Requests that somebody waits for."""
-        return len(self._tickets)
+        return len(self._handles)
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -99,42 +70,42 @@ class EngineHost:
             self._wake.notify()
         await asyncio.to_thread(self._thread.join)
 
-    def submit(self, request: Request) -> Ticket:
+    def submit(self, request: Request) -> RequestHandle:
         """Raises ValueError where the engine can never answer it."""
         if self.failed.is_set():
             raise ApiError(500, "the engine has failed; another server may answer", code="engine_failed")
-        ticket = Ticket(self.engine.add(request))
-        self._tickets[ticket.id] = ticket  # in the loop's thread, as is _deliver: no event can come before
+        handle = RequestHandle(self.engine.add(request))
+        self._handles[handle.id] = handle  # in the loop's thread, as is _deliver: no event can come before
         self._notify()
-        return ticket
+        return handle
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, handle: RequestHandle) -> None:
         """Nobody waits any more; a second call, or one after the end, does nothing."""
-        if self._tickets.pop(ticket.id, None) is not None:
-            self.engine.abort(ticket.id)
+        if self._handles.pop(handle.id, None) is not None:
+            self.engine.abort(handle.id)
             self._notify()
 
-    def halt(self, ticket: Ticket) -> None:
+    def halt(self, handle: RequestHandle) -> None:
         """End it at the next step; its answer still comes."""
-        self.engine.abort(ticket.id)
+        self.engine.abort(handle.id)
         self._notify()
 
     def cut(self) -> None:
         """End all; their answers hold what was made."""
-        for ticket in self._tickets.values():
-            ticket.cut = True
-            self.halt(ticket)
+        for handle in self._handles.values():
+            handle.cut = True
+            self.halt(handle)
 
     async def embed(self, tokens: Sequence[int]) -> tuple[Floats, float]:
         """A text's vector (C,) and the joules that it took. Raises ValueError as Embedder does."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[tuple[Floats, float]] = loop.create_future()
 
-        def settle(made: tuple[Floats, float] | None, error: Exception | None) -> None:
+        def settle(result: tuple[Floats, float] | None, error: Exception | None) -> None:
             if future.done():
                 return  # the client has gone
-            if made is not None:
-                future.set_result(made)
+            if result is not None:
+                future.set_result(result)
             else:
                 future.set_exception(error or ApiError(500, "the engine has failed", code="engine_failed"))
 
@@ -144,22 +115,22 @@ class EngineHost:
         def work() -> None:
             """One chunk; the rest comes after the engine's next step."""
             nonlocal joules
-            made: tuple[Floats, float] | None = None
+            result: tuple[Floats, float] | None = None
             error: Exception | None = None
             if future.cancelled():
                 steps.close()
             else:
                 try:
-                    with self.engine.energy.apart() as spent:
+                    with self.engine.energy.measure_apart() as use:
                         vector = _advance(steps)
-                    joules += spent.joules
+                    joules += use.joules
                     if vector is None:
                         self._work.append(work)
                         return
-                    made = vector, joules
+                    result = vector, joules
                 except ValueError as fault:
                     error = fault
-            loop.call_soon_threadsafe(settle, made, error)
+            loop.call_soon_threadsafe(settle, result, error)
 
         self._work.append(work)
         self._notify()
@@ -194,28 +165,28 @@ class EngineHost:
         with self._wake:
             while not (self._ending or self._work or self.engine.busy):
                 self._wake.wait()
-            if not self._ending and not self._work and self.engine.held():
+            if not self._ending and not self._work and self.engine.waits_for_more():
                 self._wake.wait(HELD_S)
             return not self._ending
 
     def _fail(self) -> None:
         self.failed.set()
-        for ticket in self._tickets.values():
-            ticket.fail()
+        for handle in self._handles.values():
+            handle.fail()
 
-    def _deliver(self, events: list[Event], at_s: float) -> None:
+    def _deliver(self, events: list[EngineEvent], at_s: float) -> None:
         """A step's events to those who wait, and to the metrics."""
         for event in events:
-            ticket = self._tickets.get(event.id)
+            handle = self._handles.get(event.id)
             if event.token is not None:
-                self._metrics.token(ticket, at_s)
+                self._metrics.token(handle, at_s)
             if event.answer is not None:
-                self._ended(event.answer, ticket)
-            if ticket is not None:
-                ticket.put(event)
+                self._ended(event.answer, handle)
+            if handle is not None:
+                handle.put(event)
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, self._passed_on.set)  # after the tasks that have just been woken
 
-    def _ended(self, answer: Answer, ticket: Ticket | None) -> None:
-        self._tickets.pop(answer.id, None)
-        self._metrics.answer(answer, wanted=ticket is not None)
+    def _ended(self, answer: Answer, handle: RequestHandle | None) -> None:
+        self._handles.pop(answer.id, None)
+        self._metrics.answer(answer, awaited=handle is not None)

@@ -17,17 +17,17 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from windward_worker.inference.engine import Answer, Engine
-from windward_worker.inference.sequence import Ended
+from windward_worker.inference.sequence import FinishReason
 
 if TYPE_CHECKING:
-    from windward_worker.serve.host import Ticket
+    from windward_worker.serve.handle import RequestHandle
 
 _STEPS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0)
 _LONG = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
 
 
 class Metrics:
-    """Counts what the host tells, and looks at the engine when it is asked. Kept by the loop's thread."""
+    """Counts what the host reports, and reads the engine when it is scraped. Kept by the loop's thread."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.registry = CollectorRegistry()
@@ -35,11 +35,11 @@ class Metrics:
         self._gauges(engine)
         counter, timed = self._counter, self._histogram
         self._prompt = counter("vllm:prompt_tokens", "Tokens of prompts.")
-        self._made = counter("vllm:generation_tokens", "Tokens made.")
+        self._generated = counter("vllm:generation_tokens", "Tokens made.")
         self._preempted = counter(
             "vllm:num_preemptions", "Times that a request gave its KV blocks back to go on later."
         )
-        self._asked = counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
+        self._queries = counter("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.")
         self._hits = counter("vllm:prefix_cache_hits", "Prompt tokens found there.")
         self._first = timed("vllm:time_to_first_token_seconds", "From a request's arrival to its first token.", _LONG)
         self._between = timed("vllm:inter_token_latency_seconds", "Between two tokens of a request.", _STEPS)
@@ -62,7 +62,7 @@ class Metrics:
         def gauge(name: str, what: str) -> Gauge:
             return Gauge(name, what, ["model_name"], registry=self.registry).labels(self._name)
 
-        scheduler, blocks = engine.scheduler, engine.blocks
+        scheduler, blocks = engine.scheduler, engine.block_manager
         gauge("vllm:num_requests_running", "Requests in the batch.").set_function(lambda: len(scheduler.running))
         gauge("vllm:num_requests_waiting", "Requests in the queue.").set_function(
             lambda: len(engine.unfinished()) - len(scheduler.running)
@@ -76,7 +76,7 @@ class Metrics:
             "windward_python_blocks", "Pieces of memory that Python holds; under even load, growth is a leak."
         ).set_function(sys.getallocatedblocks)
         gauge("windward_intensity_g_per_kwh", "Carbon intensity that answers are told in; 0: unknown.").set_function(
-            lambda: engine.pace.intensity_g_per_kwh or 0.0
+            lambda: engine.batch_policy.intensity_g_per_kwh or 0.0
         )
 
     def _counter(self, name: str, what: str) -> Counter:
@@ -85,24 +85,24 @@ class Metrics:
     def _histogram(self, name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, what, ["model_name"], registry=self.registry, buckets=buckets).labels(self._name)
 
-    def token(self, ticket: Ticket | None, at_s: float) -> None:
+    def token(self, handle: RequestHandle | None, at_s: float) -> None:
         """A token was made; `at_s` on the monotonic clock."""
-        self._made.inc()
-        if ticket is None:
+        self._generated.inc()
+        if handle is None:
             return
-        if ticket.last_token_s is None:
-            self._first.observe(at_s - ticket.arrived_s)
+        if handle.last_token_s is None:
+            self._first.observe(at_s - handle.arrived_s)
         else:
-            self._between.observe(at_s - ticket.last_token_s)
-        ticket.last_token_s = at_s
+            self._between.observe(at_s - handle.last_token_s)
+        handle.last_token_s = at_s
 
-    def answer(self, answer: Answer, *, wanted: bool) -> None:
-        """A request ended; `wanted`: somebody still waited for it."""
-        ended = answer.ended.value if wanted or answer.ended is not Ended.ABORTED else "abort"
+    def answer(self, answer: Answer, *, awaited: bool) -> None:
+        """A request ended; `awaited`: somebody still waited for it."""
+        ended = answer.finish_reason.value if awaited or answer.finish_reason is not FinishReason.ABORTED else "abort"
         self._success.labels(self._name, ended).inc()
         self._prompt.inc(answer.prompt_tokens)
-        self._asked.inc(answer.prompt_tokens)
-        self._hits.inc(answer.reused_tokens)
+        self._queries.inc(answer.prompt_tokens)
+        self._hits.inc(answer.cached_tokens)
         self._preempted.inc(answer.preemptions)
         self._joules.labels(self._name, answer.method.value).inc(answer.joules)
         self._grams.inc(answer.grams or 0.0)
@@ -129,10 +129,10 @@ class _Energy(Collector):
 
     def collect(self) -> Iterator[Metric]:
         labels = ["model_name", "share", "method"]
-        made = CounterMetricFamily(
+        family = CounterMetricFamily(
             "windward_joules", "Joules drawn, by whether steps or idling took them.", None, labels
         )
         method = self._energy.method.value
-        made.add_metric([self._name, "active", method], self._energy.active_j)
-        made.add_metric([self._name, "idle", method], self._energy.idle_j)
-        yield made
+        family.add_metric([self._name, "active", method], self._energy.active_j)
+        family.add_metric([self._name, "idle", method], self._energy.idle_j)
+        yield family

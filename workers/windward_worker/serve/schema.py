@@ -49,15 +49,15 @@ class StreamOptions(BaseModel):
     include_obfuscation: Literal[False] = False
 
 
-def refuse_lacking(given: dict[str, Any] | None) -> None:
+def refuse_lacking(extra: dict[str, Any] | None) -> None:
     """Raises ValueError for a field that nobody honours, unless it asks for nothing."""
-    for name, value in (given or {}).items():
+    for name, value in (extra or {}).items():
         if name in _IDLE or value is False or (name in _LACKING and value in _LACKING[name]):
             continue
         raise ValueError(f"{name[:64]} is not supported here; leave it out")
 
 
-class Asked(BaseModel):
+class GenerationRequest(BaseModel):
     """What completions and chats have in common. `priority`, `deadline_s` and `made` are ours."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -88,7 +88,7 @@ class Asked(BaseModel):
         return _without_nulls(data)
 
     @model_validator(mode="after")
-    def _lacking(self) -> Asked:
+    def _lacking(self) -> GenerationRequest:
         refuse_lacking(self.model_extra)
         return self
 
@@ -97,7 +97,7 @@ class Asked(BaseModel):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
     @property
-    def tells_usage(self) -> bool:
+    def wants_usage(self) -> bool:
         """Whether a stream closes with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
@@ -130,20 +130,20 @@ class Message(BaseModel):
         return self.content or ""
 
 
-class ChatAsked(Asked):
+class ChatRequest(GenerationRequest):
     """POST /v1/chat/completions."""
 
     messages: list[Message] = Field(min_length=1, max_length=1024)
     max_completion_tokens: int | None = Field(None, ge=1, le=1 << 20)
 
 
-class TextAsked(Asked):
+class CompletionRequest(GenerationRequest):
     """POST /v1/completions: one prompt, as text or tokens."""
 
     prompt: str | Tokens | Annotated[list[str], Field(min_length=1, max_length=1)]
 
 
-class VectorsAsked(BaseModel):
+class EmbeddingRequest(BaseModel):
     """POST /v1/embeddings."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -164,7 +164,7 @@ class VectorsAsked(BaseModel):
         return _without_nulls(data)
 
     @model_validator(mode="after")
-    def _lacking(self) -> VectorsAsked:
+    def _lacking(self) -> EmbeddingRequest:
         refuse_lacking(self.model_extra)
         return self
 

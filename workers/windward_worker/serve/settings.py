@@ -9,7 +9,7 @@ from pathlib import Path
 
 from windward_api.contract import ENV_INTENSITY_FILE, ENV_POWER_CAP_WATTS
 from windward_worker.control import Refused
-from windward_worker.inference.orders import Orders, read_orders
+from windward_worker.inference.signals import RuntimeSignals, read_signals
 
 TOKEN_VARIABLE = "WINDWARD_SERVE_TOKEN"  # noqa: S105 - the variable's name, no secret
 LEAST_TOKEN = 16  # characters
@@ -41,7 +41,7 @@ class Settings:
     max_tokens: int = 4096  # of an answer
     max_time_s: float = 600.0  # of a request; then it ends with what it has
     grace_s: float = 25.0  # to finish in after SIGTERM; below Kubernetes' 30
-    orders: Orders = field(default_factory=Orders)  # cap and intensity; read again every few seconds
+    signals: RuntimeSignals = field(default_factory=RuntimeSignals)  # cap and intensity; read again every few seconds
     max_wait_s: float = (
         0.05  # most that requests are held back for company: where electricity is dirty, or above the cap
     )
@@ -142,7 +142,7 @@ def settings_from(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
         max_tokens=arguments.max_tokens,
         max_time_s=arguments.max_time,
         grace_s=arguments.grace,
-        orders=read_orders(
+        signals=read_signals(
             environ,
             cap_w=arguments.cap_watts,
             intensity_g_per_kwh=arguments.intensity,

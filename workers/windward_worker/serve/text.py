@@ -77,10 +77,10 @@ class TextStream:
         """Let through what is in front of any stop string, whole or begun."""
         text = self._held + fresh
         # Of several, the one that is whole first, so that it does not matter how the text is cut into tokens.
-        found = [(text.find(s) + len(s), text.find(s)) for s in self._stop if s in text]
-        if found:
+        matches = [(text.find(s) + len(s), text.find(s)) for s in self._stop if s in text]
+        if matches:
             self.stopped, self._held = True, ""
-            return text[: min(found)[1]]
+            return text[: min(matches)[1]]
         keep = max((_begun(text, s) for s in self._stop), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -38,11 +38,11 @@ def _files(data: TrainData, env: RunEnv) -> list[Path]:
     """The files of the text, in an order that depends on their names alone."""
     if data.path is not None:
         root = env.inside_storage(data.path)
-        found = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")] if root.is_dir() else [root]
+        paths = [p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")] if root.is_dir() else [root]
     else:
         root = Path(sysconfig.get_path("stdlib"))
-        found = [p for p in root.rglob("*.py") if not SKIPPED.intersection(p.relative_to(root).parts)]
-    files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
+        paths = [p for p in root.rglob("*.py") if not SKIPPED.intersection(p.relative_to(root).parts)]
+    files = sorted((p for p in paths if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
     if data.path is not None:
         _refuse_links_out(files, root, data.path)
     return files

@@ -12,11 +12,14 @@ from tokenizers import Tokenizer
 
 from windward_api.workload import TrainSpec
 from windward_worker.checkpoint import Checkpoint, Claim, FolderStore
-from windward_worker.control import Diverged, PauseAsked, PauseRequest, RunEnv, process_age_s
-from windward_worker.control.run import Run, carry_out
-from windward_worker.model import save_folder
-from windward_worker.train.corpus import open_corpus
-from windward_worker.train.trainer import Trainer, check_same_work, stored_identity
+from windward_worker.control import Diverged, PauseRequest, PauseRequested, RunEnv, process_age_s
+from windward_worker.execution.run import Run, carry_out
+from windward_worker.model import Decoder, save_folder
+from windward_worker.train.corpus import Corpus, open_corpus
+from windward_worker.train.hooks import BaseHook, CheckpointHook, PauseHook
+from windward_worker.train.identity import check_same_work, checkpoint_state, stored_identity
+from windward_worker.train.pretrain import bits_per_byte, pretraining, tokens_per_step
+from windward_worker.train.trainer import Trainer
 
 log = logging.getLogger("windward.train")
 
@@ -57,9 +60,10 @@ class _Training:
         self._metrics: dict[str, float] = {}
         self._seconds = 0.0  # in steps of this run
         self._saved = -1  # step of the newest checkpoint
+        self._text = ""  # digest of what is read
 
     def go(self) -> None:
-        """Raises PauseAsked with a checkpoint written, Diverged, ClaimLost, Refused, OSError."""
+        """Raises PauseRequested with a checkpoint written, Diverged, ClaimLost, Refused, OSError."""
         loaded = self._store.load()
         for sentence in loaded.passed_over:
             self._run.note(sentence)
@@ -68,10 +72,11 @@ class _Training:
             check_same_work(checkpoint, self._spec, None)
             self._run.checkpoint, self._saved = checkpoint.id, checkpoint.step
             self._metrics = dict(checkpoint.state.get("metrics", {}))
-            sizes = self._spec
-            tokens = checkpoint.step * sizes.batch_size * sizes.accumulation * sizes.model.context
-            self._run.tell(checkpoint.step / sizes.steps, tokens, self._metrics)
-            if checkpoint.complete and checkpoint.step == sizes.steps and self._folder.is_dir():
+            steps = self._spec.steps
+            self._run.report_progress(
+                checkpoint.step / steps, checkpoint.step * tokens_per_step(self._spec), self._metrics
+            )
+            if checkpoint.complete and checkpoint.step == steps and self._folder.is_dir():
                 log.info("complete since %s; nothing is left to do", checkpoint.id)
                 return
             self._extended(checkpoint)
@@ -81,14 +86,16 @@ class _Training:
         begun = stored_identity(checkpoint).get("text") if checkpoint is not None else None
         text = (spec.data, spec.model.vocabulary, spec.model.context)
         corpus = open_corpus(*text, self._run.env, self._run.pause.check, begun)
-        trainer = Trainer(spec, corpus, _device())
+        self._text = corpus.digest
+        trainer = pretraining(spec, corpus, _device())
         if checkpoint is not None:
+            check_same_work(checkpoint, spec, corpus.digest)
             trainer.restore(checkpoint)
         if spec.precision == "bfloat16" and trainer.model.norm.weight.device.type == "cpu" and not fast_bfloat16():
             log.warning("this processor emulates bfloat16, which is some ten times slower: set precision float32")
-        log.info("%s parameters, step %s of %s", f"{trainer.model.config.parameters:,}", trainer.step, spec.steps)
+        log.info("%s parameters, step %s of %s", f"{trainer.model.config.num_parameters:,}", trainer.step, spec.steps)
         try:
-            self._steps(trainer)
+            self._steps(trainer, corpus)
         except Diverged as error:
             kept = (
                 f"checkpoint {self._run.checkpoint} is sound" if self._run.checkpoint else "no checkpoint was written"
@@ -110,37 +117,41 @@ class _Training:
                 f"steps were {before} and are {self._spec.steps}: from here on the rate follows the new number"
             )
 
-    def _steps(self, trainer: Trainer) -> None:
-        spec, run = self._spec, self._run
-        every = max(1, spec.steps // LINES)
+    def _steps(self, trainer: Trainer[Decoder], corpus: Corpus) -> None:
+        """Train, judge, and keep the last step; a pause keeps the step that it came in."""
+        spec = self._spec
+        trainer.hooks += [
+            PauseHook(self._run.pause),
+            _ProgressHook(self),
+            CheckpointHook(spec.checkpoint_every, spec.steps, lambda: self._save(trainer)),
+        ]
         try:
-            while trainer.step < spec.steps:
-                run.pause.check()
-                begun_s = time.monotonic()
-                self._metrics["loss"] = trainer.advance(run.pause)
-                self._seconds += time.monotonic() - begun_s
-                run.run_units += trainer.tokens_per_step
-                self._tell(trainer)
-                if trainer.step % every == 0 or trainer.step == spec.steps:
-                    self._log(trainer.step)
-                if trainer.step % spec.checkpoint_every == 0 and trainer.step < spec.steps:
-                    self._save(trainer)
+            trainer.run()
             if "bits_per_byte" not in self._metrics:
-                self._metrics["bits_per_byte"] = trainer.bits_per_byte(run.pause)
+                self._metrics["bits_per_byte"] = bits_per_byte(trainer.model, corpus, self._spec, self._run.pause.check)
                 self._saved = -1  # a pause may have kept this step without it
-        except PauseAsked:
+        except PauseRequested:
             self._save(trainer)
             raise
         self._save(trainer)
-        self._tell(trainer)
+        self._report_progress(trainer.step)
 
-    def _tell(self, trainer: Trainer) -> None:
+    def stepped(self, step: int, loss: float, seconds: float) -> None:
+        """Count a step that was done; report and now and then log it."""
+        self._metrics["loss"] = loss
+        self._seconds += seconds
+        self._run.run_units += tokens_per_step(self._spec)
+        self._report_progress(step)
+        if step % max(1, self._spec.steps // LINES) == 0 or step == self._spec.steps:
+            self._log(step)
+
+    def _report_progress(self, step: int) -> None:
         run = self._run
         if self._seconds:
             self._metrics["tokens_per_s"] = run.run_units / self._seconds
         if (joules := run.joules_per_unit()) is not None:
             self._metrics["joules_per_token"] = joules
-        run.tell(trainer.step / self._spec.steps, float(trainer.step * trainer.tokens_per_step), self._metrics)
+        run.report_progress(step / self._spec.steps, float(step * tokens_per_step(self._spec)), self._metrics)
 
     def _log(self, step: int) -> None:
         m = self._metrics
@@ -153,21 +164,32 @@ class _Training:
             m.get("joules_per_token", 0.0),
         )
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer[Decoder]) -> None:
         """Commit the present step, unless it already is."""
         if trainer.step == self._saved:
             return
-        tensors, state = trainer.snapshot(self._metrics)
+        tensors = trainer.snapshot()
+        state = checkpoint_state(self._spec, self._text, trainer.step, self._metrics)
         self._run.checkpoint = self._store.commit(self._claim, trainer.step, tensors, state)
         self._saved = trainer.step
 
-    def _export(self, trainer: Trainer, tokenizer: Tokenizer) -> None:
+    def _export(self, trainer: Trainer[Decoder], tokenizer: Tokenizer) -> None:
         """Write the model, then the witness: whoever comes later finds that all is done."""
         self._store.check(self._claim)
         save_folder(trainer.model, tokenizer, self._folder)
         assert self._run.checkpoint is not None, "the last step was committed"
         self._store.complete(self._claim, self._run.checkpoint)
         log.info("model in %s", self._folder)
+
+
+class _ProgressHook(BaseHook):
+    """Tells a run of each step."""
+
+    def __init__(self, training: _Training) -> None:
+        self._training = training
+
+    def after_step(self, step: int, loss: float, seconds: float) -> None:
+        self._training.stepped(step, loss, seconds)
 
 
 def measure(spec: TrainSpec, env: RunEnv) -> str:
@@ -181,11 +203,11 @@ def measure(spec: TrainSpec, env: RunEnv) -> str:
     open_corpus(spec.data, sizes.vocabulary, sizes.context, env)
     preparing_s = time.monotonic() - begun_s
     corpus = open_corpus(spec.data, sizes.vocabulary, sizes.context, env)
-    trainer, pause = Trainer(spec, corpus, _device()), PauseRequest()
-    trainer.advance(pause)
+    trainer = pretraining(spec, corpus, _device())
+    trainer.advance()
     startup_s = process_age_s() - preparing_s
     begun_s = time.monotonic()
     for _ in range(MEASURED_STEPS):
-        trainer.advance(pause)
+        trainer.advance()
     steps_per_s = MEASURED_STEPS / (time.monotonic() - begun_s)
     return json.dumps({"steps_per_s": round(steps_per_s, 4), "startup_s": round(startup_s, 3)})

@@ -1,26 +1,22 @@
-"""One optimiser step after another, and all that is needed to go on as if nothing had happened."""
+"""One optimiser step after another, for any model and loss. What training means beyond that comes as hooks."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from windward_api.workload import TrainSpec
 from windward_worker.checkpoint import Checkpoint
-from windward_worker.control import Diverged, PauseRequest, Refused
-from windward_worker.control.identity import differences, flat
-from windward_worker.model import END_OF_TEXT, Decoder, shape, token_bytes
-from windward_worker.train.corpus import Corpus, Windows
+from windward_worker.control import Diverged
 from windward_worker.train.optimiser import AdamW
 
 FLOOR = 0.1  # of the peak learning rate, at the end
-EVAL_TOKENS = 16384
+M = TypeVar("M", bound=nn.Module)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -35,119 +31,97 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * turn)))
 
 
-def identity(spec: TrainSpec, text: str | None) -> dict[str, Any]:
-    """What makes two runs the same work, by name: their steps would differ without. `text`: a digest, None: any.
+class Batches(Protocol):
+    """Where training examples come from. A batch is a function of its place alone, so a resume needs only the step."""
 
-    `steps` is none of it: a job may be given more. The rate of the steps to come follows the new number.
-    """
-    names = ("batch_size", "accumulation", "learning_rate_micro", "precision", "seed")
-    found = {name: getattr(spec, name) for name in names}
-    shape_names = flat({"model": spec.model.model_dump(mode="json")})
-    return {**shape_names, **found, **({} if text is None else {"text": text})}
+    def batch(self, first: int, size: int) -> Tensor:
+        """Examples number `first` to `first + size` since the very start."""
 
 
-def stored_identity(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The identity that a checkpoint was written under; also of those that kept their whole spec."""
-    state = checkpoint.state
-    if "identity" in state:
-        return dict(state["identity"])
-    old = state.get("fingerprint", {})
-    return {**flat(old.get("spec", {})), "text": old.get("text")}
+class Hook(Protocol):
+    """Takes part in a training: watches its steps, and may pause it by raising PauseRequested."""
+
+    def before_batch(self) -> None:
+        """Called before each micro-batch; nothing is lost if it raises."""
+
+    def after_step(self, step: int, loss: float, seconds: float) -> None:
+        """`step` steps are done; `loss` is the mean of the last one, which took `seconds`."""
 
 
-def check_same_work(checkpoint: Checkpoint, spec: TrainSpec, text: str | None) -> None:
-    """Raises Refused, naming what differs, where a checkpoint is of other work, or of more steps than are asked."""
-    defaults = identity(TrainSpec(steps=1), None)
-    found = differences(stored_identity(checkpoint), identity(spec, text), defaults)
-    if checkpoint.step > spec.steps:
-        found.append(f"it stands at step {checkpoint.step} of {spec.steps}")
-    if found:
-        raise Refused(
-            f"checkpoint {checkpoint.id} is of other work: {', '.join(found)}; undo the change, or give the job "
-            "another name, so that it begins anew"
-        )
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How many steps, of how many examples each (`batch_size` x `accumulation`), at which peak learning rate."""
+
+    steps: int
+    batch_size: int
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+
+    @property
+    def examples_per_step(self) -> int:
+        return self.batch_size * self.accumulation
 
 
-class Trainer:
-    """Model, optimiser and place in the data. Given one spec and text, step n is the same whatever happened before.
+class Trainer(Generic[M]):
+    """Model, optimiser and place in the data. Given the same parts, step n is the same whatever happened before.
 
     (Bit for bit on the CPU with the same number of threads; on a GPU up to the order of its sums.)
     """
 
-    def __init__(self, spec: TrainSpec, corpus: Corpus, device: torch.device) -> None:
-        self.spec = spec
+    def __init__(
+        self,
+        model: M,
+        loss: Callable[[M, Tensor], Tensor],
+        batches: Batches,
+        schedule: Schedule,
+        hooks: Sequence[Hook] = (),
+    ) -> None:
+        """`loss`: of a model on a batch, the mean over its examples, a scalar. The model lies on its device already."""
+        self.model = model
+        self.schedule = schedule
         self.step = 0
-        self._corpus = corpus
-        self._device = device
-        sizes = spec.model
-        end = corpus.tokenizer.token_to_id(END_OF_TEXT)
-        assert end is not None, "learn_bpe makes it token 0"
-        self.model = Decoder(shape(sizes.layers, sizes.width, sizes.vocabulary, sizes.context, end))
-        self.model.initialise(spec.seed)
-        self.model.to(device)
-        torch.manual_seed(spec.seed)
-        self._windows = Windows(corpus.train, sizes.context, spec.seed)
-        self._names = [name for name, _ in self.model.named_parameters()]
-        self._optimiser = AdamW(list(self.model.parameters()))
+        self.hooks = list(hooks)
+        self._loss = loss
+        self._batches = batches
+        self._names = [name for name, _ in model.named_parameters()]
+        self._optimiser = AdamW(list(model.parameters()))
+        self._device = next(model.parameters()).device
 
-    @property
-    def tokens_per_step(self) -> int:
-        return self.spec.batch_size * self.spec.accumulation * self.spec.model.context
+    def run(self) -> None:
+        """Train to the last step. Raises Diverged, and whatever a hook raises."""
+        while self.step < self.schedule.steps:
+            begun_s = time.monotonic()
+            loss = self.advance()
+            seconds = time.monotonic() - begun_s
+            for hook in self.hooks:
+                hook.after_step(self.step, loss, seconds)
 
-    def _cast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.spec.precision == "bfloat16":
-            return torch.autocast(self._device.type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()
+    def advance(self) -> float:
+        """One optimiser step; returns its mean loss.
 
-    def _loss(self, batch: Tensor) -> Tensor:
-        """Mean cross-entropy in nats for windows (B, T + 1)."""
-        batch = batch.to(self._device)
-        with self._cast():
-            logits = self.model(batch[:, :-1])  # (B, T, V)
-        return F.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
-
-    def advance(self, pause: PauseRequest) -> float:
-        """One optimiser step; returns its mean loss in nats per token.
-
-        Raises PauseAsked between micro-batches, and Diverged where loss or gradient is not finite: then the step is as
-        if never begun.
+        Raises Diverged where loss or gradient is not finite, and whatever a hook raises before a micro-batch: then the
+        step is as if never begun.
         """
-        spec = self.spec
-        first = self.step * spec.batch_size * spec.accumulation
+        schedule = self.schedule
+        first = self.step * schedule.examples_per_step
         total = 0.0
         self._optimiser.clear()
-        for micro in range(spec.accumulation):
-            pause.check()
-            batch = torch.from_numpy(self._windows.batch(first + micro * spec.batch_size, spec.batch_size))
-            loss = self._loss(batch) / spec.accumulation
+        for micro in range(schedule.accumulation):
+            for hook in self.hooks:
+                hook.before_batch()
+            batch = self._batches.batch(first + micro * schedule.batch_size, schedule.batch_size)
+            loss = self._loss(self.model, batch.to(self._device)) / schedule.accumulation
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         if not math.isfinite(total):
             raise Diverged(f"step {self.step + 1}: the loss is {total}")
-        rate = learning_rate(self.step, spec.steps, spec.learning_rate_micro * 1e-6)
+        rate = learning_rate(self.step, schedule.steps, schedule.learning_rate)
         try:
             self._optimiser.step(self.step + 1, rate)
         except Diverged as error:
             raise Diverged(f"step {self.step + 1}: {error}") from None
         self.step += 1
         return total
-
-    @torch.no_grad()
-    def bits_per_byte(self, pause: PauseRequest) -> float:
-        """Cross-entropy on the text that was held out, in bits per byte of it: comparable across vocabularies.
-
-        Raises PauseAsked.
-        """
-        context = self.spec.model.context
-        sizes = torch.tensor(token_bytes(self._corpus.tokenizer))
-        held_out = torch.from_numpy(self._corpus.held_out[: EVAL_TOKENS + 1].astype("int64"))
-        windows = held_out[: (len(held_out) - 1) // context * context + 1].unfold(0, context + 1, context)
-        nats, length = 0.0, 0
-        for batch in torch.split(windows, self.spec.batch_size):
-            pause.check()
-            nats += self._loss(batch).item() * batch[:, 1:].numel()
-            length += int(sizes[batch[:, 1:]].sum())
-        return nats / math.log(2) / max(1, length)
 
     def _tensors(self) -> Iterator[tuple[str, str, Tensor]]:
         """All tensors that training changes: kind, parameter name, tensor."""
@@ -162,24 +136,17 @@ class Trainer:
             if not bool(torch.isfinite(tensor).all()):
                 raise Diverged(f"step {self.step}: {kind} of {name} is not finite")
 
-    def snapshot(self, metrics: dict[str, float]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and state of a checkpoint; `restore` takes them back. Raises Diverged where they are not finite."""
+    def snapshot(self) -> dict[str, Tensor]:
+        """All that `restore` needs besides the step. Raises Diverged where it is not finite."""
         self.check_finite()
         tensors = {f"{kind}.{name}": tensor.detach() for kind, name, tensor in self._tensors()}
         tensors["rng.cpu"] = torch.get_rng_state()
         if self._device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self._device)
-        state = {
-            "identity": identity(self.spec, self._corpus.digest),
-            "steps": self.spec.steps,
-            "sequences": self.step * self.spec.batch_size * self.spec.accumulation,
-            "metrics": metrics,
-        }
-        return tensors, state
+        return tensors
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint. Raises Refused where it belongs to other work."""
-        check_same_work(checkpoint, self.spec, self._corpus.digest)
+        """Go on from a checkpoint whose tensors `snapshot` gave."""
         with torch.no_grad():
             for kind, name, tensor in self._tensors():
                 tensor.copy_(checkpoint.tensors[f"{kind}.{name}"])

@@ -1,0 +1,1 @@
+"""Running work under the contract: our own, metered and reported (run.py), or any command (supervise.py). No torch."""
