@@ -78,7 +78,7 @@ def test_the_unknown_is_none_and_never_nothing(rows, known, grams_known, baselin
 
 def test_nothing_used_is_no_account_of_anything():
     made = account(observed(), [], BOTH, REGIONS)
-    assert (made.method, made.settled, made.run_now_g, made.pieces) == ("", False, None, ())
+    assert (made.method, made.settled, made.run_now_g, made.intervals) == ("", False, None, ())
 
 
 @pytest.mark.parametrize(

@@ -169,13 +169,13 @@ def test_mean_power_is_over_running_time_with_all_components():
 
 def test_energy_of_no_time_has_no_intensity():
     made = account(observed(), [row(1, 1, 5.0)], BOTH, REGIONS)
-    assert made.energy_j == 5.0 and made.emissions_g is None and made.pieces[0].intensity_g_per_kwh is None
+    assert made.energy_j == 5.0 and made.emissions_g is None and made.intervals[0].intensity_g_per_kwh is None
     assert made.mean_power_w == 0.0
 
 
 def test_a_piece_says_what_it_was_weighed_with_and_the_weakest_of_it():
     known = {"SE": series("SE", [20, 40], (Quality.MEASURED, Quality.FORECAST)), "DE": DE}
-    first, both = account(observed(), [row(), row(0.5, 1.5)], known, REGIONS).pieces
+    first, both = account(observed(), [row(), row(0.5, 1.5)], known, REGIONS).intervals
     assert (first.intensity_g_per_kwh, first.quality) == (20, Quality.MEASURED)
     assert (both.intensity_g_per_kwh, both.quality) == (pytest.approx(30), Quality.FORECAST)
     assert both.emissions_g == pytest.approx(30 * 1.1)

@@ -105,7 +105,7 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
 def _hourly(
     observed: Observed, run: Run, region: Region, watts: float, start: datetime, end: datetime
 ) -> list[EnergyInterval]:
-    """Declared watts in pieces of at most an hour, so that each is weighed with its own hours."""
+    """Declared watts in intervals of at most an hour, so that each is weighed with its own hours."""
     rows = []
     while start < end:
         stop = min(end, start + timedelta(hours=1))
@@ -141,7 +141,7 @@ class Account:
     settled: bool
     mean_power_w: float
     run_time_s: float
-    pieces: tuple[Piece, ...]
+    intervals: tuple[WeighedInterval, ...]
 
     @property
     def run_now_g(self) -> float | None:
@@ -157,7 +157,7 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WeighedInterval:
     """One row of the ledger weighed: what a stranger multiplies again.
 
     Attributes:
@@ -185,13 +185,13 @@ def account(
         regions: for the zone and PUE of the home region.
         settled_until: measured values of later periods may still be revised; None: none is.
     """
-    pieces = tuple(_weigh(r, effective(r, intensities, regions)) for r in rows)
+    intervals = tuple(_weigh(r, effective(r, intensities, regions)) for r in rows)
     baseline = baseline_of(observed, rows, intensities, regions)
     spans = [(intensities.get(r.zone), r.start, r.end) for r in rows]
     if baseline is not None:
         spans.append((intensities.get(baseline.region.zone), baseline.start, baseline.end))
     energy_j = sum(r.joules for r in rows)
-    grams = [p.emissions_g for p in pieces]
+    grams = [p.emissions_g for p in intervals]
     run_time_s = running_s(rows)
     mean_w = energy_j / run_time_s if run_time_s > 0 else 0.0
     return Account(
@@ -202,16 +202,16 @@ def account(
         settled=_both_sides(observed, baseline, rows) and all(_settled(*span, settled_until) for span in spans),
         mean_power_w=mean_w,
         run_time_s=run_time_s,
-        pieces=pieces,
+        intervals=intervals,
     )
 
 
-def _weigh(row: EnergyInterval, series: Series | None) -> Piece:
+def _weigh(row: EnergyInterval, series: Series | None) -> WeighedInterval:
     if series is None or not series.covers(row.start, row.end) or row.end <= row.start:
-        return Piece(row, None, None)
+        return WeighedInterval(row, None, None)
     intensity = series.mean(row.start, row.end)
     quality = weakest(series.quality_over(row.start, row.end))
-    return Piece(row, intensity, row.joules / JOULES_PER_KWH * intensity * row.pue, quality)
+    return WeighedInterval(row, intensity, row.joules / JOULES_PER_KWH * intensity * row.pue, quality)
 
 
 def _both_sides(observed: Observed, baseline: Baseline | None, rows: Sequence[EnergyInterval]) -> bool:

@@ -13,7 +13,7 @@ LIMIT = 180
 def events_of(observed: Observed, plan: JobPlan | None, actions: list[Action], new: GreenJobStatus) -> list[Event]:
     """What changed between the old status and the new one that people want to hear of."""
     old = observed.job.status
-    out = [*_planned(old, plan, new), *_turned(old, new)]
+    out = [*_planned(old, plan, new), *_warnings_of(old, new)]
     for action in actions:
         match action:
             case CreateRun():
@@ -58,7 +58,7 @@ _WARNINGS = {  # condition type, reason -> event
 }
 
 
-def _turned(old: GreenJobStatus, new: GreenJobStatus) -> list[Event]:
+def _warnings_of(old: GreenJobStatus, new: GreenJobStatus) -> list[Event]:
     """Warnings for conditions that turned bad."""
     before = {c.type: c.reason for c in old.conditions}
     out = []

@@ -12,7 +12,7 @@ from windward.domain.fleet import OnSite, Region
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
 from windward.domain.series import Series
-from windward.lifecycle.accounting import Account, Piece
+from windward.lifecycle.accounting import Account, WeighedInterval
 from windward.lifecycle.baseline import Baseline, Kept, Levers, levers_of
 from windward.lifecycle.decide import end_of
 from windward.lifecycle.work import power_w
@@ -49,7 +49,7 @@ def receipt_of(
     """
     meta = observed.job.metadata
     demo = any(s.demo for s in intensities.values())
-    scales = sorted({p.row.time_scale for p in account.pieces})
+    scales = sorted({p.row.time_scale for p in account.intervals})
     sources = [_source(s) for _, s in sorted(intensities.items())]
     vintages = {s["zone"]: s["vintage"] for s in sources}
     levers = _levers_of(account, intensities, regions)
@@ -78,7 +78,7 @@ def receipt_of(
         "declared": _declared(observed),
         "runs": [_run(r) for r in observed.runs],
         "intensity": sources,
-        "intervals": [_interval(p, vintages) for p in account.pieces],
+        "intervals": [_interval(p, vintages) for p in account.intervals],
     }
     if scales and scales != [1.0]:
         out["timeScale"] = scales[-1]
@@ -87,7 +87,7 @@ def receipt_of(
         )
     elif any(_rehearsed(r) for r in observed.runs):
         out["rehearsal"] = REHEARSAL_MARK
-    names = {p.row.region for p in account.pieces} | ({account.baseline.region.name} if account.baseline else set())
+    names = {p.row.region for p in account.intervals} | ({account.baseline.region.name} if account.baseline else set())
     own = {name: regions[name].on_site for name in names if name in regions}
     if any(own.values()):
         out["onSite"] = [_on_site(regions[name], o) for name, o in sorted(own.items()) if o is not None]
@@ -101,7 +101,7 @@ def receipt_of(
 def _levers_of(account: Account, intensities: Mapping[str, Series], regions: Mapping[str, Region]) -> Levers | None:
     if account.baseline is None or account.emissions_g is None:
         return None
-    return levers_of(account.baseline, [p.row for p in account.pieces], account.emissions_g, intensities, regions)
+    return levers_of(account.baseline, [p.row for p in account.intervals], account.emissions_g, intensities, regions)
 
 
 def _late_s(finished_at: datetime, finish_by: datetime) -> float:
@@ -219,8 +219,8 @@ def _source(series: Series) -> dict[str, Any]:
     return out | {"vintage": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def _interval(piece: Piece, vintages: Mapping[str, str]) -> dict[str, Any]:
-    row = piece.row
+def _interval(interval: WeighedInterval, vintages: Mapping[str, str]) -> dict[str, Any]:
+    row = interval.row
     return {
         "attempt": row.attempt,
         "podUid": row.pod_uid,
@@ -233,8 +233,8 @@ def _interval(piece: Piece, vintages: Mapping[str, str]) -> dict[str, Any]:
         "region": row.region,
         "zone": row.zone,
         "pue": row.pue,
-        "intensityGramsPerKwh": piece.intensity_g_per_kwh,
-        "quality": None if piece.quality is None else str(piece.quality),
+        "intensityGramsPerKwh": interval.intensity_g_per_kwh,
+        "quality": None if interval.quality is None else str(interval.quality),
         "vintage": vintages.get(row.zone),
-        "emissionsGrams": piece.emissions_g,
+        "emissionsGrams": interval.emissions_g,
     }

@@ -126,7 +126,7 @@ def _conditions(
     out.append(_admitted(observed, plan, actions, now))
     out.append(_running(observed, actions, finish, context.refusal))
     out.append(_on_track(observed, plan, now))
-    if context.account is not None and context.account.pieces:
+    if context.account is not None and context.account.intervals:
         out.append(_accounted(context))
     if finish is not None:
         out.append(_condition("Complete" if finish.succeeded else "Failed", "True", finish.reason, finish.message))
@@ -201,7 +201,7 @@ def _on_track(observed: Observed, plan: JobPlan | None, now: datetime) -> Condit
 
 def _accounted(context: Context) -> Condition:
     a = context.account
-    if a is None or not a.pieces:
+    if a is None or not a.intervals:
         return _condition("Accounted", "Unknown", "MeterMissing", "no run reported or estimated any energy")
     if a.settled and context.receipt:
         return _condition("Accounted", "True", "Settled", f"receipt {context.receipt[:19]}")
@@ -245,7 +245,7 @@ def _run_status(run: Run) -> RunStatus:
 
 def _accounting(observed: Observed, context: Context) -> Accounting:
     a = context.account
-    if a is None or not a.pieces:
+    if a is None or not a.intervals:
         return observed.job.status.accounting
     told = [r.report.progress for r in observed.runs if r.report is not None and r.report.progress is not None]
     units = max((t.units_done for t in told), default=0.0)

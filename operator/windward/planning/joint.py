@@ -77,7 +77,7 @@ def place_jointly(free: Sequence[Placer], held: Occupancy, now: datetime, previo
     if len(able) <= EXACT:
         joint.refine()
     placed = joint.plans()
-    return Joint(jobs | placed, joint.prices(), joint.certificate(placed))
+    return Joint(jobs | placed, joint.congestion.prices(), joint.certificate(placed))
 
 
 def _take(held: Occupancy, placer: Placer, made: JobPlan) -> None:
@@ -111,6 +111,58 @@ def _options_of(
     return sorted(out, key=lambda o: o.region)
 
 
+def _mean_room(grid: Grid, room: Floats, held: Occupancy) -> Floats:
+    """(Q, R, T) units free on average in each slot: at least what is free throughout."""
+    out = np.full(room.shape, np.inf)
+    for q, resource in enumerate(grid.resources):
+        for r, region in enumerate(grid.regions):
+            cap = held.regions[region].capacity.get(resource)
+            if cap is not None:
+                out[q, r] = np.maximum(0.0, cap - held.mean(region, resource, grid.edges))
+    return np.asarray(np.maximum(out, room))
+
+
+class _Congestion:
+    """What room is worth to others: prices of capacity, in grams, on the grid of one joint placement.
+
+    Attributes:
+        mu: (Q, R, T) grams per unit and slot.
+        summed: (Q, R, T + 1) their prefix sums.
+    """
+
+    def __init__(self, grid: Grid, mu: Floats) -> None:
+        self.grid, self.mu, self.summed = grid, mu, prefix(mu)
+        self._priced = {name for r, name in enumerate(grid.regions) if np.any(mu[:, r] > 0)}
+
+    def room_g(self, region: str, demand: Mapping[str, float], times: Floats) -> Floats:
+        """Returns what holding `demand` is worth to others, in grams, between consecutive times."""
+        r = self.grid.regions.index(region)
+        total = np.zeros(len(times) - 1)
+        for q, resource in enumerate(self.grid.resources):
+            if units := demand.get(resource, 0.0):
+                total += units * np.diff(np.interp(times, self.grid.edges, self.summed[q, r]))
+        return total
+
+    def surcharge(self, at: Site, times: Floats) -> Floats:
+        """Returns the same for a job at a site; see `best_pauses`."""
+        return self.room_g(at.region.name, at.demand, times)
+
+    def of(self, candidate: Candidate, demand: Mapping[str, float]) -> float:
+        """Returns what the room that a candidate holds is worth to others."""
+        priced = [s for s in candidate.segments if s[0] in self._priced]
+        return sum((float(self.room_g(region, demand, np.array([a, b]))[0]) for region, a, b in priced), 0.0)
+
+    def prices(self) -> CapacityPrices:
+        """Returns the prices that are not zero, for the next plan to begin with."""
+        rows = {
+            (region, resource): tuple(self.mu[q, r].tolist())
+            for q, resource in enumerate(self.grid.resources)
+            for r, region in enumerate(self.grid.regions)
+            if np.any(self.mu[q, r] > 0)
+        }
+        return CapacityPrices(datetime.fromtimestamp(self.grid.start, UTC), timedelta(seconds=self.grid.step), rows)
+
+
 class _Joint:
     """One joint placement; its steps are called in order."""
 
@@ -126,22 +178,11 @@ class _Joint:
         step = step_of(len(able))
         self.grid: Grid = grid_of(self.options, names, bounded, now.timestamp(), step)
         self.room = self.grid.room(held.regions, held)
-        self.mean_room = self._mean_room()
+        self.mean_room = _mean_room(self.grid, self.room, held)
         self.chosen: list[Candidate | None] = [None] * len(able)
         self.others: list[list[Candidate]] = [[] for _ in able]
         self.full: list[list[str]] = [[] for _ in able]
-        self.mu: Floats = np.zeros(self.room.shape)
-        self.congestion: Floats = prefix(self.mu)
-        self._congested: set[str] = set()  # regions whose room has a price
-
-    def _mean_room(self) -> Floats:
-        out = np.full(self.room.shape, np.inf)
-        for q, resource in enumerate(self.grid.resources):
-            for r, region in enumerate(self.grid.regions):
-                cap = self.held.regions[region].capacity.get(resource)
-                if cap is not None:
-                    out[q, r] = np.maximum(0.0, cap - self.held.mean(region, resource, self.grid.edges))
-        return np.asarray(np.maximum(out, self.room))
+        self.congestion = _Congestion(self.grid, np.zeros(self.room.shape))
 
     def solve(self) -> None:
         """Prices and a first placement, without breaks."""
@@ -164,8 +205,7 @@ class _Joint:
             if any(self._is_lost(int(j)) for j in solution.late):
                 anew = solve(lanes.instance, _MISSED, warm=solution.mu)
                 solution = anew if len(anew.late) < len(solution.late) else solution
-        self.mu, self.congestion = solution.mu, prefix(solution.mu)
-        self._congested = {name for r, name in enumerate(self.grid.regions) if np.any(self.mu[:, r] > 0)}
+        self.congestion = _Congestion(self.grid, solution.mu)
         self._adopt(lanes, solution)
 
     def _is_lost(self, j: int) -> bool:
@@ -206,8 +246,8 @@ class _Joint:
         lane = x.lane_of_cell
         cost = lanes.true_g.copy()
         ends = x.begins + x.slots[lane]
-        for q in range(self.congestion.shape[0]):
-            flat = self.congestion[q].ravel()
+        for q, summed in enumerate(self.congestion.summed):
+            flat = summed.ravel()
             cost += x.units[lane, q] * (flat[ends] - flat[x.begins])
         option = lanes.option[lane]
         heads = np.flatnonzero(np.append(True, option[1:] != option[:-1]))
@@ -216,23 +256,9 @@ class _Joint:
         for cell in hits[np.searchsorted(hits, heads)].tolist():
             self.others[self.options[int(option[cell])].job].append(self._candidate(lanes, cell, int(lane[cell])))
 
-    def _room_g(self, region: str, demand: Mapping[str, float], times: Floats) -> Floats:
-        """What holding `demand` is worth to others, in grams, between consecutive times."""
-        r = self.grid.regions.index(region)
-        total = np.zeros(len(times) - 1)
-        for q, resource in enumerate(self.grid.resources):
-            if units := demand.get(resource, 0.0):
-                total += units * np.diff(np.interp(times, self.grid.edges, self.congestion[q, r]))
-        return total
-
-    def _surcharge(self, at: Site, times: Floats) -> Floats:
-        return self._room_g(at.region.name, at.demand, times)
-
     def congestion_g(self, j: int, c: Candidate) -> float:
-        """What the room that a candidate holds is worth to others."""
-        demand = self.able[j].work.demand_at(c.level)
-        congested = [s for s in c.segments if s[0] in self._congested]
-        return sum((float(self._room_g(region, demand, np.array([a, b]))[0]) for region, a, b in congested), 0.0)
+        """What the room that a candidate of a job holds is worth to others."""
+        return self.congestion.of(c, self.able[j].work.demand_at(c.level))
 
     def pause(self) -> None:
         """Work that may pause, one after another, at the prices first and then, where `refine` does not, on what is
@@ -242,7 +268,9 @@ class _Joint:
         for priced in (True, False)[: 1 if len(self.able) <= EXACT else 2]:
             for j in jobs:
                 self._lift(j)
-                found = self.able[j].candidates.pauses(self._surcharge if priced else None, step_of(len(self.able)))
+                found = self.able[j].candidates.pauses(
+                    self.congestion.surcharge if priced else None, step_of(len(self.able))
+                )
                 self._replace(j, [found], priced)
 
     def refine(self) -> None:
@@ -326,15 +354,6 @@ class _Joint:
             _take(self.held, p, made)
         return out
 
-    def prices(self) -> CapacityPrices:
-        rows = {
-            (region, resource): tuple(self.mu[q, r].tolist())
-            for q, resource in enumerate(self.grid.resources)
-            for r, region in enumerate(self.grid.regions)
-            if np.any(self.mu[q, r] > 0)
-        }
-        return CapacityPrices(datetime.fromtimestamp(self.grid.start, UTC), timedelta(seconds=self.grid.step), rows)
-
     def certificate(self, plans: Mapping[str, JobPlan]) -> Certificate:
         """The grams of what was placed in time, and the bound of the same jobs."""
         grams = {j: grams_of(plans[p.work.key]) for j, p in enumerate(self.able) if self.chosen[j] is not None}
@@ -346,5 +365,5 @@ class _Joint:
                 resumes = 1 + work.started
                 pausing[j] = Pausing(work.remaining.total_seconds(), resumes * work.overhead.total_seconds())
         options = [o for o in self.options if o.job in placed]
-        bound = bound_of(options, pausing, self.series, self.grid, self.mu, self.mean_room)
+        bound = bound_of(options, pausing, self.series, self.grid, self.congestion.mu, self.mean_room)
         return Certificate(sum(placed.values()), bound)

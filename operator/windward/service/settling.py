@@ -180,7 +180,7 @@ def _open_for(observed: Observed, account: Account, provider: Provider, now: dat
     """Why an account that was weighed is not final yet."""
     if account.emissions_g is None:
         return "the source does not know its hours"
-    ends = [p.row.end for p in account.pieces]
+    ends = [p.row.end for p in account.intervals]
     ends += [account.baseline.end] if account.baseline is not None else []
     final = max(ends, default=now) + provider.revised_for
     return (

@@ -8,7 +8,7 @@ below compares one number. Regions and slots are indices; the caller knows their
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -202,9 +202,6 @@ class Instance:
             grams=self.grams[runs(self.cells[:-1][lane], width)],
             cap=cap,
         )
-
-    def with_cap(self, cap: Floats) -> Instance:
-        return replace(self, cap=cap)
 
     def use(self, lane: Ints, start: Ints) -> Floats:
         """(Q, R, T) units held by the jobs that have a lane (>= 0)."""
