@@ -175,6 +175,9 @@ class _Joint:
         wanted = sorted({r for p in able for q in p.problem.lanes for r, u in q.demand.items() if u > 0})
         bounded = [r for r in wanted if any(r in held.regions[n].capacity for n in names)]
         self.options = [o for j, p in enumerate(able) for o in _options_of(j, p, index, bounded, previous)]
+        self.of_job: list[list[Option]] = [[] for _ in able]
+        for o in self.options:
+            self.of_job[o.job].append(o)
         step = step_of(len(able))
         self.grid: Grid = grid_of(self.options, names, bounded, now.timestamp(), step)
         self.room = self.grid.room(held.regions, held)
@@ -282,7 +285,7 @@ class _Joint:
             least = min((c.grams for c in p.candidates.found or () if c is not None), default=-np.inf)
             mine = self.chosen[j]
             if self.previous is not None and mine is not None:
-                kept = any(self._planned(o) == mine.segments[0][:2] for o in self._mine(j))
+                kept = any(self._planned(o) == mine.segments[0][:2] for o in self.of_job[j])
                 if kept or mine.grams <= least * (1 + _NEAR):
                     continue
             self._lift(j)
@@ -323,7 +326,7 @@ class _Joint:
     def _cost(self, j: int, c: Candidate, priced: bool) -> float:
         """Grams, the price on pauses, the price on changing a plan, and on room if `priced`."""
         p = self.able[j]
-        o = next((o for o in self._mine(j) if o.planned is not None), None)
+        o = next((o for o in self.of_job[j] if o.planned is not None), None)
         change = 0.0
         if o is not None and self._planned(o) != c.segments[0][:2]:
             mean = float(self.series[o.region].intensity_g_per_kwh.mean())
@@ -332,13 +335,6 @@ class _Joint:
 
     def _planned(self, o: Option) -> tuple[str, float | None]:
         return self.grid.regions[o.region], o.planned
-
-    def _mine(self, j: int) -> list[Option]:
-        if not hasattr(self, "_by_job"):
-            self._by_job: dict[int, list[Option]] = {}
-            for o in self.options:
-                self._by_job.setdefault(o.job, []).append(o)
-        return self._by_job[j]
 
     def plans(self) -> dict[str, JobPlan]:
         """As `Placer` tells them; saving too little to wait for means now, where there is room."""
