@@ -131,6 +131,27 @@ def test_what_keeps_a_run_from_starting_is_told_within_half_a_minute(
     kube.delete("greenjob", name, namespace)
 
 
+def test_a_node_that_no_longer_answers_is_told_within_half_a_minute_and_its_run_goes_on(
+    kube: Kube, namespace: str, nodes: dict[str, Node]
+) -> None:
+    """Kubernetes gives a node most of a minute to answer; from when it says so, it is told, and nothing runs twice."""
+    kube.apply(job("cut-off", namespace, ["sleep", "3600"], placement={"regions": ["north"]}))
+    running: Callable[[Body], bool] = lambda one: conditions(one).get("Running", ("", ""))[0] == "True"  # noqa: E731
+    body = kube.wait("greenjob", "cut-off", running, 90, namespace)
+    lost: Callable[[Body], bool] = lambda one: conditions(one).get("Running", ("", ""))[1] == "NodeLost"  # noqa: E731
+    with nodes["north"].silent():
+        body = kube.wait("greenjob", "cut-off", lost, 180, namespace)
+        (told,) = [c for c in body["status"]["conditions"] if c["type"] == "Running"]
+        assert "node north does not answer" in told["message"] and "describe node" in told["message"]
+        (node,) = [n for n in kube.list("nodes") if n["metadata"]["name"] == "north"]
+        (ready,) = [c for c in node["status"]["conditions"] if c["type"] == "Ready"]
+        since = datetime.fromisoformat(told["lastTransitionTime"]) - datetime.fromisoformat(ready["lastTransitionTime"])
+        assert since.total_seconds() <= 30
+    body = kube.wait("greenjob", "cut-off", running, 90, namespace)
+    assert body["status"]["attempt"] == 1 and len(children(kube, namespace, body)) == 1
+    kube.delete("greenjob", "cut-off", namespace)
+
+
 def test_work_that_one_region_has_no_place_for_is_placed_in_another(kube: Kube, namespace: str) -> None:
     """Nothing says that `full` has no node: only its pod does, by waiting."""
     kube.apply(

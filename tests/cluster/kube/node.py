@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +65,17 @@ class Node:
         pairs = [f"{key}={value}" for key, value in self.labels.items()]
         self.cluster.kube.kubectl("label", "--overwrite", "node", self.name, *pairs)
         self.cluster.parts.until(f"node {self.name} ready", self._ready, 90)
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Its kubelet does nothing, as on a node that lost its network; containers run on."""
+        (kubelet,) = [p for p in self.cluster.parts.parts if p.name == f"kubelet-{self.name}"]
+        os.killpg(kubelet.popen.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(kubelet.popen.pid, signal.SIGCONT)
+            self.cluster.parts.until(f"node {self.name} ready again", self._ready, 90)
 
     def ctr(self, *argv: str | Path) -> str:
         return in_machine(self.cluster.where, ["ctr", "-a", str(self.socket), "-n", "k8s.io", *argv])
