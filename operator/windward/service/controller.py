@@ -196,9 +196,10 @@ class Controller:
     def _settle_deleted(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> None:
         """Receipts of ended jobs whose objects were deleted before their intensities were final."""
         self.deleted.keep(snapshot.jobs, now)
+        told = self.reports.reporting is Reporting.EACH_CHANGE
         for o in self.deleted.due(now):
             ended_at = o.job.status.finished_at or now
-            settle = partial(self.accountant.settle, o, regions, ended_at)
+            settle = partial(self.accountant.settle, o, regions, ended_at, provisional=told)
             made = self.guard.run("settle", o.key, None, now, settle)
             final = made is not None and made.account is not None and made.account.settled
             self.deleted.settled(o.uid, final, made is not None and made.pending, now)
