@@ -14,14 +14,14 @@ demo: .venv/.worker  ## train, pause, resume, infer, receipt: on real grid data 
 	$(BIN)/windward demo
 
 test: .venv/.dev system cluster-binaries lint  ## everything: lint, types, unit, local, database and real-cluster tests
-	$(BIN)/python -P -m pytest --numprocesses 2 --dist loadgroup $(TESTS)
+	$(BIN)/python -P -m pytest --numprocesses 2 --dist loadscope $(TESTS)
 
 UNIT := $(addprefix tests/,api domain lifecycle manifests ownership forecasting/test_gaps.py grid/test_days.py \
   ledger/test_conformance.py $(addprefix layout/test_,sizes.py vocabulary.py circles.py no_shadowing.py) \
   $(addprefix planning/test_,plan.py placer_edges.py windows_edges.py pauses_edges.py) \
   $(addprefix service/test_,controller.py loop.py health.py watching.py metrics.py kube_api.py))
 unit: .venv/.dev  ## the fast tests: under a minute on two cores
-	$(BIN)/python -P -m pytest -q --numprocesses 2 --dist loadfile $(UNIT)
+	$(BIN)/python -P -m pytest -q --numprocesses 2 --dist loadscope $(UNIT)
 
 lint: .venv/.dev types  ## style, types, floors of the house
 	$(BIN)/ruff check .

@@ -9,15 +9,27 @@ from pathlib import Path
 
 import pytest
 from skips import pytest_configure, pytest_runtest_setup  # noqa: F401  hooks
+from xdist.scheduler import LoadScopeScheduling
 
 WITH_RECEIPTS = {"acceptance", "cli", "local", "service", "simulation"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        together = "cluster" if item.get_closest_marker("cluster") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
+class Together(LoadScopeScheduling):
+    """Keeps all tests of the cluster on one worker, and those of a file.
+
+    Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 writes the group where nobody reads it, and test by test goes
+    anywhere, each worker with a cluster of its own.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "cluster" if path.startswith("tests/cluster/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    config.option.loadscopereorder = False  # as collected: the cluster, which takes longest, comes early
+    return Together(config, log)
 
 
 def _inside(host: object) -> bool:

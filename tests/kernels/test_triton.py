@@ -13,7 +13,6 @@ import pytest
 from skips import needs
 
 pytestmark = [
-    pytest.mark.xdist_group("triton"),
     needs("linux"),
 ]
 SHAPES = 200
