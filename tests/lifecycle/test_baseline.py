@@ -21,6 +21,7 @@ from windward.lifecycle.baseline import levers_of
 from windward.lifecycle.receipt import receipt_of
 from windward.reports.export import export_of
 from windward.tools.verify import main, verify
+from windward_api.contract import Outcome
 
 LONG = int(os.environ.get("WINDWARD_LONG", "0"))
 P, F, L, S = Phase.PAUSED, Phase.FAILED, Phase.LOST, Phase.SUCCEEDED
@@ -149,6 +150,16 @@ def receipt(runs, regions=REGIONS, **job):
     rows = [r for one in runs for r in energy_of_run(seen, one, regions[one.region], T0 + 300 * HOUR)]
     made = account(seen, rows, DAYS, regions, T0 + 300 * HOUR)
     return receipt_of(seen, made, DAYS, regions, T0 + 60 * HOUR)
+
+
+def test_less_than_a_microsecond_of_progress_is_none_for_us_and_for_a_stranger():
+    """A failed run told so little that its end is its beginning: what the next one told was not done before."""
+    runs = [
+        run(1, F, end_h=1, report=report(4e-11, outcome=Outcome.FAILED)),
+        run(2, P, start_h=2, end_h=3, report=report(4e-11)),
+        run(3, S, start_h=4, end_h=6, report=report(1.0)),
+    ]
+    assert verify(exported(receipt(runs, backoffLimit=100, **CHECKPOINT))) == []
 
 
 @given(runs=histories())

@@ -15,8 +15,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 
-TOLERANCE = 1e-6
-KWH_J = 3.6e6
+TOLERANCE, KWH_J = 1e-6, 3.6e6
 MARKS = {"simulated": "simulated", "demo": "demonstration", "timeScale": "warped clock", "rehearsal": "rehearsal"}
 COUNTS = ("jobs", "provisional", "jobsWithoutEmissions", "jobsWithoutBaseline")
 METHODS = ["measured", "modelled", "estimated"]  # best first
@@ -140,7 +139,8 @@ class Receipt:
             level = next((v for v in declared["levels"] if run and v["name"] == run.get("powerLevel")), None)
             speed = declared["durationSeconds"] / level["durationSeconds"] if level else 1.0
             told = run.get("progress") if run is not None else None
-            stop = max(begin, _kept_until(run, told, done, begin, end, declared["durationSeconds"] / speed))
+            stop = _kept_until(run, told, done, begin, end, declared["durationSeconds"] / speed)
+            stop = max(begin, round(stop, 6))  # less than a microsecond is none
             if told is not None and stop > begin:
                 done = max(done, told)
             draw = self._draw(level, mine, start, end)
