@@ -36,7 +36,7 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         power_w=power_w(spec),
         regions=_regions(observed, now),
         home=home_of(spec),
-        demand=demand_of(spec),
+        demand=demand_of(spec) if observed.demand is None else observed.demand,
         interruptible=spec.interruption.policy is InterruptionPolicy.CHECKPOINT,
         overhead=observed.job.overhead(),
         started=any(r.started_at is not None for r in observed.runs),
@@ -133,12 +133,17 @@ def demand_of(spec: GreenJobSpec) -> Mapping[str, float]:
     return {"pods": 1.0, **PodTemplate.model_validate(spec.template).spec.requests()}
 
 
-def most_power_w(spec: GreenJobSpec) -> float:
+def most_power_w(spec: GreenJobSpec, demand: Mapping[str, float] | None = None) -> float:
     """Returns a draw in W that one run of this work cannot exceed: ten times what is declared, or a host and all its
-    accelerators at the highest rated power on sale, whichever is more."""
+    accelerators at the highest rated power on sale, whichever is more.
+
+    Args:
+        demand: what one run holds of a region; None: what the spec asks.
+    """
     levels = spec.power.levels if spec.power is not None else ()
     declared = max([power_w(spec), *(float(v.watts) for v in levels)])
-    accelerators = sum(units for name, units in demand_of(spec).items() if "/" in name)
+    held = demand_of(spec) if demand is None else demand
+    accelerators = sum(units for name, units in held.items() if "/" in name)
     return max(10.0 * declared, HOST_W + ACCELERATOR_W * min(accelerators, MOST_ACCELERATORS))
 
 
