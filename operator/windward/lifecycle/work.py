@@ -12,7 +12,6 @@ from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
 from windward_api.contract import EXIT_PAUSED
 from windward_api.greenjob import GreenJobSpec, InterruptionPolicy
-from windward_api.pod_template import PodTemplate
 
 DEFAULT_POWER_W = 100.0  # a busy server core or two; every figure that rests on it is marked estimated
 AVOID_FOR = timedelta(minutes=30)  # a region that had no place for a job is not tried again for so long
@@ -128,9 +127,7 @@ def speed_of(spec: GreenJobSpec, level: str) -> float:
 
 def demand_of(spec: GreenJobSpec) -> Mapping[str, float]:
     """Returns what one run holds of a region: one pod, and what the scheduler reserves for it."""
-    if spec.template is None:
-        return {"pods": 1.0}
-    return {"pods": 1.0, **PodTemplate.model_validate(spec.template).spec.requests()}
+    return spec.work_kind.demand(spec.work)
 
 
 def most_power_w(spec: GreenJobSpec, demand: Mapping[str, float] | None = None) -> float:

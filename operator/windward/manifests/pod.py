@@ -47,8 +47,8 @@ def labels_of(facts: RunFacts) -> dict[str, str]:
 def pod_template(facts: RunFacts, runtime: RuntimeImage) -> Body:
     """Returns the pod of one attempt: the user's template as it is, or our own runtime's, and to it the contract's
     environment, the region's node selector, the labels and the storage."""
-    own = facts.job.spec.template is None
-    template = _own_template(facts, runtime) if own else deepcopy(facts.job.spec.template or {})
+    arguments = runtime_arguments(facts.job)
+    template = deepcopy(facts.job.spec.work) if arguments is None else _runtime_template(arguments, runtime)
     _complete(template, facts, runtime)
     return template
 
@@ -65,7 +65,7 @@ def owner_reference(facts: RunFacts) -> Body:
     }
 
 
-def _own_template(facts: RunFacts, runtime: RuntimeImage) -> Body:
+def _runtime_template(arguments: list[str], runtime: RuntimeImage) -> Body:
     """The pod of our own runtime: as restricted as Pod Security asks."""
     return {
         "spec": {
@@ -85,7 +85,7 @@ def _own_template(facts: RunFacts, runtime: RuntimeImage) -> Body:
                     "imagePullPolicy": runtime.pull_policy,
                     "command": ["windward-worker"],
                     # Under the supervisor: it hears a SIGTERM while libraries load, and meters the loading too.
-                    "args": ["exec", "--", "windward-worker", *(runtime_arguments(facts.job) or [])],
+                    "args": ["exec", "--", "windward-worker", *arguments],
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,
@@ -128,4 +128,4 @@ def _claim(facts: RunFacts, runtime: RuntimeImage) -> str | None:
     spec = facts.job.spec
     if spec.storage is not None:
         return spec.storage.claim_name
-    return None if spec.template is not None else runtime.storage_claim
+    return runtime.storage_claim if spec.work_kind.verb else None
