@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from windward_api.kinds import KINDS, ONE_WORK, WorkKind, kinds_in
 from windward_api.meta import API_VERSION, Condition, ObjectMeta, Status
 from windward_api.pod_template import checked_template
 from windward_api.scalars import DerivedInstant, Duration, Instant, ObjectName
@@ -211,10 +212,19 @@ class GreenJobSpec(Words):
                 raise ValueError(sentence)
         return self
 
+    @property
+    def work_kind(self) -> WorkKind:
+        """The kind of work that it asks for."""
+        return kinds_in(self)[0]
+
+    @property
+    def work(self) -> Any:
+        """What it says of that work: the value of the kind's field."""
+        return getattr(self, self.work_kind.field)
+
 
 # The same sentences as the CRD's CEL rules (`windward_api.rules`): a laptop refuses what the API server refuses.
 ONE_FINISH = "spec: set exactly one of completeWithin, deadline: give the time by which the job must be finished"
-ONE_WORK = "spec: set exactly one of template, train, infer: say what to run"
 HOME_NEEDED = (
     "spec.placement.home: required when regions names several: name the region where the job would run without Windward"
 )
@@ -222,16 +232,41 @@ HOME_KNOWN = "spec.placement.home: must be one of spec.placement.regions: add it
 LONG_ENOUGH = "spec.duration: must not exceed spec.completeWithin: allow more time or state a shorter duration"
 P90_LONGER = "spec.durationP90: must not be shorter than spec.duration: state a longer one or remove it"
 OVERHEAD_USED = "spec.interruption.overhead: has no effect with policy Never: set policy: Checkpoint or remove it"
-CAP_KEPT = "spec.power.capWatts: training does not keep a cap: remove it, or cap the accelerator itself"
 CAP_ABOVE = "spec.power.capWatts: must not be below spec.power.watts: state the draw under the cap"
 LEVELS_APART = "spec.power.levels: two have the same name: rename one or remove it"
-LEVELS_KEPT = "spec.power.levels: training runs one way: remove them"
-LEVELS_CAPPED = "spec.power.levels: infer keeps to a level by its capWatts: give each one"
 LEVEL_CAP_ABOVE = "spec.power.levels: capWatts must not be below watts: state the draw under the cap"
 
-SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
+SpecRule = tuple[Callable[["GreenJobSpec"], bool], str]
+
+
+def _has(field: str, broken: Callable[[GreenJobSpec], bool]) -> Callable[[GreenJobSpec], bool]:
+    """Returns a check of specs that set `field`; others pass."""
+    return lambda s: getattr(s, field) is not None and broken(s)
+
+
+def _cap_rules() -> tuple[SpecRule, ...]:
+    """Rules on a cap that follow from the kind of work."""
+    return tuple((_has(k.field, _capped), k.cap_refused) for k in KINDS if k.cap_refused)
+
+
+def _level_rules() -> tuple[SpecRule, ...]:
+    """Rules on power levels that follow from the kind of work."""
+    refused = ((_has(k.field, lambda s: len(_levels(s)) > 0), k.levels_refused) for k in KINDS if k.levels_refused)
+    capped = (
+        (_has(k.field, lambda s: any(v.cap_watts is None for v in _levels(s))), k.levels_capped)
+        for k in KINDS
+        if k.levels_capped
+    )
+    return (*refused, *capped)
+
+
+def _capped(spec: GreenJobSpec) -> bool:
+    return spec.power is not None and spec.power.cap_watts is not None
+
+
+SPEC_RULES: tuple[SpecRule, ...] = (
     (lambda s: (s.complete_within is None) == (s.deadline is None), ONE_FINISH),
-    (lambda s: sum(x is not None for x in (s.template, s.train, s.infer)) != 1, ONE_WORK),
+    (lambda s: len(kinds_in(s)) != 1, ONE_WORK),
     (lambda s: s.placement.home is None and len(s.placement.regions) > 1, HOME_NEEDED),
     (lambda s: s.placement.home is not None and s.placement.home not in s.placement.regions, HOME_KNOWN),
     (lambda s: s.complete_within is not None and s.duration > s.complete_within, LONG_ENOUGH),
@@ -240,14 +275,13 @@ SPEC_RULES: tuple[tuple[Callable[[GreenJobSpec], bool], str], ...] = (
         lambda s: s.interruption.policy == InterruptionPolicy.NEVER and s.interruption.overhead is not None,
         OVERHEAD_USED,
     ),
-    (lambda s: s.train is not None and s.power is not None and s.power.cap_watts is not None, CAP_KEPT),
+    *_cap_rules(),
     (
         lambda s: s.power is not None and s.power.cap_watts is not None and s.power.cap_watts < s.power.watts,
         CAP_ABOVE,
     ),
     (lambda s: len({v.name for v in _levels(s)}) < len(_levels(s)), LEVELS_APART),
-    (lambda s: s.train is not None and len(_levels(s)) > 0, LEVELS_KEPT),
-    (lambda s: s.infer is not None and any(v.cap_watts is None for v in _levels(s)), LEVELS_CAPPED),
+    *_level_rules(),
     (lambda s: any(v.cap_watts is not None and v.cap_watts < v.watts for v in _levels(s)), LEVEL_CAP_ABOVE),
 )
 

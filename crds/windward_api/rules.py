@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from windward_api import greencronjob, greenjob, greenregion, schedule, workload
+from windward_api import greencronjob, greenjob, greenregion, schedule
+from windward_api.kinds import KINDS, ONE_WORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,7 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
     )
     return [
         finish,
-        Rule(
-            at,
-            "[has(self.template), has(self.train), has(self.infer)].filter(x, x).size() == 1",
-            greenjob.ONE_WORK,
-        ),
+        Rule(at, f"[{', '.join(f'has(self.{k.field})' for k in KINDS)}].filter(x, x).size() == 1", ONE_WORK),
         Rule(f"{at}.placement", "has(self.home) || self.regions.size() == 1", greenjob.HOME_NEEDED),
         Rule(f"{at}.placement", "!has(self.home) || self.home in self.regions", greenjob.HOME_KNOWN, ".home"),
         Rule(
@@ -48,29 +45,27 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
             greenjob.P90_LONGER,
             ".durationP90",
         ),
-        Rule(at, "!has(self.train) || !has(self.power) || !has(self.power.capWatts)", greenjob.CAP_KEPT, ".power"),
         Rule(f"{at}.power", "!has(self.capWatts) || self.capWatts >= self.watts", greenjob.CAP_ABOVE, ".capWatts"),
-        Rule(at, f"!has(self.train) || {_no_levels()}", greenjob.LEVELS_KEPT, ".power"),
-        Rule(
-            at,
-            f"!has(self.infer) || {_no_levels()} || self.power.levels.all(l, has(l.capWatts))",
-            greenjob.LEVELS_CAPPED,
-            ".power",
-        ),
+        *_power_rules(at),
         Rule(
             f"{at}.power",
             "!has(self.levels) || self.levels.all(l, !has(l.capWatts) || l.capWatts >= l.watts)",
             greenjob.LEVEL_CAP_ABOVE,
             ".levels",
         ),
-        Rule(f"{at}.train.data", "has(self.corpus) != has(self.path)", workload.ONE_TEXT),
-        Rule(
-            f"{at}.infer.model",
-            "[has(self.job), has(self.path), has(self.package)].filter(x, x).size() == 1",
-            workload.ONE_MODEL,
-        ),
-        Rule(f"{at}.infer", "has(self.input) != has(self.prompts)", workload.ONE_INPUT),
+        *(Rule(f"{at}.{k.field}{p.part}", p.cel, p.sentence) for k in KINDS for p in k.parts),
     ]
+
+
+def _power_rules(at: str) -> list[Rule]:
+    """Rules on cap and levels that follow from the kind of work."""
+    no_cap, each_capped = "!has(self.power) || !has(self.power.capWatts)", "self.power.levels.all(l, has(l.capWatts))"
+    asked = (
+        *((k, no_cap, k.cap_refused) for k in KINDS),
+        *((k, _no_levels(), k.levels_refused) for k in KINDS),
+        *((k, f"{_no_levels()} || {each_capped}", k.levels_capped) for k in KINDS),
+    )
+    return [Rule(at, f"!has(self.{k.field}) || {cel}", sentence, ".power") for k, cel, sentence in asked if sentence]
 
 
 def _no_levels() -> str:

@@ -5,7 +5,7 @@ import copy
 import pytest
 from pydantic import ValidationError
 
-from windward_api import greencronjob, greenjob, greenregion, rules, schedule, workload
+from windward_api import greencronjob, greenjob, greenregion, kinds, rules, schedule, workload
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
@@ -62,13 +62,14 @@ def power(*levels):
     return {"watts": 200, "levels": levels}
 
 
+TRAINING, INFERENCE = kinds.KIND_OF_FIELD["train"], kinds.KIND_OF_FIELD["infer"]
 TRAIN = {"steps": 1}
 INFER = {"model": {"path": "m.gguf"}, "prompts": ["hi"]}
 RULES = {
     "no finish": ({"spec__completeWithin": GONE}, greenjob.ONE_FINISH),
     "two finishes": ({"spec__deadline": "2026-11-21T18:00:00Z"}, greenjob.ONE_FINISH),
-    "no work": ({"spec__template": GONE}, greenjob.ONE_WORK),
-    "two works": ({"spec__train": TRAIN}, greenjob.ONE_WORK),
+    "no work": ({"spec__template": GONE}, kinds.ONE_WORK),
+    "two works": ({"spec__train": TRAIN}, kinds.ONE_WORK),
     "no home": ({"spec__placement__home": GONE}, greenjob.HOME_NEEDED),
     "foreign home": ({"spec__placement__home": "east"}, greenjob.HOME_KNOWN),
     "too long": ({"spec__duration": "13h"}, greenjob.LONG_ENOUGH),
@@ -76,16 +77,16 @@ RULES = {
     "idle overhead": ({"spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),
     "cap on training": (
         {"spec__template": GONE, "spec__train": TRAIN, "spec__power": {"watts": 200, "capWatts": 250}},
-        greenjob.CAP_KEPT,
+        TRAINING.cap_refused,
     ),
     "cap below the draw": ({"spec__power": {"watts": 200, "capWatts": 150}}, greenjob.CAP_ABOVE),
     "levels of one name": ({"spec__power": power(level(), level(watts=90))}, greenjob.LEVELS_APART),
     "levels of training": (
-        {"spec__template": GONE, "spec__train": TRAIN, "spec__power": power(level())}, greenjob.LEVELS_KEPT
+        {"spec__template": GONE, "spec__train": TRAIN, "spec__power": power(level())}, TRAINING.levels_refused
     ),
     "levels of infer without caps": (
         {"spec__template": GONE, "spec__infer": INFER, "spec__power": power(level(capWatts=150), level("b"))},
-        greenjob.LEVELS_CAPPED,
+        INFERENCE.levels_capped,
     ),
     "a level's cap below its draw": ({"spec__power": power(level(capWatts=80))}, greenjob.LEVEL_CAP_ABOVE),
     "no text": ({"spec__template": GONE, "spec__train": TRAIN | {"data": {}}}, workload.ONE_TEXT),
@@ -113,8 +114,8 @@ def test_each_rule_has_its_sentence(change, sentence):
         ({"spec__jobTemplate__spec__completeWithin": "5h"}, greencronjob.NO_FINISH),
         ({"spec__jobTemplate__spec__deadline": "2026-11-21T18:00:00Z"}, greencronjob.NO_FINISH),
         ({"spec__window": "1h"}, greencronjob.WINDOW_FITS),
-        ({"spec__jobTemplate__spec__template": GONE}, greenjob.ONE_WORK),
-        ({"spec__jobTemplate__spec__train": TRAIN}, greenjob.ONE_WORK),
+        ({"spec__jobTemplate__spec__template": GONE}, kinds.ONE_WORK),
+        ({"spec__jobTemplate__spec__train": TRAIN}, kinds.ONE_WORK),
         ({"spec__jobTemplate__spec__placement__home": GONE}, greenjob.HOME_NEEDED),
         ({"spec__jobTemplate__spec__placement__home": "east"}, greenjob.HOME_KNOWN),
         ({"spec__jobTemplate__spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),

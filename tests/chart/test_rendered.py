@@ -10,6 +10,7 @@ import yaml
 from chart.sync_crds import COPIES, GENERATED, contents
 from cluster.kube import Helm
 
+from windward.cluster.engines import ENGINES
 from windward.service.settings import Settings
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "windward"
@@ -32,6 +33,9 @@ IN_THE_CLUSTER: Rules = {
     *(("windward.dev", "greenregions", verb) for verb in ("list", "watch")),
     ("windward.dev", "greenregions/status", "patch"),
 }
+# What the operator needs for itself, whatever runs the GreenJobs.
+OBSERVES_PODS: Rules = {("", "pods", "list"), ("", "pods", "watch")}
+OF_ENGINES: Rules = {(r.group, r.resource, verb) for e in ENGINES for r in e.rights for verb in r.verbs}
 
 
 def rules(role: Body) -> Rules:
@@ -94,6 +98,30 @@ def test_a_scoped_operator_has_its_rights_in_its_namespaces_only(helm: Helm) -> 
         "team-a": IN_NAMESPACES,
         "team-b": IN_NAMESPACES,
     }
+
+
+def test_rights_on_workloads_are_those_that_the_engines_declare(helm: Helm) -> None:
+    for name, place in (("default", ""), ("scoped", "team-a"), ("scoped", "team-b")):
+        given = rights(render(helm, name), "windward")[place]
+        workloads = {one for one in given if one[0] != "windward.dev" and one[1] != "events"}
+        assert workloads == OF_ENGINES | OBSERVES_PODS
+
+
+def test_the_operators_policy_binds_it_for_each_engine(helm: Helm) -> None:
+    (policy,) = (
+        o
+        for o in render(helm)
+        if o["kind"] == "ValidatingAdmissionPolicy" and o["metadata"]["name"].endswith("-operator")
+    )
+    bound = {
+        (group, resource, operation)
+        for rule in policy["spec"]["matchConstraints"]["resourceRules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for operation in rule["operations"]
+    }
+    operations = {"create": "CREATE", "patch": "UPDATE", "update": "UPDATE", "delete": "DELETE"}
+    assert {(g, r, operations[verb]) for g, r, verb in OF_ENGINES if verb in operations} <= bound
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)

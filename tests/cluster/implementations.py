@@ -174,7 +174,7 @@ class Kubernetes(Implementation):
     def __init__(self, kube: Kube, namespace: str) -> None:
         from windward.cluster.kube_api import Api, connect
         from windward.cluster.kubernetes import KubernetesCluster
-        from windward.manifests.job import RuntimeImage
+        from windward.manifests.pod import RuntimeImage
 
         self.kube, self.namespace, self.region = kube, namespace, f"north-{namespace}"
         kube.apply(*CRDS)

@@ -21,7 +21,7 @@ from windward.cluster.port import ClusterError
 from windward.grid.cache import Grid
 from windward.ledger import open_ledger
 from windward.ledger.sql import SqlLedger
-from windward.manifests.job import RuntimeImage
+from windward.manifests.pod import RuntimeImage
 from windward.service.clock import SystemClock
 from windward.service.controller import Controller
 from windward.service.providers import provider_of

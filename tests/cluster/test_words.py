@@ -9,12 +9,13 @@ import pytest
 import yaml
 from cluster.kube import Kube
 
-from windward_api import greencronjob, greenjob, schedule, workload
+from windward_api import greencronjob, greenjob, kinds, schedule, workload
 
 pytestmark = pytest.mark.cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 Body = dict[str, Any]
+TRAINING, INFERENCE = kinds.KIND_OF_FIELD["train"], kinds.KIND_OF_FIELD["infer"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,17 +69,20 @@ def levels(*names: str, **more: Any) -> Body:
 REFUSED = [
     (job(deadline="2030-01-01T00:00:00Z"), greenjob.ONE_FINISH),
     (job(completeWithin=None), greenjob.ONE_FINISH),
-    (job(train=None), greenjob.ONE_WORK),
-    (job(template={"spec": {}}), greenjob.ONE_WORK),
+    (job(train=None), kinds.ONE_WORK),
+    (job(template={"spec": {}}), kinds.ONE_WORK),
     (job(placement={"regions": ["north", "central"]}), greenjob.HOME_NEEDED),
     (job(placement={"regions": ["north"], "home": "south"}), greenjob.HOME_KNOWN),
     (job(duration="19h"), greenjob.LONG_ENOUGH),
     (job(interruption={"policy": "Never", "overhead": "3m"}), greenjob.OVERHEAD_USED),
-    (job(power={"watts": 200, "capWatts": 250}), greenjob.CAP_KEPT),
+    (job(power={"watts": 200, "capWatts": 250}), TRAINING.cap_refused),
     (job(train=None, template={"spec": {}}, power={"watts": 200, "capWatts": 150}), greenjob.CAP_ABOVE),
-    (job(power=levels("a")), greenjob.LEVELS_KEPT),
+    (job(power=levels("a")), TRAINING.levels_refused),
     (job(train=None, template={"spec": {}}, power=levels("a", "a")), ".spec.power.levels: duplicate entries"),
-    (job(train=None, infer={"model": {"job": "a"}, "prompts": ["a"]}, power=levels("a")), greenjob.LEVELS_CAPPED),
+    (
+        job(train=None, infer={"model": {"job": "a"}, "prompts": ["a"]}, power=levels("a")),
+        INFERENCE.levels_capped,
+    ),
     (job(train=None, template={"spec": {}}, power=levels("a", capWatts=90)), greenjob.LEVEL_CAP_ABOVE),
     (job(train={"steps": 10, "data": {"corpus": "python-stdlib", "path": "text"}}), workload.ONE_TEXT),
     (job(train=None, infer={"model": {}, "prompts": ["a"]}), workload.ONE_MODEL),

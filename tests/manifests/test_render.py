@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 
 import pytest
 
+from windward.cluster.engines import JobEngine
 from windward.cluster.kube_runs import runs_of
 from windward.domain.run import run_name
 from windward.manifests import RunFacts, render_job, render_process, storage_paths
 from windward.manifests.environment import environment
-from windward.manifests.job import STORAGE_MOUNT, RuntimeImage
+from windward.manifests.pod import STORAGE_MOUNT, RuntimeImage
 from windward.manifests.process import NotLocal
 from windward_api import contract
 from windward_api.greenjob import GreenJob, GreenJobStatus, RunStatus
 from windward_api.greenregion import GreenRegion
 
+JOB = JobEngine()
 UID = "0badcafe-1234-4000-8000-000000000001"
 IMAGE = RuntimeImage("windward-worker:1")
 WORK = {
@@ -120,18 +122,18 @@ def test_the_level_of_a_run_is_found_again_by_its_label():
     for body in (plain, slow):
         body["metadata"]["creationTimestamp"] = "2026-03-02T06:59:59Z"
         body["metadata"]["uid"] = "job-1"
-    assert [runs_of(made.job, [body], [], {}, now)[0].level for body in (plain, slow)] == ["", "slow"]
+    assert [runs_of(made.job, {JOB: [body]}, [], {}, now)[0].level for body in (plain, slow)] == ["", "slow"]
     labels = slow["spec"]["template"]["metadata"]["labels"]
     seen = {"containerStatuses": [{"name": "one", "state": {"running": {"startedAt": "2026-03-02T06:59:59Z"}}}]}
     owner = [{"kind": "Job", "uid": "job-1", "controller": True}]
     meta = {"uid": "p", "name": "p", "namespace": "ml", "labels": labels, "ownerReferences": owner}
     pod = {"metadata": meta, "spec": {"containers": [{"name": "one"}]}}
     for status in (seen, {"containerStatuses": [{"name": "one", "state": {"terminated": {"exitCode": 0}}}]}):
-        (run,) = runs_of(made.job, [slow], [pod | {"status": status}], {}, now)
+        (run,) = runs_of(made.job, {JOB: [slow]}, [pod | {"status": status}], {}, now)
         assert (run.level, run.attempt) == ("slow", 3)
     kept = RunStatus(name="x", attempt=1, region="north", power_level="slow", phase="Paused")
     told = made.job.model_copy(update={"status": GreenJobStatus(runs=(kept,))})
-    assert runs_of(told, [], [], {}, now)[0].level == "slow", "its Job was collected: the status remembers"
+    assert runs_of(told, {JOB: []}, [], {}, now)[0].level == "slow", "its Job was collected: the status remembers"
 
 
 @pytest.mark.parametrize("kind", WORK)

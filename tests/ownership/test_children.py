@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lifecycle.cases import UID, greenjob
 
+from windward.cluster.engines import JobEngine
 from windward.cluster.kube_pods import pod_end, trouble_of
 from windward.cluster.kube_runs import runs_of
 from windward.domain.run import Phase, TroubleReason, run_name
 from windward.manifests import RunFacts, render_job
-from windward.manifests.job import RuntimeImage
+from windward.manifests.pod import RuntimeImage
 from windward_api.greenregion import GreenRegion
 
+JOB = JobEngine()
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 REGION = GreenRegion.model_validate({"metadata": {"name": "north"}, "spec": {"gridZone": "SE"}})
 DONE = {"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": "2026-03-02T08:00:00Z"}]}
@@ -42,7 +44,7 @@ def pod(*statuses, owner="job-1", namespace="ml", phase="Running", conditions=()
 
 
 def phases(jobs=(), pods=(), **job):
-    return [r.phase for r in runs_of(greenjob(**job), jobs, pods, {}, NOW)]
+    return [r.phase for r in runs_of(greenjob(**job), {JOB: jobs}, pods, {}, NOW)]
 
 
 def forged(**changes):
@@ -161,11 +163,11 @@ def test_a_pod_that_was_paused_before_it_started_was_never_lost():
     """Nobody scheduled it; Kubernetes marks it failed when it is deleted."""
     one = child()
     one["metadata"]["annotations"] = {"windward.dev/paused-at": "2026-03-02T08:59:00Z"}
-    (run,) = runs_of(greenjob(), [one], [pod(phase="Failed")], {}, NOW)
+    (run,) = runs_of(greenjob(), {JOB: [one]}, [pod(phase="Failed")], {}, NOW)
     assert (run.phase, run.message, run.finished_at) == (Phase.PAUSED, "never started", NOW)
     kept = {"name": run.name, "attempt": 1, "uid": "job-1", "region": "north", "phase": "Paused",
             "finishedAt": "2026-03-02T08:59:30Z"}  # fmt: skip
-    (again,) = runs_of(greenjob(status={"runs": [kept]}), [one], [pod(phase="Failed")], {}, NOW)
+    (again,) = runs_of(greenjob(status={"runs": [kept]}), {JOB: [one]}, [pod(phase="Failed")], {}, NOW)
     assert again.finished_at == datetime(2026, 3, 2, 8, 59, 30, tzinfo=UTC), "the time stands as it was first seen"
     assert phases([child()], [pod(phase="Failed")]) == [Phase.LOST]
 
@@ -207,14 +209,14 @@ R = TroubleReason
 def test_what_keeps_a_run_from_getting_on_has_cause_fix_and_time(one, reason, said):
     trouble = trouble_of(one, NOW)
     assert (None if trouble is None else trouble.reason) == reason and said in str(trouble or "")
-    (seen,) = runs_of(greenjob(), [child()], [one], {}, NOW)
+    (seen,) = runs_of(greenjob(), {JOB: [child()]}, [one], {}, NOW)
     assert seen.trouble == trouble and said in seen.message
 
 
 def test_a_job_without_a_pod_says_so_within_half_a_minute():
     for age_s, told in ((5, False), (30, True)):
         created = datetime(2026, 3, 2, 7, tzinfo=UTC)
-        (seen,) = runs_of(greenjob(), [child()], [], {}, created + timedelta(seconds=age_s))
+        (seen,) = runs_of(greenjob(), {JOB: [child()]}, [], {}, created + timedelta(seconds=age_s))
         assert (seen.trouble is not None and seen.trouble.reason is R.POD_MISSING) is told
 
 

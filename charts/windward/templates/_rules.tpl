@@ -10,6 +10,7 @@
 - apiGroups: [windward.dev]
   resources: [greenjobs/status, greencronjobs/status]
   verbs: [patch]
+# Rules on jobs, and to delete pods, are what the engines declare (operator/windward/cluster/engines); a test compares.
 # One child for each run; changed only to note that it is paused, or to keep it from starting. The garbage collector
 # deletes.
 - apiGroups: [batch]

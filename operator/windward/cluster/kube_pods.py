@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -67,6 +67,11 @@ def pod_end(pod: Body) -> PodEnd | None:
     code = next((c for c in (int(t.get("exitCode", 1)) for t in told) if c != 0), 0)
     message = str(main.get("message") or main.get("reason") or "")
     return PodEnd(uid, code, moment(main.get("startedAt")), moment(main.get("finishedAt")), message, disrupted)
+
+
+def current_pod(pods: Sequence[Body]) -> Body | None:
+    """Returns the pod that goes on, else the last; None where there is none."""
+    return next((p for p in pods if pod_end(p) is None), pods[-1] if pods else None)
 
 
 def trouble_of(pod: Body, now: datetime) -> Trouble | None:

@@ -1,7 +1,7 @@
-"""A Kubernetes cluster: a batch/v1 Job per run, in the region's nodes by node selector.
+"""A Kubernetes cluster: an object of some engine for each run, on the region's nodes by node selector.
 
-Reads are whole lists from etcd, so that no decision rests on an old view. Writes are idempotent by name. A run is
-paused by deleting its pod with its grace period: the Job counts how it ended, and never makes another.
+Reads are whole lists from etcd, so that no decision rests on an old view. Writes are idempotent by name. Which kinds of
+objects there are, and how one is rendered, read and paused, is known to the engines alone (`engines.port`).
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from windward.cluster.engines import ENGINES, Engine
+from windward.cluster.engines.port import engine_of
 from windward.cluster.kube_api import JSON_PATCH, Api, NotFound
-from windward.cluster.kube_pods import PodEnd, controller_of, pod_end
+from windward.cluster.kube_pods import PodEnd, pod_end
 from windward.cluster.kube_runs import is_child, runs_of
 from windward.cluster.parse import bad_object, read_job, read_objects
 from windward.cluster.port import AttemptConflict, BadObject, ClusterError, Refused, Snapshot, Unavailable
 from windward.domain.clock import Clock
 from windward.domain.observed import Event, Observed
-from windward.manifests import RunFacts, render_job
-from windward.manifests.job import LABEL_UID, PAUSED_AT, RuntimeImage
+from windward.manifests import RunFacts
+from windward.manifests.pod import LABEL_UID, RuntimeImage
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
@@ -40,12 +42,14 @@ class KubernetesCluster:
 
     Attributes:
         namespaces: where GreenJobs are looked after; empty: everywhere.
+        engines: all that may have children here; the first that accepts a GreenJob renders its next run.
     """
 
     api: Api
     clock: Clock
     runtime: RuntimeImage
     namespaces: tuple[str, ...] = ()
+    engines: tuple[Engine, ...] = ENGINES
     _seen: dict[str, PodEnd] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -53,10 +57,10 @@ class KubernetesCluster:
         crons, regions, bad = read_objects(self._all(OURS, "greencronjobs"), self.api.items(f"{OURS}/greenregions"))
         bodies = self._all(OURS, "greenjobs")
         # Children after their owners: the number of a child made in between is claimed already.
-        jobs = self._all("/apis/batch/v1", "jobs", labelSelector=LABEL_UID)
+        listed = {e: self._all(e.resource.root, e.resource.plural, labelSelector=LABEL_UID) for e in self.engines}
         pods = self._all("/api/v1", "pods", labelSelector=LABEL_UID)
         self._remember(pods)
-        children, their_pods = _by_label(jobs), _by_label(pods)
+        by_uid, their_pods = {e: _by_label(children) for e, children in listed.items()}, _by_label(pods)
         with self._lock:
             seen = dict(self._seen)
         now, out = self.clock.now(), []
@@ -64,13 +68,14 @@ class KubernetesCluster:
             job = read_job(body)
             if isinstance(job, GreenJob):
                 uid = job.metadata.uid
-                observed = read_runs(body, job, children.get(uid, ()), their_pods.get(uid, ()), seen, now)
+                children = {e: labelled.get(uid, []) for e, labelled in by_uid.items()}
+                observed = read_runs(body, job, children, their_pods.get(uid, ()), seen, now)
                 if isinstance(observed, Observed):
                     out.append(observed)
                     continue
                 job = observed
             bad.append(job)
-        self._forget(jobs)
+        self._forget(child for children in listed.values() for child in children)
         return Snapshot(tuple(out), tuple(crons), tuple(regions), tuple(bad))
 
     def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
@@ -85,34 +90,25 @@ class KubernetesCluster:
         return job
 
     def create_run(self, facts: RunFacts) -> None:
-        meta = facts.job.metadata
-        path = f"/apis/batch/v1/namespaces/{meta.namespace}/jobs"
+        engine = engine_of(self.engines, facts.job)
+        if engine is None:
+            raise Refused("no engine of this operator runs this kind of work: ask for another kind")
+        path = engine.resource.path(facts.job.metadata.namespace)
         try:
-            self.api.post(path, render_job(facts, self.runtime))
+            self.api.post(path, engine.render(facts, self.runtime))
         except AttemptConflict:
             if not is_child(facts.job, self.api.get(f"{path}/{facts.name}")):
-                raise Refused(f"Job {facts.name} belongs to somebody else: delete or rename it") from None
+                kind = engine.resource.kind
+                raise Refused(f"{kind} {facts.name} belongs to somebody else: delete or rename it") from None
 
     def stop_run(self, job: GreenJob, name: str) -> None:
-        """Ends the pod of a run with its grace period; the Job counts how it ended (docs/decisions/0014)."""
-        namespace, uid = job.metadata.namespace, job.metadata.uid
-        path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}"
-        try:
-            child = self.api.get(path)
-            if not is_child(job, child):
-                return
-            if PAUSED_AT not in (child["metadata"].get("annotations") or {}):
-                self.api.patch(path, {"metadata": {"annotations": {PAUSED_AT: format_time(self.clock.now())}}})
-            pods = self.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{LABEL_UID}={uid}")
-            mine = [p for p in pods if controller_of(p["metadata"]) == ("Job", child["metadata"]["uid"])]
-            if not mine:  # none yet: then none is to be made
-                self.api.patch(path, {"spec": {"suspend": True}})
-            for pod in mine:
-                if "deletionTimestamp" not in pod["metadata"] and pod_end(pod) is None:
-                    meta = pod["metadata"]
-                    self.api.delete(f"/api/v1/namespaces/{namespace}/pods/{meta['name']}", uid=meta["uid"])
-        except NotFound:
-            return
+        for engine in self.engines:
+            try:
+                child = self.api.get(engine.resource.path(job.metadata.namespace, name))
+                if is_child(job, child):
+                    engine.pause(self.api, job, child, self.clock.now())
+            except NotFound:
+                continue
 
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
         meta = job.metadata
@@ -178,15 +174,15 @@ class KubernetesCluster:
 
     def _remember(self, pods: Sequence[Body]) -> None:
         for pod in pods:
-            kind, uid = controller_of(pod["metadata"])
-            end = pod_end(pod) if kind == "Job" and uid else None
+            uid = next((u for e in self.engines if (u := e.owner_uid(pod))), "")
+            end = pod_end(pod) if uid else None
             if end is not None:
                 with self._lock:
                     self._seen[uid] = end
 
-    def _forget(self, jobs: Sequence[Body]) -> None:
-        """Ends of pods whose Jobs are gone."""
-        uids = {j["metadata"]["uid"] for j in jobs}
+    def _forget(self, children: Iterable[Body]) -> None:
+        """Ends of pods whose children are gone."""
+        uids = {c["metadata"]["uid"] for c in children}
         with self._lock:
             for uid in [u for u in self._seen if u not in uids]:
                 del self._seen[uid]
@@ -241,12 +237,19 @@ def _path(plural: str, namespace: str | None, name: str = "") -> str:
 
 
 def read_runs(
-    body: Body, job: GreenJob, jobs: Sequence[Body], pods: Sequence[Body], seen: Mapping[str, PodEnd], now: datetime
+    body: Body,
+    job: GreenJob,
+    children: Mapping[Engine, Sequence[Body]],
+    pods: Sequence[Body],
+    seen: Mapping[str, PodEnd],
+    now: datetime,
 ) -> Observed | BadObject:
     """Returns a job with its runs; where its children cannot be read, what is wrong, since a job that is seen without
     its runs would be started anew."""
     try:
-        return Observed(job, runs_of(job, jobs, pods, seen, now))
+        engine = engine_of(children, job)
+        demand = engine.demand(job.spec) if engine is not None else None
+        return Observed(job, runs_of(job, children, pods, seen, now, demand), demand)
     except Exception as e:  # whatever a child holds harms its own job only
         log.exception("%s/%s: its children cannot be read", job.metadata.namespace, job.metadata.name)
         return bad_object(body, "GreenJob", f"its Jobs and pods cannot be read: {type(e).__name__}: {e}")

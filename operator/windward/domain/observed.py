@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,10 +13,15 @@ from windward_api.greenjob import GreenJob
 
 @dataclass(frozen=True)
 class Observed:
-    """A GreenJob and its runs, ordered by attempt. What follows from them is asked for all the time, and kept."""
+    """A GreenJob and its runs, ordered by attempt. What follows from them is asked for all the time, and kept.
+
+    Attributes:
+        demand: what one run holds of a region, as its engine says; None: what its spec asks.
+    """
 
     job: GreenJob
     runs: tuple[Run, ...] = ()
+    demand: Mapping[str, float] | None = None
 
     @cached_property
     def key(self) -> str:

@@ -12,7 +12,6 @@ from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
 from windward_api.contract import EXIT_PAUSED
 from windward_api.greenjob import GreenJobSpec, InterruptionPolicy
-from windward_api.pod_template import PodTemplate
 
 DEFAULT_POWER_W = 100.0  # a busy server core or two; every figure that rests on it is marked estimated
 AVOID_FOR = timedelta(minutes=30)  # a region that had no place for a job is not tried again for so long
@@ -36,7 +35,7 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         power_w=power_w(spec),
         regions=_regions(observed, now),
         home=home_of(spec),
-        demand=demand_of(spec),
+        demand=demand_of(spec) if observed.demand is None else observed.demand,
         interruptible=spec.interruption.policy is InterruptionPolicy.CHECKPOINT,
         overhead=observed.job.overhead(),
         started=any(r.started_at is not None for r in observed.runs),
@@ -128,17 +127,20 @@ def speed_of(spec: GreenJobSpec, level: str) -> float:
 
 def demand_of(spec: GreenJobSpec) -> Mapping[str, float]:
     """Returns what one run holds of a region: one pod, and what the scheduler reserves for it."""
-    if spec.template is None:
-        return {"pods": 1.0}
-    return {"pods": 1.0, **PodTemplate.model_validate(spec.template).spec.requests()}
+    return spec.work_kind.demand(spec.work)
 
 
-def most_power_w(spec: GreenJobSpec) -> float:
+def most_power_w(spec: GreenJobSpec, demand: Mapping[str, float] | None = None) -> float:
     """Returns a draw in W that one run of this work cannot exceed: ten times what is declared, or a host and all its
-    accelerators at the highest rated power on sale, whichever is more."""
+    accelerators at the highest rated power on sale, whichever is more.
+
+    Args:
+        demand: what one run holds of a region; None: what the spec asks.
+    """
     levels = spec.power.levels if spec.power is not None else ()
     declared = max([power_w(spec), *(float(v.watts) for v in levels)])
-    accelerators = sum(units for name, units in demand_of(spec).items() if "/" in name)
+    held = demand_of(spec) if demand is None else demand
+    accelerators = sum(units for name, units in held.items() if "/" in name)
     return max(10.0 * declared, HOST_W + ACCELERATOR_W * min(accelerators, MOST_ACCELERATORS))
 
 

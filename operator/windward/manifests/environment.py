@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from windward.domain.run import run_name
@@ -62,16 +61,12 @@ def environment(facts: RunFacts, storage_root: str | None) -> dict[str, str]:
             env[contract.ENV_POWER_CAP_WATTS] = str(cap)
         if level is not None:
             env[contract.ENV_POWER_LEVEL] = level.name
-    if job.spec.train is None and facts.intensity_g_per_kwh is not None:
+    if job.spec.work_kind.hears_intensity and facts.intensity_g_per_kwh is not None:
         env[contract.ENV_INTENSITY_G_PER_KWH] = f"{facts.intensity_g_per_kwh:.4g}"
     return env
 
 
 def runtime_arguments(job: GreenJob) -> list[str] | None:
     """Arguments of our own runtime (`windward-worker ...`); None for a job that brings its own container."""
-    for verb in ("train", "infer"):
-        spec = getattr(job.spec, verb)
-        if spec is not None:
-            body = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
-            return [verb, "--spec", json.dumps(body, separators=(",", ":"), sort_keys=True)]
-    return None
+    kind = job.spec.work_kind
+    return kind.arguments(job.spec.work) if kind.verb else None

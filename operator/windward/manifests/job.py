@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
-
-from windward.manifests.environment import RunFacts, environment, runtime_arguments
-from windward_api import contract
-from windward_api.meta import API_VERSION
-
-LABEL_JOB = "windward.dev/job-name"
-LABEL_UID = "windward.dev/job-uid"
-LABEL_ATTEMPT = "windward.dev/attempt"
-LABEL_REGION = "windward.dev/region"
-LABEL_LEVEL = "windward.dev/power-level"
-PAUSED_AT = "windward.dev/paused-at"  # annotation of a child: when it was told to pause
-STORAGE_MOUNT = "/windward/storage"
-GRACE_S = 120  # a checkpoint of a few gigabytes to a network volume
-
-Body = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeImage:
-    """The image of our own runtime, and the claim that it falls back to."""
-
-    image: str
-    pull_policy: str = "IfNotPresent"
-    storage_claim: str = "windward-storage"
+from windward.manifests.environment import RunFacts
+from windward.manifests.pod import Body, RuntimeImage, labels_of, owner_reference, pod_template
 
 
 def render_job(facts: RunFacts, runtime: RuntimeImage) -> Body:
-    """The child of one attempt.
+    """Returns the Job of one attempt.
 
-    One pod, never replaced by the Job controller: a new pod is a new attempt, decided in one place. The user's pod
-    template is kept as it is; the contract's environment, the region's node selector and the storage are added.
+    One pod, never replaced by the Job controller: a new pod is a new attempt, decided in one place.
     """
-    job = facts.job
-    labels = {
-        "app.kubernetes.io/managed-by": "windward",
-        LABEL_JOB: job.metadata.name[:63].rstrip("-."),  # a label's value ends with a letter or digit
-        LABEL_UID: job.metadata.uid,
-        LABEL_ATTEMPT: str(facts.attempt),
-        LABEL_REGION: facts.region.metadata.name,
-        **({LABEL_LEVEL: facts.level} if facts.level else {}),
-    }
-    template = _own_template(facts, runtime) if job.spec.template is None else deepcopy(job.spec.template)
-    _complete(template, facts, runtime, labels)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": facts.name,
-            "namespace": job.metadata.namespace,
-            "labels": labels,
+            "namespace": facts.job.metadata.namespace,
+            "labels": labels_of(facts),
             "ownerReferences": [owner_reference(facts)],
         },
         "spec": {
@@ -62,84 +25,6 @@ def render_job(facts: RunFacts, runtime: RuntimeImage) -> Body:
             "completions": 1,
             "parallelism": 1,
             "podReplacementPolicy": "Failed",
-            "template": template,
+            "template": pod_template(facts, runtime),
         },
     }
-
-
-def owner_reference(facts: RunFacts) -> Body:
-    """Children go with their GreenJob, by the garbage collector: no finalizer is needed."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "GreenJob",
-        "name": facts.job.metadata.name,
-        "uid": facts.job.metadata.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
-    }
-
-
-def _own_template(facts: RunFacts, runtime: RuntimeImage) -> Body:
-    """The pod of our own runtime: as restricted as Pod Security asks."""
-    return {
-        "spec": {
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": 65532,
-                "runAsGroup": 65532,
-                "fsGroup": 65532,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "containers": [
-                {
-                    "name": "worker",
-                    "image": runtime.image,
-                    "imagePullPolicy": runtime.pull_policy,
-                    "command": ["windward-worker"],
-                    # Under the supervisor: it hears a SIGTERM while libraries load, and meters the loading too.
-                    "args": ["exec", "--", "windward-worker", *(runtime_arguments(facts.job) or [])],
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        "readOnlyRootFilesystem": True,
-                        "capabilities": {"drop": ["ALL"]},
-                    },
-                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - a pod's own emptyDir
-                }
-            ],
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
-        }
-    }
-
-
-def _complete(template: Body, facts: RunFacts, runtime: RuntimeImage, labels: Body) -> None:
-    """Add to a pod template what the contract needs; what the user set himself stays."""
-    metadata = template.setdefault("metadata", {})
-    metadata["labels"] = {**(metadata.get("labels") or {}), **labels}
-    spec = template.setdefault("spec", {})
-    spec["restartPolicy"] = "Never"
-    spec.setdefault("automountServiceAccountToken", False)
-    spec.setdefault("terminationGracePeriodSeconds", GRACE_S)
-    if facts.region.spec.node_selector:
-        spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), **facts.region.spec.node_selector}
-    claim = _claim(facts, runtime)
-    if claim is not None:
-        volume = {"name": "windward-storage", "persistentVolumeClaim": {"claimName": claim}}
-        spec["volumes"] = [*(spec.get("volumes") or []), volume]
-    env = environment(facts, STORAGE_MOUNT if claim is not None else None)
-    env[contract.ENV_REPORT_FILE] = "/dev/termination-log"
-    for container in spec.get("containers") or []:
-        own = {e.get("name") for e in container.get("env") or []}
-        added = [{"name": k, "value": v} for k, v in sorted(env.items()) if k not in own]
-        container["env"] = [*(container.get("env") or []), *added]
-        if claim is not None:
-            mount = {"name": "windward-storage", "mountPath": STORAGE_MOUNT}
-            container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
-
-
-def _claim(facts: RunFacts, runtime: RuntimeImage) -> str | None:
-    spec = facts.job.spec
-    if spec.storage is not None:
-        return spec.storage.claim_name
-    return None if spec.template is not None else runtime.storage_claim

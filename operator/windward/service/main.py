@@ -18,7 +18,7 @@ from windward.cluster.kubernetes import KubernetesCluster
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.ledger.opening import open_ledger
-from windward.manifests.job import RuntimeImage
+from windward.manifests.pod import RuntimeImage
 from windward.service.clock import SystemClock
 from windward.service.controller import Controller
 from windward.service.handlers import configure, register

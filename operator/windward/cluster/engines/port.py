@@ -1,0 +1,152 @@
+"""The port to what runs a GreenJob on Kubernetes: one engine for each kind of workload, as Kueue's `GenericJob`.
+
+An engine renders one attempt as one object, reads a run from such an object and its pods, and pauses it. It has no
+method to resume, since a later attempt is another object, and none to delete: an object is owned by its GreenJob, and
+the garbage collector deletes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from windward.cluster.kube_pods import PodEnd
+from windward.domain.run import Run
+from windward.manifests import RunFacts
+from windward.manifests.pod import RuntimeImage
+from windward_api.greenjob import GreenJob, GreenJobSpec, RunStatus
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """The API resource of an engine's objects; namespaced, in a group that has a name."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}"
+
+    @property
+    def root(self) -> str:
+        """Path of the group, to list in all namespaces."""
+        return f"/apis/{self.api_version}"
+
+    def path(self, namespace: str, name: str = "") -> str:
+        """Returns the path of a namespace's objects, or of one of them."""
+        return f"{self.root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """One rule of the operator's role, as `rules` of a Role has it."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a cluster shows of one attempt, of which its object or a pod exists.
+
+    Attributes:
+        run: name, attempt, region, level and uid of the run, in phase Starting: what `observe` adds to.
+        child: its object; None: deleted, and a pod of it is still there.
+        pods: its pods.
+        seen: how a pod of it ended, as a watch saw it; the pod may be gone.
+        kept: what the GreenJob's status kept of it.
+    """
+
+    run: Run
+    child: Body | None
+    pods: tuple[Body, ...]
+    seen: PodEnd | None
+    kept: RunStatus | None
+    now: datetime
+
+
+class Requests(Protocol):
+    """Requests to the API server by path; they raise the errors of `kube_api`."""
+
+    def items(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """Returns all items of a list."""
+        ...
+
+    def patch(self, path: str, body: Any) -> dict[str, Any]:
+        """Merges `body` into an object."""
+        ...
+
+    def delete(self, path: str, uid: str = "", **query: str) -> dict[str, Any]:
+        """Deletes an object; with `uid`, only if it still is that one."""
+        ...
+
+
+class Engine(Protocol):
+    """A kind of workload that can run a GreenJob. An engine keeps no state; all methods but `pause` are pure."""
+
+    @property
+    def resource(self) -> Resource:
+        """What its objects are in the API."""
+        ...
+
+    @property
+    def rights(self) -> tuple[Rights, ...]:
+        """What the operator's role needs for it, beyond listing and watching pods; the chart grants exactly that."""
+        ...
+
+    def accepts(self, job: GreenJob) -> bool:
+        """Returns whether it runs this GreenJob. The first registered engine that does renders the next attempt;
+        runs are observed through whichever engine made them."""
+        ...
+
+    def demand(self, spec: GreenJobSpec) -> Mapping[str, float]:
+        """Returns what one run holds of a region: `pods`, and the requests of all its pods together."""
+        ...
+
+    def render(self, facts: RunFacts, runtime: RuntimeImage) -> dict[str, Any]:
+        """Returns the object of one attempt, the same for the same arguments.
+
+        It has the name `facts.name`, the namespace of its GreenJob, `labels_of(facts)`, and `owner_reference(facts)` as
+        its controller; its pods have the same labels. By these it is listed, recognised and deleted.
+        """
+        ...
+
+    def owner_uid(self, pod: Body) -> str:
+        """Returns the uid of the object of this engine that a pod belongs to; '' for any other pod.
+
+        Decides by owner references: anybody may copy a label.
+        """
+        ...
+
+    def observe(self, attempt: Attempt) -> Run | None:
+        """Returns the run that the object and its pods show; None where they show less than `attempt.kept`.
+
+        A run that may still compute must never be returned in a phase that is not live: another one would start
+        beside it.
+        """
+        ...
+
+    def pause(self, api: Requests, job: GreenJob, child: Body, now: datetime) -> None:
+        """Tells a run to pause: SIGTERM to its containers, their grace period, then the end. Returns at once.
+
+        Called again until the run is seen to end, so that dying at any point of it does no harm. How a container ended,
+        success above all, must be known from the object when its pods are gone (docs/decisions/0014).
+
+        Raises:
+            NotFound: the object, or a pod, is gone already.
+            ClusterError: any other answer that is no success.
+        """
+        ...
+
+
+def engine_of(engines: Iterable[Engine], job: GreenJob) -> Engine | None:
+    """Returns the engine that runs the next attempt of a GreenJob; None where no engine accepts it."""
+    return next((e for e in engines if e.accepts(job)), None)

@@ -1,0 +1,63 @@
+"""The kinds of work stand in one table: fields, rules, demand and arguments agree with it."""
+
+import json
+
+import pytest
+from lifecycle.cases import greenjob
+
+from windward.lifecycle.work import demand_of
+from windward.manifests import RunFacts
+from windward.manifests.environment import environment, runtime_arguments
+from windward_api import kinds, rules
+from windward_api.greenjob import GreenJobSpec
+from windward_api.greenregion import GreenRegion
+from windward_api.kinds import KINDS
+
+REGION = GreenRegion.model_validate({"metadata": {"name": "north"}, "spec": {"gridZone": "SE"}})
+CONTAINER = {"name": "main", "image": "x", "resources": {"requests": {"cpu": "2"}}}
+EXAMPLES = {
+    "template": {"spec": {"containers": [CONTAINER]}},
+    "train": {"steps": 5},
+    "infer": {"model": {"path": "m.gguf"}, "prompts": ["hi"]},
+}
+each = pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.field)
+
+
+def example(kind):
+    return greenjob(**{"template": None, kind.field: EXAMPLES[kind.field]})
+
+
+@each
+def test_a_kind_is_an_optional_field_of_the_spec(kind):
+    assert GreenJobSpec.model_fields[kind.field].default is None
+    spec = example(kind).spec
+    assert spec.work_kind is kind and spec.work == getattr(spec, kind.field)
+
+
+@each
+def test_its_rules_name_its_field_in_cel(kind):
+    (one_work,) = {r.cel for r in rules.GREENJOB if r.message == kinds.ONE_WORK}
+    assert f"has(self.{kind.field})" in one_work and kind.field in kinds.ONE_WORK
+    refusals = {s for s in (kind.cap_refused, kind.levels_refused, kind.levels_capped) if s}
+    of_kind = {r.message for r in rules.GREENJOB if r.cel.startswith(f"!has(self.{kind.field}) ||")}
+    assert of_kind == refusals
+    below = {(r.path, r.message) for r in rules.GREENJOB if r.path.startswith(f"spec.{kind.field}")}
+    assert below == {(f"spec.{kind.field}{p.part}", p.sentence) for p in kind.parts}
+
+
+@each
+def test_what_it_holds_and_what_its_run_is_told_follow_from_it(kind):
+    job = example(kind)
+    assert demand_of(job.spec) == {"pods": 1.0, **({"cpu": 2.0} if kind.field == "template" else {})}
+    arguments = runtime_arguments(job)
+    assert (arguments is None) is (kind.verb == "")
+    if arguments is not None:
+        assert (
+            arguments[:2] == [kind.verb, "--spec"] and EXAMPLES[kind.field].items() <= json.loads(arguments[2]).items()
+        )
+    told = environment(RunFacts(job, 1, REGION, intensity_g_per_kwh=100.0), None)
+    assert ("WINDWARD_INTENSITY_G_PER_KWH" in told) is kind.hears_intensity
+
+
+def test_the_order_of_kinds_is_that_of_the_sentence():
+    assert kinds.ONE_WORK == "spec: set exactly one of template, train, infer: say what to run"
