@@ -149,17 +149,8 @@ def regions_noted(world):
 
 
 def plant(world, port, name, odd):
-    match port:
-        case "Cluster":
-            planted = Planted(world.cluster, name, odd)
-            world.controller.cluster = planted
-            world.controller.reports.cluster = planted
-        case "Ledger":
-            planted = Planted(world.ledger, name, odd)
-            world.controller.ledger = planted
-            world.controller.accountant.ledger = planted
-            world.grid._archive = world.grid._days._archive = planted
-        case _:
-            planted = Planted(world.provider, name, odd)
-            world.grid._provider = world.grid._days._provider = planted
+    """Another operator process, one of whose ports has the fault."""
+    planted = Planted(getattr(world, port.lower()), name, odd)
+    setattr(world, port.lower(), planted)
+    world.restart()
     return planted
