@@ -186,16 +186,14 @@ def nearest(zone: str, known: Iterable[str]) -> list[str]:
 def _elsewhere() -> dict[str, tuple[str, ...]]:
     """Zones and the sources that hold them, as far as they can list them without asking."""
     from windward.grid.cloud_regions import cloud_regions
-    from windward.grid.energinet import EnerginetProvider
-    from windward.grid.energy_charts import EnergyChartsProvider
-    from windward.grid.neso import NesoProvider
+    from windward.grid.registry import all_specs
 
     clock = SystemClock()
     out: dict[str, tuple[str, ...]] = {}
-    made = (("neso", NesoProvider(clock)), ("energinet", EnerginetProvider(clock)))
-    for name, provider in (*made, ("energy-charts", EnergyChartsProvider(clock))):
-        for zone in provider.zones():
-            out[zone] = (*out.get(zone, ()), name)
+    for spec in all_specs():
+        if spec.live and not spec.required:
+            for zone in spec.open(clock, None, {}).zones() or ():
+                out[zone] = (*out.get(zone, ()), spec.name)
     for region in cloud_regions():
         if region.zone and region.zone not in out:
             out[region.zone] = ("eia-930", "electricitymaps") if region.zone.startswith("US-") else ("electricitymaps",)
