@@ -22,6 +22,7 @@ from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
 from windward.lifecycle.cron import job_body
 from windward.lifecycle.work import work_of
+from windward.reports import figures
 from windward.service.planned import lengthened, needed_until, plan_body
 from windward.service.sync_regions import regions_of
 from windward_api.greenjob import GreenJob
@@ -120,9 +121,10 @@ def _proof(made: Plan) -> list[str]:
     proof = made.certificate
     if proof is None or made.prices is None or len(made.jobs) < 2:
         return []
-    least = f"no plan of these jobs has less than {text.grams(proof.bound_g)} (gap {100 * max(0.0, proof.gap):.2f} %)"
-    said = f"PROOF   {len(made.jobs)} jobs share the room: {text.grams(proof.plan_g)} planned, {least}"
-    return [text.lines([said], indent=8)]
+    gap = 100 * max(0.0, proof.gap)
+    least = f"no plan of these jobs has less than {figures.grams(proof.bound_g)} (gap {gap:.2f} %)"
+    line = f"PROOF   {len(made.jobs)} jobs share the room: {figures.grams(proof.plan_g)} planned, {least}"
+    return [text.lines([line], indent=8)]
 
 
 def card(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast], now: datetime) -> str:
@@ -138,19 +140,19 @@ def _plan_lines(work: Work, p: JobPlan, now: datetime) -> list[str]:
     out = []
     for i, w in enumerate(p.windows):
         label = "PLAN  " if i == 0 else "      "
-        span = f"{text.day_time(w.start, now)} ({text.until(w.start, now)}) to {w.end:%H:%MZ}"
-        out.append(f"{label}  {span}  {w.region}  {format_duration(w.length)}  {text.grams(w.emissions_g)}")
+        span = f"{figures.day_time(w.start, now)} ({figures.until(w.start, now)}) to {w.end:%H:%MZ}"
+        out.append(f"{label}  {span}  {w.region}  {format_duration(w.length)}  {figures.grams(w.emissions_g)}")
     if p.windows:
         slack = work.finish_by - p.windows[-1].end
         spare = f"slack {format_duration(slack)}" if slack >= timedelta(0) else f"LATE by {format_duration(-slack)}"
         power_w = work.power_w if p.level is None else work.levels[p.level].power_w
         kwh = sum(w.length.total_seconds() for w in p.windows) * power_w / 3.6e6
         at_level = f", level {p.level_name}" if p.level_name else ""
-        saved = text.saved(p.saved_g, p.run_now_g)
-        out.append(f"        {spare}  latest start {text.day_time(p.latest_start, now)}{'  edge' if p.edge else ''}")
+        saved = figures.saved(p.saved_g, p.run_now_g)
+        out.append(f"        {spare}  latest start {figures.day_time(p.latest_start, now)}{'  edge' if p.edge else ''}")
         out.append(
-            f"EXPECT  {kwh:.3g} kWh ({power_w:.0f} W declared{at_level})  {text.grams(p.emissions_g)}"
-            f"  run now at {work.home} {text.grams(p.run_now_g)}  saves {saved}"
+            f"EXPECT  {kwh:.3g} kWh ({power_w:.0f} W declared{at_level})  {figures.grams(p.emissions_g)}"
+            f"  run now at {work.home} {figures.grams(p.run_now_g)}  saves {saved}"
         )
     out.append(f"WHY     {p.reason}: {p.explanation}")
     return out
@@ -202,9 +204,9 @@ def _why_not(p: JobPlan, now: datetime) -> list[str]:
                 continue
             seen.add(day)
             room = a.capacity_g - p.capacity_g
-            said = f", and {text.signed_grams(room)} that its room is worth to others" if abs(room) >= 0.5 else ""
-            more = text.signed_grams(a.emissions_g - p.emissions_g)
-            out.append(f"{a.place} {text.day_time(a.windows[0].start, now)}: {more}{said}")
+            said = f", and {figures.signed_grams(room)} that its room is worth to others" if abs(room) >= 0.5 else ""
+            more = figures.signed_grams(a.emissions_g - p.emissions_g)
+            out.append(f"{a.place} {figures.day_time(a.windows[0].start, now)}: {more}{said}")
     return [f"{'WHY NOT' if i == 0 else '       '} {line}" for i, line in enumerate(out[:6])]
 
 
@@ -224,4 +226,4 @@ def _data(work: Work, fleet: Fleet, known: dict[str, Forecast]) -> list[str]:
 
 
 def _when(moment: datetime, now: datetime) -> str:
-    return f"{text.day_time(moment, now)} ({text.until(moment, now)})"
+    return f"{figures.day_time(moment, now)} ({figures.until(moment, now)})"
