@@ -68,7 +68,7 @@ def test_by_name_and_environment():
 
 
 @pytest.mark.parametrize(
-    ("name", "env", "said"),
+    ("name", "env", "message"),
     [
         ("magic", {}, "there is no provider 'magic'"),
         ("electricitymaps", {}, "needs WINDWARD_ELECTRICITYMAPS_KEY"),
@@ -84,8 +84,8 @@ def test_by_name_and_environment():
         ("carbon-aware-sdk", {"WINDWARD_CARBON_AWARE_SDK_URL": "http://x"}, "WINDWARD_CARBON_AWARE_SDK_KIND"),
     ],
 )
-def test_what_is_missing_is_named(name, env, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_missing_is_named(name, env, message):
+    with pytest.raises(ValueError, match=message):
         provider_of(name, FixedClock(NOW), None, env)
 
 

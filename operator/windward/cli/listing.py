@@ -126,8 +126,8 @@ def why(name: str, target: Target, output: str) -> None:
         return
     events, driver = jobs.events(job), _driver(jobs, job)
     if output == "json":
-        told = [{"at": e.at, "reason": e.reason, "message": e.message, "warning": e.warning} for e in events]
-        print(json.dumps({**_body(job, jobs), "events": told}, indent=2))
+        event_items = [{"at": e.at, "reason": e.reason, "message": e.message, "warning": e.warning} for e in events]
+        print(json.dumps({**_body(job, jobs), "events": event_items}, indent=2))
         return
     print("\n".join(_story(job, events, driver, target, _mark(job, jobs))))
 
@@ -163,6 +163,6 @@ def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target, ma
     if rows:
         shown += ["", text.table([["CONDITION", "IS", "REASON", "MESSAGE"], *rows])]
     if events:
-        told = [[e.at, "!" if e.warning else " ", e.reason, e.message] for e in events]
-        shown += ["", text.table([["AT", " ", "EVENT", "MESSAGE"], *told])]
+        event_rows = [[e.at, "!" if e.warning else " ", e.reason, e.message] for e in events]
+        shown += ["", text.table([["AT", " ", "EVENT", "MESSAGE"], *event_rows])]
     return shown

@@ -36,15 +36,16 @@ def plan(files: Sequence[Path], *, check: bool, at: str, source: Source, output:
     if not objects.jobs:
         fix = "add one, or see examples/"
         raise CliError("no GreenJob or GreenCronJob in the files", fix=fix, code=Exit.USAGE)
-    fleet, known, made = make(objects, now, source)
+    fleet, known, fleet_plan = make(objects, now, source)
     if output == "json":
-        print(json.dumps(_document(fleet, known, made, ticks), indent=2))
+        print(json.dumps(_document(fleet, known, fleet_plan, ticks), indent=2))
     else:
         cards = [
-            "\n".join([*_tick_line(w, ticks, now), card(w, made.jobs[w.key], fleet, known, now)]) for w in fleet.work
+            "\n".join([*_tick_line(w, ticks, now), card(w, fleet_plan.jobs[w.key], fleet, known, now)])
+            for w in fleet.work
         ]
-        print("\n\n".join([*cards, *_proof(made)]))
-    if check and not all(p.feasible for p in made.jobs.values()):
+        print("\n\n".join([*cards, *_proof(fleet_plan)]))
+    if check and not all(p.feasible for p in fleet_plan.jobs.values()):
         raise SystemExit(Exit.INFEASIBLE)
 
 
@@ -87,12 +88,12 @@ def make(objects: Objects, now: datetime, source: Source) -> tuple[Fleet, dict[s
 
 
 def _document(
-    fleet: Fleet, known: dict[str, Forecast], made: Plan, ticks: Mapping[str, tuple[str, datetime]]
+    fleet: Fleet, known: dict[str, Forecast], fleet_plan: Plan, ticks: Mapping[str, tuple[str, datetime]]
 ) -> dict[str, Any]:
     return {
         "apiVersion": "cli.windward.dev/v1",
         "kind": "PlanList",
-        "madeAt": format_time(made.made_at),
+        "madeAt": format_time(fleet_plan.made_at),
         "items": [
             {
                 "job": w.key,
@@ -101,29 +102,29 @@ def _document(
                 "powerWatts": w.power_w,
                 "home": w.home,
                 **({"cronJob": ticks[w.key][0], "tick": format_time(ticks[w.key][1])} if w.key in ticks else {}),
-                **plan_body(made.jobs[w.key]),
+                **plan_body(fleet_plan.jobs[w.key]),
             }
             for w in fleet.work
         ],
-        "certificate": _certificate(made),
+        "certificate": _certificate(fleet_plan),
         "regions": [{"name": r.name, "zone": r.zone, "pue": r.pue} for r in fleet.regions.values()],
         "forecasts": [series_body(f) for f in known.values()],
     }
 
 
-def _certificate(made: Plan) -> dict[str, float] | None:
-    c = made.certificate
+def _certificate(fleet_plan: Plan) -> dict[str, float] | None:
+    c = fleet_plan.certificate
     return {"planGrams": c.plan_g, "boundGrams": c.bound_g, "gap": c.gap} if c is not None else None
 
 
-def _proof(made: Plan) -> list[str]:
+def _proof(fleet_plan: Plan) -> list[str]:
     """How good the plan is at worst; where nothing competes each job has its own best, and it goes unsaid."""
-    proof = made.certificate
-    if proof is None or made.prices is None or len(made.jobs) < 2:
+    proof = fleet_plan.certificate
+    if proof is None or fleet_plan.prices is None or len(fleet_plan.jobs) < 2:
         return []
     gap = 100 * max(0.0, proof.gap)
     least = f"no plan of these jobs has less than {figures.grams(proof.bound_g)} (gap {gap:.2f} %)"
-    line = f"PROOF   {len(made.jobs)} jobs share the room: {figures.grams(proof.plan_g)} planned, {least}"
+    line = f"PROOF   {len(fleet_plan.jobs)} jobs share the room: {figures.grams(proof.plan_g)} planned, {least}"
     return [text.lines([line], indent=8)]
 
 
@@ -131,7 +132,7 @@ def card(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast], now: 
     """One job on a few lines."""
     head = [f"GreenJob {work.key}  {format_duration(work.duration)}  finish by {_when(work.finish_by, now)}"]
     head += _plan_lines(work, p, now)
-    strips = _strip_lines(work, p, fleet, known, now)  # made to measure
+    strips = _strip_lines(work, p, fleet, known, now)  # as wide as the terminal
     tail = [*_why_not(p, now), *_data(work, fleet, known)]
     return "\n".join([text.lines(head, indent=8), *strips, *([text.lines(tail, indent=8)] if tail else [])])
 
@@ -204,9 +205,9 @@ def _why_not(p: JobPlan, now: datetime) -> list[str]:
                 continue
             seen.add(day)
             room = a.capacity_g - p.capacity_g
-            said = f", and {figures.signed_grams(room)} that its room is worth to others" if abs(room) >= 0.5 else ""
+            worth = f", and {figures.signed_grams(room)} that its room is worth to others" if abs(room) >= 0.5 else ""
             more = figures.signed_grams(a.emissions_g - p.emissions_g)
-            out.append(f"{a.place} {figures.day_time(a.windows[0].start, now)}: {more}{said}")
+            out.append(f"{a.place} {figures.day_time(a.windows[0].start, now)}: {more}{worth}")
     return [f"{'WHY NOT' if i == 0 else '       '} {line}" for i, line in enumerate(out[:6])]
 
 

@@ -70,8 +70,8 @@ class Source:
             fix = fix if self.trace is not None else "windward providers list"
             raise CliError(f"{which}: {e}", fix=fix, code=Exit.USAGE) from e
         except OSError as e:
-            said = f"{e.filename or self.trace}: {e.strerror or e}"
-            raise CliError(f"--trace {said}", fix="check the path and its rights", code=Exit.USAGE) from e
+            cause = f"{e.filename or self.trace}: {e.strerror or e}"
+            raise CliError(f"--trace {cause}", fix="check the path and its rights", code=Exit.USAGE) from e
 
 
 class NoArchive:
@@ -114,12 +114,12 @@ def span(text: str, option: str) -> timedelta:
         CliError: it is none, or longer than a year.
     """
     try:
-        found = parse_duration(text)
+        duration = parse_duration(text)
     except ValueError as e:
         raise CliError(f"{option}: {e}", fix=f"write it as {option} 4h30m", code=Exit.USAGE) from e
-    if found > LONGEST:
+    if duration > LONGEST:
         raise CliError(f"{option} {text}: longer than a year", fix="give 366d or less", code=Exit.USAGE)
-    return found
+    return duration
 
 
 def only_local(given: Mapping[str, object]) -> None:
