@@ -11,6 +11,7 @@ from chart.sync_crds import COPIES, GENERATED, contents
 from cluster.kube import Helm
 
 from windward.cluster.engines import ENGINES
+from windward.grid.registry import all_specs
 from windward.service.settings import Settings
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "windward"
@@ -207,6 +208,14 @@ def test_every_setting_that_the_chart_sends_is_one_that_the_operator_reads(helm:
     for name in VALUE_SETS:
         sent = {n for n in environment(render(helm, name)) if n.startswith("WINDWARD_")}
         assert sent <= {f"WINDWARD_{field.upper()}" for field in Settings.model_fields}
+
+
+def test_every_variable_of_every_provider_reaches_it_by_the_secret(helm: Helm) -> None:
+    """The whole Secret is the environment; a variable that the chart set itself would hide the one in it."""
+    for name in VALUE_SETS:
+        objects = render(helm, name, "provider.credentials.existingSecret=carbon")
+        assert container(objects)["envFrom"] == [{"secretRef": {"name": "carbon"}}]
+        assert not set(environment(objects)) & {variable for spec in all_specs() for variable in spec.variables}
 
 
 def test_the_database_url_is_read_from_its_secret_only(helm: Helm) -> None:

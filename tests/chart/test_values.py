@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import yaml
 from cluster.kube import Helm
 from cluster.kube.helm import HelmFailed
+
+from windward.grid.registry import NAMES
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "windward"
 VALUE_SETS = sorted(file.stem for file in (Path(__file__).parent / "values").glob("*.yaml"))
@@ -44,6 +47,14 @@ def test_a_mistake_is_refused_by_its_name(helm: Helm, word: str, named: str) -> 
     with pytest.raises(HelmFailed) as refused:
         helm.template(CHART, "--set", word)
     assert named in refused.value.text
+
+
+def test_the_schema_knows_exactly_the_registered_providers() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    names = "|".join(NAMES)
+    assert schema["properties"]["provider"]["properties"]["name"]["pattern"] == f"^({names})(,({names}))*$"
+    comment = (CHART / "values.yaml").read_text().partition("\nprovider:\n")[2].partition("\n  name:")[0]
+    assert [name for name in NAMES if name not in re.findall(r"[a-z][a-z0-9-]+", comment)] == []
 
 
 @pytest.mark.parametrize(

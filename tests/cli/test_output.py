@@ -11,8 +11,8 @@ import pytest
 import typer
 import yaml
 
-from windward.cli import text
 from windward.cli.app import app
+from windward.reports import figures
 
 AT = ("--at", "2022-05-11T15:00:00Z")
 ESCAPE = "\x1b["
@@ -112,7 +112,7 @@ def test_a_plan_of_competing_jobs_shows_its_proof_and_what_room_costs(windward, 
     ],
 )
 def test_grams_are_told_in_three_digits(value, shown):
-    assert text.grams(value, "~") == shown
+    assert figures.grams(value, "~") == shown
 
 
 @pytest.mark.parametrize(("wishes", "coloured"), SHADES, ids=[str(s[0]) for s in SHADES])

@@ -18,8 +18,9 @@ from cli.waiting import RUN
 
 from windward.cli import text
 from windward.cli.receipt import card
-from windward.cli.shown import csv_cell, shown
 from windward.cluster.store import Store
+from windward.reports import figures
+from windward.reports.shown import csv_cell, shown
 
 AT = ("--at", "2022-05-11T15:00:00Z")
 REHEARSE = ("--start", "2022-05-11T15:00:00Z", "--speed", "3600")
@@ -179,10 +180,10 @@ def test_output_of_a_strangers_command_is_harmless_and_ones_own_is_as_it_is(wind
 
 
 def test_csv_of_a_hostile_book(windward, done, home, monkeypatch):
-    import windward.cli.report as module
+    import windward.reports.receipt_tables as module
 
-    real = module._flat
-    monkeypatch.setattr(module, "_flat", lambda r: {**real(r), "name": "=cmd|' /C calc'!A0", "method": CLIPBOARD})
+    real = module.flat
+    monkeypatch.setattr(module, "flat", lambda r: {**real(r), "name": "=cmd|' /C calc'!A0", "method": CLIPBOARD})
     (row,) = csv.DictReader(io.StringIO(windward("report", "--include-demo", "-o", "csv").out))
     assert row["name"] == "'=cmd|' /C calc'!A0" and "\x1b" not in row["method"] and float(row["energyJoules"]) >= 0
 
@@ -208,12 +209,12 @@ def test_a_page_escapes_what_files_are_called(windward, tmp_path):
 
 
 ZEROS = [
-    (text.grams, (-0.0,), "0 g"), (text.grams, (-1e-12,), "0 g"), (text.grams, (None,), "unknown"),
-    (text.percent, (-0.001,), "0 %"), (text.percent, (0.004,), "0 %"), (text.percent, (-0.1,), "-10 %"),
-    (text.percent, (-0.096,), "-10 %"), (text.percent, (-1.0,), "-100 %"), (text.percent, (None,), ""),
-    (text.saved, (-1e-12, 10.0), "0 g (0 %)"), (text.saved, (-0.02, 10.0), "-0.02 g (0 %)"),
-    (text.saved, (5.0, 10.0), "5 g (50 %)"), (text.saved, (-5.0, 10.0), "-5 g (-50 %)"), (text.saved, (None, 10.0), "unknown"),
-    (text.saved_percent, (-0.001,), "0 %"), (text.signed_grams, (-0.4,), "0 g"), (text.signed_grams, (7.0,), "+7 g"),
+    (figures.grams, (-0.0,), "0 g"), (figures.grams, (-1e-12,), "0 g"), (figures.grams, (None,), "unknown"),
+    (figures.percent, (-0.001,), "0 %"), (figures.percent, (0.004,), "0 %"), (figures.percent, (-0.1,), "-10 %"),
+    (figures.percent, (-0.096,), "-10 %"), (figures.percent, (-1.0,), "-100 %"), (figures.percent, (None,), ""),
+    (figures.saved, (-1e-12, 10.0), "0 g (0 %)"), (figures.saved, (-0.02, 10.0), "-0.02 g (0 %)"),
+    (figures.saved, (5.0, 10.0), "5 g (50 %)"), (figures.saved, (-5.0, 10.0), "-5 g (-50 %)"), (figures.saved, (None, 10.0), "unknown"),
+    (figures.saved_percent, (-0.001,), "0 %"), (figures.signed_grams, (-0.4,), "0 g"), (figures.signed_grams, (7.0,), "+7 g"),
 ]  # fmt: skip
 
 
@@ -231,12 +232,12 @@ def test_list_and_report_agree_on_the_sign(windward):
     (table,) = (x for x in windward("report", "--include-demo").out.splitlines() if "/clean " in x)
     told = [int(re.search(r"\((-?\d+) %\)", line)[1]) for line in (carbon, table)]
     assert listed > 0 and all(abs(listed - t) <= 1 for t in told)
-    assert "-24 %" not in text.saved(24.0, 100.0)
+    assert "-24 %" not in figures.saved(24.0, 100.0)
 
 
 def test_a_finish_by_in_another_year_names_it(windward, tmp_path):
     now = datetime(2022, 12, 31, 20, tzinfo=UTC)
-    assert text.day_time(now, now) == "Sat 31 Dec 20:00Z"
-    assert text.day_time(now + timedelta(hours=10), now) == "Sun 01 Jan 2023 06:00Z"
+    assert figures.day_time(now, now) == "Sat 31 Dec 20:00Z"
+    assert figures.day_time(now + timedelta(hours=10), now) == "Sun 01 Jan 2023 06:00Z"
     told = windward("plan", "-f", "examples/train.yaml", "--at", "2022-12-31T20:00:00Z")
     assert "finish by Sun 01 Jan 2023 14:00Z" in told.out

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 import yaml
 
-from windward.cli import text
+from windward.reports import figures
 
 SPEED = 7200
 START = datetime.fromisoformat("2026-05-11T06:00:00+00:00")
@@ -190,4 +190,4 @@ def test_figures_do_not_drift_with_the_warp(receipt_of):
      (None, 5.0, "unknown")],
 )  # fmt: skip
 def test_there_is_no_per_cent_of_nothing(saved_g, run_now_g, said):
-    assert text.saved(saved_g, run_now_g) == said
+    assert figures.saved(saved_g, run_now_g) == said

@@ -8,9 +8,10 @@ from windward.domain.clock import FixedClock
 from windward.domain.series import Basis, Kind, MixedKinds, Scope, Signal
 from windward.grid import Grid, TraceProvider, Unreachable
 from windward.grid.first_of import FirstOf
+from windward.grid.registry import NAMES, spec_of
 from windward.grid.static import StaticProvider
 from windward.ledger import MemoryLedger
-from windward.service.providers import NAMES, provider_of
+from windward.service.providers import provider_of
 
 NOW = datetime(2022, 5, 1, 9, tzinfo=UTC)
 LIFE = TraceProvider.bundled().kind
@@ -67,7 +68,7 @@ def test_by_name_and_environment():
 
 
 @pytest.mark.parametrize(
-    ("name", "env", "said"),
+    ("name", "env", "message"),
     [
         ("magic", {}, "there is no provider 'magic'"),
         ("electricitymaps", {}, "needs WINDWARD_ELECTRICITYMAPS_KEY"),
@@ -83,8 +84,8 @@ def test_by_name_and_environment():
         ("carbon-aware-sdk", {"WINDWARD_CARBON_AWARE_SDK_URL": "http://x"}, "WINDWARD_CARBON_AWARE_SDK_KIND"),
     ],
 )
-def test_what_is_missing_is_named(name, env, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_is_missing_is_named(name, env, message):
+    with pytest.raises(ValueError, match=message):
         provider_of(name, FixedClock(NOW), None, env)
 
 
@@ -96,4 +97,6 @@ def test_every_name_can_be_made():
         "WINDWARD_STATIC_KIND": "Average/Direct/Production",
     }  # fmt: skip
     for name in NAMES:
-        assert provider_of(name, FixedClock(NOW), None, env).name.split(":")[0] in (name, "trace")
+        provider = provider_of(name, FixedClock(NOW), None, env)
+        assert provider.name.split(":")[0] in (name, "trace")
+        assert spec_of(name).kind in (None, provider.kind)

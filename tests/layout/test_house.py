@@ -20,6 +20,7 @@ ABSENT = (
 NEEDS_NONE = [
     "crds/windward_api", "operator/windward/domain", "operator/windward/planning", "operator/windward/lifecycle",
     "operator/windward/manifests", "operator/windward/forecasting", "operator/windward/grid", "operator/windward/ledger",  # noqa: E501
+    "operator/windward/reports",
     "operator/windward/cli", "workers/windward_worker/control", "workers/windward_worker/energy", "workers/windward_worker/execution",  # noqa: E501
     *(
         f"operator/windward/cluster/{n}.py"

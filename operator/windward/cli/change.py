@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from windward.cli.errors import CliError, Exit
-from windward.cli.shown import shown
 from windward.cli.worlds import Driver, Jobs, Target, jobs_of, one
 from windward.cluster.port import BadObject
 from windward.domain.observed import Observed
+from windward.reports.shown import shown
 
 GONE = "it was deleted meanwhile"
 

@@ -20,7 +20,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from windward.cli import text
 from windward.cli.errors import CliError, on_path
 from windward.cli.forecast import forecast
 from windward.cli.manifest_files import Objects
@@ -28,10 +27,11 @@ from windward.cli.plan import card, make
 from windward.cli.progress import Board
 from windward.cli.receipt import card as receipt_card
 from windward.cli.run import World, drive
-from windward.cli.shown import shown
 from windward.cli.sources import Source
 from windward.domain.run import Phase
+from windward.reports import figures
 from windward.reports.export import totals
+from windward.reports.shown import shown
 from windward.service.controller import Cycle
 from windward.service.planned import plan_body
 from windward.service.submissions import Submission
@@ -218,8 +218,8 @@ def _totals(receipts: list[Body]) -> list[str]:
         mark = "~" if any(r["method"] != "measured" for r in receipts) else ""
         line = f"TOTAL     {t['jobs']} jobs {t['outcome']}  {t['energyJoules'] / 3.6e6:.4g} kWh"
         if not t["jobsWithoutEmissions"] and not t["jobsWithoutBaseline"]:
-            saved = text.saved(t["savedGrams"], t["runNowGrams"], mark)
-            line += f"  {text.grams(t['emissionsGrams'], mark)}  run at once {text.grams(t['runNowGrams'], mark)}"
+            saved = figures.saved(t["savedGrams"], t["runNowGrams"], mark)
+            line += f"  {figures.grams(t['emissionsGrams'], mark)}  run at once {figures.grams(t['runNowGrams'], mark)}"
             line += f"  saved {saved}"
         out.append(f"{line}  DEMO TRACE 2022, not for reporting")
     return out

@@ -28,7 +28,7 @@ class CliError(Exception):
 
     def tell(self) -> None:
         """Write it to stderr: what was quoted from outside cannot command the terminal."""
-        from windward.cli.shown import shown
+        from windward.reports.shown import shown
 
         for label, said in (("error: ", self.what), ("cause: ", self.cause), ("fix:   ", self.fix)):
             if said:

@@ -16,6 +16,7 @@ from windward.cli.sources import Source, forecasts_for, moment, span, unknown_zo
 from windward.domain.forecast import Forecast, band_at
 from windward.domain.series import Series
 from windward.grid.port import UnknownZone
+from windward.reports import figures
 from windward_api.scalars import format_duration, format_time
 
 _BESIDE = 58  # cells of a table's other columns, about
@@ -185,7 +186,7 @@ def _row(
     window = f"{start:%a %H:%M}-{finish:%H:%M}"
     if finish - start >= timedelta(days=1):
         window = f"{start:%a %d %H:%M}-{finish:%a %d %H:%M}"
-    return [*row, window, f"{mean:.0f}", text.percent(mean / direct - 1 if direct else None), edge]
+    return [*row, window, f"{mean:.0f}", figures.percent(mean / direct - 1 if direct else None), edge]
 
 
 def _head(series: Series, now: datetime) -> str:

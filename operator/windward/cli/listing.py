@@ -11,6 +11,7 @@ from windward.cli.settle import settle_in_passing
 from windward.cli.worlds import Driver, Jobs, Target, Told, jobs_of, one
 from windward.cluster.port import BadObject
 from windward.domain.observed import Observed
+from windward.reports import figures
 from windward.service.clock import SystemClock
 from windward_api.greenjob import GreenJob
 from windward_api.scalars import format_time
@@ -125,8 +126,8 @@ def why(name: str, target: Target, output: str) -> None:
         return
     events, driver = jobs.events(job), _driver(jobs, job)
     if output == "json":
-        told = [{"at": e.at, "reason": e.reason, "message": e.message, "warning": e.warning} for e in events]
-        print(json.dumps({**_body(job, jobs), "events": told}, indent=2))
+        event_items = [{"at": e.at, "reason": e.reason, "message": e.message, "warning": e.warning} for e in events]
+        print(json.dumps({**_body(job, jobs), "events": event_items}, indent=2))
         return
     print("\n".join(_story(job, events, driver, target, _mark(job, jobs))))
 
@@ -137,7 +138,8 @@ def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target, ma
     state, reason = state_of(job, driver)
     mark = {"  DEMO": "  DEMO TRACE, not for reporting", "": ""}.get(marked, f"{marked}, not for reporting")
     mark += "  figures provisional" if is_provisional(job) else ""
-    out = [f"{meta.namespace}/{meta.name}  {state} ({reason})  finish by {text.day_time(job.finish_by(), now)}{mark}"]
+    finish_by = figures.day_time(job.finish_by(), now)
+    out = [f"{meta.namespace}/{meta.name}  {state} ({reason})  finish by {finish_by}{mark}"]
     if not driver.driven:
         goes = "its run goes on, but nobody would pause it or count it" if driver.live else "nobody drives this job"
         out.append(f"stopped   {goes}; to go on: {driver.command or 'windward run with what submitted it'}")
@@ -145,10 +147,10 @@ def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target, ma
         out.append(f"because   {p.explanation}")
     for i, w in enumerate(p.windows):
         grams = f"  {w.emissions_grams} g" if w.emissions_grams else ""
-        when = f"{text.day_time(w.start, now)} to {w.end:%H:%MZ}"
+        when = f"{figures.day_time(w.start, now)} to {w.end:%H:%MZ}"
         out.append(f"{'plan' if i == 0 else '    '}      {when}  {w.region}{grams}")
     if p.latest_start is not None and not job.status.finished_at:
-        out.append(f"latest    {text.day_time(p.latest_start, now)}: then it runs whatever the carbon")
+        out.append(f"latest    {figures.day_time(p.latest_start, now)}: then it runs whatever the carbon")
     skip = target.command("run-now", meta.namespace, meta.name)
     if state in ("Waiting", "Paused"):
         out.append(f"skip      {skip}")
@@ -161,6 +163,6 @@ def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target, ma
     if rows:
         shown += ["", text.table([["CONDITION", "IS", "REASON", "MESSAGE"], *rows])]
     if events:
-        told = [[e.at, "!" if e.warning else " ", e.reason, e.message] for e in events]
-        shown += ["", text.table([["AT", " ", "EVENT", "MESSAGE"], *told])]
+        event_rows = [[e.at, "!" if e.warning else " ", e.reason, e.message] for e in events]
+        shown += ["", text.table([["AT", " ", "EVENT", "MESSAGE"], *event_rows])]
     return shown

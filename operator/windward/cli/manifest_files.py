@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from windward.cli.errors import CliError, Exit, on_path
-from windward.cli.shown import shown
+from windward.reports.shown import shown
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion

@@ -22,6 +22,7 @@ from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
 from windward.lifecycle.cron import job_body
 from windward.lifecycle.work import work_of
+from windward.reports import figures
 from windward.service.planned import lengthened, needed_until, plan_body
 from windward.service.sync_regions import regions_of
 from windward_api.greenjob import GreenJob
@@ -35,15 +36,16 @@ def plan(files: Sequence[Path], *, check: bool, at: str, source: Source, output:
     if not objects.jobs:
         fix = "add one, or see examples/"
         raise CliError("no GreenJob or GreenCronJob in the files", fix=fix, code=Exit.USAGE)
-    fleet, known, made = make(objects, now, source)
+    fleet, known, fleet_plan = make(objects, now, source)
     if output == "json":
-        print(json.dumps(_document(fleet, known, made, ticks), indent=2))
+        print(json.dumps(_document(fleet, known, fleet_plan, ticks), indent=2))
     else:
         cards = [
-            "\n".join([*_tick_line(w, ticks, now), card(w, made.jobs[w.key], fleet, known, now)]) for w in fleet.work
+            "\n".join([*_tick_line(w, ticks, now), card(w, fleet_plan.jobs[w.key], fleet, known, now)])
+            for w in fleet.work
         ]
-        print("\n\n".join([*cards, *_proof(made)]))
-    if check and not all(p.feasible for p in made.jobs.values()):
+        print("\n\n".join([*cards, *_proof(fleet_plan)]))
+    if check and not all(p.feasible for p in fleet_plan.jobs.values()):
         raise SystemExit(Exit.INFEASIBLE)
 
 
@@ -86,12 +88,12 @@ def make(objects: Objects, now: datetime, source: Source) -> tuple[Fleet, dict[s
 
 
 def _document(
-    fleet: Fleet, known: dict[str, Forecast], made: Plan, ticks: Mapping[str, tuple[str, datetime]]
+    fleet: Fleet, known: dict[str, Forecast], fleet_plan: Plan, ticks: Mapping[str, tuple[str, datetime]]
 ) -> dict[str, Any]:
     return {
         "apiVersion": "cli.windward.dev/v1",
         "kind": "PlanList",
-        "madeAt": format_time(made.made_at),
+        "madeAt": format_time(fleet_plan.made_at),
         "items": [
             {
                 "job": w.key,
@@ -100,36 +102,37 @@ def _document(
                 "powerWatts": w.power_w,
                 "home": w.home,
                 **({"cronJob": ticks[w.key][0], "tick": format_time(ticks[w.key][1])} if w.key in ticks else {}),
-                **plan_body(made.jobs[w.key]),
+                **plan_body(fleet_plan.jobs[w.key]),
             }
             for w in fleet.work
         ],
-        "certificate": _certificate(made),
+        "certificate": _certificate(fleet_plan),
         "regions": [{"name": r.name, "zone": r.zone, "pue": r.pue} for r in fleet.regions.values()],
         "forecasts": [series_body(f) for f in known.values()],
     }
 
 
-def _certificate(made: Plan) -> dict[str, float] | None:
-    c = made.certificate
+def _certificate(fleet_plan: Plan) -> dict[str, float] | None:
+    c = fleet_plan.certificate
     return {"planGrams": c.plan_g, "boundGrams": c.bound_g, "gap": c.gap} if c is not None else None
 
 
-def _proof(made: Plan) -> list[str]:
+def _proof(fleet_plan: Plan) -> list[str]:
     """How good the plan is at worst; where nothing competes each job has its own best, and it goes unsaid."""
-    proof = made.certificate
-    if proof is None or made.prices is None or len(made.jobs) < 2:
+    proof = fleet_plan.certificate
+    if proof is None or fleet_plan.prices is None or len(fleet_plan.jobs) < 2:
         return []
-    least = f"no plan of these jobs has less than {text.grams(proof.bound_g)} (gap {100 * max(0.0, proof.gap):.2f} %)"
-    said = f"PROOF   {len(made.jobs)} jobs share the room: {text.grams(proof.plan_g)} planned, {least}"
-    return [text.lines([said], indent=8)]
+    gap = 100 * max(0.0, proof.gap)
+    least = f"no plan of these jobs has less than {figures.grams(proof.bound_g)} (gap {gap:.2f} %)"
+    line = f"PROOF   {len(fleet_plan.jobs)} jobs share the room: {figures.grams(proof.plan_g)} planned, {least}"
+    return [text.lines([line], indent=8)]
 
 
 def card(work: Work, p: JobPlan, fleet: Fleet, known: dict[str, Forecast], now: datetime) -> str:
     """One job on a few lines."""
     head = [f"GreenJob {work.key}  {format_duration(work.duration)}  finish by {_when(work.finish_by, now)}"]
     head += _plan_lines(work, p, now)
-    strips = _strip_lines(work, p, fleet, known, now)  # made to measure
+    strips = _strip_lines(work, p, fleet, known, now)  # as wide as the terminal
     tail = [*_why_not(p, now), *_data(work, fleet, known)]
     return "\n".join([text.lines(head, indent=8), *strips, *([text.lines(tail, indent=8)] if tail else [])])
 
@@ -138,19 +141,19 @@ def _plan_lines(work: Work, p: JobPlan, now: datetime) -> list[str]:
     out = []
     for i, w in enumerate(p.windows):
         label = "PLAN  " if i == 0 else "      "
-        span = f"{text.day_time(w.start, now)} ({text.until(w.start, now)}) to {w.end:%H:%MZ}"
-        out.append(f"{label}  {span}  {w.region}  {format_duration(w.length)}  {text.grams(w.emissions_g)}")
+        span = f"{figures.day_time(w.start, now)} ({figures.until(w.start, now)}) to {w.end:%H:%MZ}"
+        out.append(f"{label}  {span}  {w.region}  {format_duration(w.length)}  {figures.grams(w.emissions_g)}")
     if p.windows:
         slack = work.finish_by - p.windows[-1].end
         spare = f"slack {format_duration(slack)}" if slack >= timedelta(0) else f"LATE by {format_duration(-slack)}"
         power_w = work.power_w if p.level is None else work.levels[p.level].power_w
         kwh = sum(w.length.total_seconds() for w in p.windows) * power_w / 3.6e6
         at_level = f", level {p.level_name}" if p.level_name else ""
-        saved = text.saved(p.saved_g, p.run_now_g)
-        out.append(f"        {spare}  latest start {text.day_time(p.latest_start, now)}{'  edge' if p.edge else ''}")
+        saved = figures.saved(p.saved_g, p.run_now_g)
+        out.append(f"        {spare}  latest start {figures.day_time(p.latest_start, now)}{'  edge' if p.edge else ''}")
         out.append(
-            f"EXPECT  {kwh:.3g} kWh ({power_w:.0f} W declared{at_level})  {text.grams(p.emissions_g)}"
-            f"  run now at {work.home} {text.grams(p.run_now_g)}  saves {saved}"
+            f"EXPECT  {kwh:.3g} kWh ({power_w:.0f} W declared{at_level})  {figures.grams(p.emissions_g)}"
+            f"  run now at {work.home} {figures.grams(p.run_now_g)}  saves {saved}"
         )
     out.append(f"WHY     {p.reason}: {p.explanation}")
     return out
@@ -202,9 +205,9 @@ def _why_not(p: JobPlan, now: datetime) -> list[str]:
                 continue
             seen.add(day)
             room = a.capacity_g - p.capacity_g
-            said = f", and {text.signed_grams(room)} that its room is worth to others" if abs(room) >= 0.5 else ""
-            more = text.signed_grams(a.emissions_g - p.emissions_g)
-            out.append(f"{a.place} {text.day_time(a.windows[0].start, now)}: {more}{said}")
+            worth = f", and {figures.signed_grams(room)} that its room is worth to others" if abs(room) >= 0.5 else ""
+            more = figures.signed_grams(a.emissions_g - p.emissions_g)
+            out.append(f"{a.place} {figures.day_time(a.windows[0].start, now)}: {more}{worth}")
     return [f"{'WHY NOT' if i == 0 else '       '} {line}" for i, line in enumerate(out[:6])]
 
 
@@ -224,4 +227,4 @@ def _data(work: Work, fleet: Fleet, known: dict[str, Forecast]) -> list[str]:
 
 
 def _when(moment: datetime, now: datetime) -> str:
-    return f"{text.day_time(moment, now)} ({text.until(moment, now)})"
+    return f"{figures.day_time(moment, now)} ({figures.until(moment, now)})"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from windward.cli import text
-from windward.cli.shown import shown
 from windward.domain.observed import CreateRun, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Reason
 from windward.domain.run import run_name
 from windward.manifests import TRUSTED
+from windward.reports import figures
+from windward.reports.shown import shown
 from windward.service.controller import Cycle
 
 MOST_BYTES = 1 << 20  # of a run's output that is passed on at one look; the log has all of it
@@ -171,7 +171,7 @@ class Board:
 
 def _next(plan: JobPlan | None, cycle: Cycle) -> str:
     start = plan.next_start(cycle.at) if plan is not None else None
-    return f"waits, starts {text.until(start, cycle.at)}" if start is not None else ""
+    return f"waits, starts {figures.until(start, cycle.at)}" if start is not None else ""
 
 
 def _why_unknown(o: Observed, plan: JobPlan, cycle: Cycle) -> str:

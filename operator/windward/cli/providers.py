@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,51 +16,35 @@ from windward.cli.sources import Source
 from windward.domain.series import Series
 from windward.grid.ahead import lacking
 from windward.grid.port import Provider, ProviderError
+from windward.grid.registry import all_specs
 from windward.service.clock import SystemClock
-from windward.service.providers import NAMES, VARIABLES
-
-_ABOUT = {
-    "trace": "recorded values: the bundled demonstration year, or your own CSV or Parquet",
-    "neso": "Great Britain, half-hourly forecast of 48 h, no key",
-    "electricitymaps": "some 350 zones, hourly forecast of 72 h",
-    "watttime": "marginal, five-minute forecast of 72 h",
-    "energy-charts": "European countries, quarter-hourly, no key",
-    "energinet": "Denmark, five-minute prognosis, no key",
-    "eia-930": "United States, hourly history; the forecast is our own",
-    "carbon-aware-sdk": "your own installation of the Green Software Foundation's web API",
-    "static": "one declared number for each zone",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried."""
+    """One question to a provider, and its answer or its error."""
 
     what: str
     ok: bool
-    said: str
+    answer: str
     seconds: float
+
+    def document(self) -> dict[str, object]:
+        """Returns it as JSON."""
+        return {"what": self.what, "ok": self.ok, "said": self.answer, "seconds": self.seconds}
 
 
 def providers_list(output: str) -> None:
-    """All sources, and what each needs."""
+    """Print every provider of the registry, what it needs, and whether that is there."""
+    specs = all_specs()
     items = [
-        {
-            "name": n,
-            "about": _ABOUT[n],
-            "needs": list(VARIABLES[n]),
-            "ready": all(os.environ.get(v) for v in VARIABLES[n]),
-        }
-        for n in NAMES
+        {"name": s.name, "about": s.about, "needs": list(s.required), "ready": not s.missing(os.environ)} for s in specs
     ]
     if output == "json":
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "ProviderList", "items": items}, indent=2))
         return
     rows = [["NAME", "READY", "WHAT", "NEEDS"]]
-    rows += [
-        [n, "yes" if i["ready"] else "no", _ABOUT[n], ", ".join(VARIABLES[n])]
-        for n, i in zip(NAMES, items, strict=True)
-    ]
+    rows += [[s.name, "no" if s.missing(os.environ) else "yes", s.about, ", ".join(s.required)] for s in specs]
     print(text.table(rows))
 
 
@@ -78,17 +63,17 @@ def providers_test(name: str, zone: str, trace: Path | None, output: str) -> Non
             "provider": provider.name,
             "kind": str(provider.kind),
             "zone": zone,
-            "checks": [asdict(c) for c in checks],
+            "checks": [c.document() for c in checks],
         }
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "ProviderTest", **body}, indent=2))
     else:
-        rows = [["ok" if c.ok else "FAULT", c.what, f"{c.seconds:.2f} s", c.said] for c in checks]
+        rows = [["ok" if c.ok else "FAULT", c.what, f"{c.seconds:.2f} s", c.answer] for c in checks]
         print(text.lines([f"{provider.name}: {provider.kind}, zone {zone}"]))
         print(text.table([["STATE", "CHECK", "TIME", "FOUND"], *rows], right=(2,)))
-    if bad := [c for c in checks if not c.ok]:
+    if failed := [c for c in checks if not c.ok]:
         fix = "correct what is said above, or choose another of: windward providers list"
-        said = f"provider {provider.name} cannot be used for {zone}"
-        raise CliError(said, cause=bad[0].said, fix=fix, code=Exit.UNREACHABLE)
+        problem = f"provider {provider.name} cannot be used for {zone}"
+        raise CliError(problem, cause=failed[0].answer, fix=fix, code=Exit.UNREACHABLE)
 
 
 def _forecast(provider: Provider, zone: str, now: datetime) -> Check:
@@ -99,7 +84,7 @@ def _forecast(provider: Provider, zone: str, now: datetime) -> Check:
         holes = f"; {lacking(issue, 'issue')}" if issue.gaps else ""
         return f"{_step(issue)} to {issue.end:%Y-%m-%d %H:%MZ} ({ahead:.0f} h), {_range(issue)}, {issued}{holes}"
 
-    return _tried("forecast", ask)
+    return _checked("forecast", ask)
 
 
 def _history(provider: Provider, zone: str, now: datetime) -> Check:
@@ -108,20 +93,19 @@ def _history(provider: Provider, zone: str, now: datetime) -> Check:
         known = [q for stretch in past.stretches for q in stretch.quality]
         kinds = ", ".join(f"{known.count(k)} {k}" for k in dict.fromkeys(known))
         end = past.stretches[-1].end
-        said = f"{past.start:%m-%d %H:%MZ} to {end:%m-%d %H:%MZ}, {_range(past)}, {kinds}"
-        return f"{said}; {lacking(past, 'history')}" if past.gaps else said
+        known_hours = f"{past.start:%m-%d %H:%MZ} to {end:%m-%d %H:%MZ}, {_range(past)}, {kinds}"
+        return f"{known_hours}; {lacking(past, 'history')}" if past.gaps else known_hours
 
-    return _tried("last day", ask)
+    return _checked("last day", ask)
 
 
-def _tried(what: str, ask: object) -> Check:
-    assert callable(ask)
+def _checked(what: str, ask: Callable[[], str]) -> Check:
     began = time.monotonic()
     try:
-        said, ok = ask(), True
+        answer, ok = ask(), True
     except ProviderError as e:
-        said, ok = str(e), False
-    return Check(what, ok, said, time.monotonic() - began)
+        answer, ok = str(e), False
+    return Check(what, ok, answer, time.monotonic() - began)
 
 
 def _step(series: Series) -> str:

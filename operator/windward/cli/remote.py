@@ -10,9 +10,9 @@ from typing import Any
 
 from windward.cli.errors import CliError, Exit
 from windward.cli.manifest_files import read_objects
-from windward.cli.shown import shown
 from windward.cli.worlds import PATH, RemoteJobs, Target
 from windward.cluster.port import ClusterError
+from windward.reports.shown import shown
 
 PLURALS = {"GreenJob": "greenjobs", "GreenCronJob": "greencronjobs", "GreenRegion": "greenregions"}
 APPLY = "application/apply-patch+yaml"

@@ -16,11 +16,11 @@ from windward.cli.errors import CliError, Exit
 from windward.cli.manifest_files import Objects, check_name, checked, faults_of, read_objects
 from windward.cli.progress import Board
 from windward.cli.receipt import card
-from windward.cli.shown import shown
 from windward.cli.sources import Source, check_zones, live_for, moment, span
 from windward.domain.observed import Observed
 from windward.ledger.port import LedgerError
 from windward.manifests import TRUSTED, NotLocal, local_command
+from windward.reports.shown import shown
 from windward.service.clock import SystemClock
 from windward.service.controller import Cycle
 from windward.service.local import LocalController, state_home

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from windward.cli import text
 from windward.cli.errors import CliError
 from windward.cli.sources import Source
+from windward.reports import figures
 from windward.service.local import state_home
 
 if TYPE_CHECKING:
@@ -27,15 +28,15 @@ def settle(given: Source | None, output: str) -> None:
     from windward.service.settling import settle as weigh
 
     try:
-        found = weigh(state_home(), lambda note: _provider(note, given))
+        weighed = weigh(state_home(), lambda note: _provider(note, given))
     except LedgerError as e:
         raise CliError("the book cannot be written", cause=e.cause, fix=e.fix) from e
     if output == "json":
-        items = [_body(w) for w in found]
+        items = [_body(w) for w in weighed]
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "SettledList", "items": items}, indent=2))
-    elif found:
-        print(text.lines([_sentence(w) for w in found]))
-    if not found:
+    elif weighed:
+        print(text.lines([_sentence(w) for w in weighed]))
+    if not weighed:
         sys.stderr.write("no open account on this machine: every receipt is final\n")
 
 
@@ -68,16 +69,16 @@ def _provider(note: str, given: Source | None) -> Provider | None:
 def _noted(note: str) -> Source | None:
     if not note:
         return None
-    told = json.loads(note)
-    return Source(str(told["name"]), Path(told["trace"]) if told.get("trace") else None)
+    source = json.loads(note)
+    return Source(str(source["name"]), Path(source["trace"]) if source.get("trace") else None)
 
 
 def _sentence(w: Weighed) -> str:
     if not w.settled or w.account is None:
         return f"provisional: {w.key}: {w.why}"
     a, mark = w.account, "" if w.account.method == "measured" else "~"
-    saved = f", saved {text.saved(a.saved_g, a.run_now_g, mark)}" if a.saved_g is not None else ""
-    return f"settled: {w.key}: {text.grams(a.emissions_g, mark)}{saved}"
+    saved = f", saved {figures.saved(a.saved_g, a.run_now_g, mark)}" if a.saved_g is not None else ""
+    return f"settled: {w.key}: {figures.grams(a.emissions_g, mark)}{saved}"
 
 
 def _body(w: Weighed) -> dict[str, object]:

@@ -21,10 +21,10 @@ from windward.cli.schedules import ticks_of
 from windward.cli.sources import Source, moment, nearest, span, unreadable
 from windward.grid.ahead import lacking
 from windward.grid.port import ProviderError
+from windward.reports import figures
 from windward.service.clock import SystemClock
 from windward.simulation import POLICIES, Arrival, Faults, Foresight, Outcome, Result, from_trace, repeated, simulate
 from windward.simulation.arrivals import drawn, regions_for, ticked
-from windward.simulation.result import share_of_bound
 from windward_api.greencronjob import GreenCronJob, GreenCronJobSpec
 from windward_api.greenjob import GreenJob, GreenJobSpec
 from windward_api.greenregion import GreenRegion
@@ -92,9 +92,9 @@ def simulate_fleet(
     begin = moment(start, "--start") if start else _bounds(actuals, names)[0] + WARM_UP
     first, last = _bounds(actuals, names, begin.year)
     if not first <= begin or begin + timedelta(days=days) > last:
-        said = f"{days} days from {begin:%Y-%m-%d} are not in {actuals.name}"
+        problem = f"{days} days from {begin:%Y-%m-%d} are not in {actuals.name}"
         fix = f"choose --start and --days between {first:%Y-%m-%d} and {last:%Y-%m-%d}"
-        raise CliError(said, fix=fix, code=Exit.USAGE)
+        raise CliError(problem, fix=fix, code=Exit.USAGE)
     dice = random.Random(study.seed)  # noqa: S311  (a fleet is drawn, nothing secret)
     open_ended = regions_for(names)
     try:
@@ -204,7 +204,7 @@ def _study(
     except ProviderError as e:
         raise CliError(str(e), code=Exit.USAGE) from e
     if study.page is not None:
-        from windward.cli.study_page import page
+        from windward.reports.study_page import page
 
         try:
             study.page.write_text(page(result), encoding="utf-8")
@@ -230,7 +230,7 @@ def table(result: Result) -> str:
         "",
         "\0",
         "",
-        f"run now: {text.grams(first.run_now_g)} (each job at once, at home, unbroken, capacity ignored);"
+        f"run now: {figures.grams(first.run_now_g)} (each job at once, at home, unbroken, capacity ignored);"
         f" no plan can save more than {possible:.1f} % (coming hours known, capacity ignored)",
     ]
     lost = [o.policy for o in result.outcomes if not o.conserved]
@@ -248,16 +248,16 @@ def table(result: Result) -> str:
 def _undone(o: Outcome) -> str:
     """What became of a policy's jobs that did not finish."""
     return (
-        f"{o.policy}: {o.failed} failed and {o.unfinished} unfinished jobs emitted {text.grams(o.undone_g)}, counted "
-        f"above, and saved nothing of the {text.grams(o.undone_run_now_g)} that they were to take"
+        f"{o.policy}: {o.failed} failed and {o.unfinished} unfinished jobs emitted {figures.grams(o.undone_g)}, "
+        f"counted above, and saved nothing of the {figures.grams(o.undone_run_now_g)} that they were to take"
     )
 
 
 def _row(o: Outcome, bound_g: float) -> list[str]:
-    of_bound = share_of_bound(o, bound_g)
+    of_bound = o.share_of_bound(bound_g)
     return [
         o.policy,
-        text.grams(o.emissions_g),
+        figures.grams(o.emissions_g),
         f"{round(100 * o.saved_share, 1) + 0.0:.1f} %",  # no minus before a zero
         "" if of_bound is None else f"{round(of_bound, 1) + 0.0:.1f} %",
         f"{o.wait_mean_h:.1f} h",
@@ -321,8 +321,8 @@ def _faults(words: str, seed: int) -> Faults:
             raise CliError(f"--faults {word}: no number", fix=f"{name}=0.05", code=Exit.USAGE) from e
         most = 1.0 if field in ("late_jobs", "outage_share", "wrong_durations") else 1000.0
         if not 0.0 <= named[field] <= most:
-            said = f"--faults {word}: not between 0 and {most:g}"
-            raise CliError(said, fix=f"{name}=0.05", code=Exit.USAGE)
+            problem = f"--faults {word}: not between 0 and {most:g}"
+            raise CliError(problem, fix=f"{name}=0.05", code=Exit.USAGE)
     return Faults(seed=seed, **named)
 
 

@@ -70,8 +70,8 @@ class Source:
             fix = fix if self.trace is not None else "windward providers list"
             raise CliError(f"{which}: {e}", fix=fix, code=Exit.USAGE) from e
         except OSError as e:
-            said = f"{e.filename or self.trace}: {e.strerror or e}"
-            raise CliError(f"--trace {said}", fix="check the path and its rights", code=Exit.USAGE) from e
+            cause = f"{e.filename or self.trace}: {e.strerror or e}"
+            raise CliError(f"--trace {cause}", fix="check the path and its rights", code=Exit.USAGE) from e
 
 
 class NoArchive:
@@ -114,12 +114,12 @@ def span(text: str, option: str) -> timedelta:
         CliError: it is none, or longer than a year.
     """
     try:
-        found = parse_duration(text)
+        duration = parse_duration(text)
     except ValueError as e:
         raise CliError(f"{option}: {e}", fix=f"write it as {option} 4h30m", code=Exit.USAGE) from e
-    if found > LONGEST:
+    if duration > LONGEST:
         raise CliError(f"{option} {text}: longer than a year", fix="give 366d or less", code=Exit.USAGE)
-    return found
+    return duration
 
 
 def only_local(given: Mapping[str, object]) -> None:
@@ -186,16 +186,14 @@ def nearest(zone: str, known: Iterable[str]) -> list[str]:
 def _elsewhere() -> dict[str, tuple[str, ...]]:
     """Zones and the sources that hold them, as far as they can list them without asking."""
     from windward.grid.cloud_regions import cloud_regions
-    from windward.grid.energinet import EnerginetProvider
-    from windward.grid.energy_charts import EnergyChartsProvider
-    from windward.grid.neso import NesoProvider
+    from windward.grid.registry import all_specs
 
     clock = SystemClock()
     out: dict[str, tuple[str, ...]] = {}
-    made = (("neso", NesoProvider(clock)), ("energinet", EnerginetProvider(clock)))
-    for name, provider in (*made, ("energy-charts", EnergyChartsProvider(clock))):
-        for zone in provider.zones():
-            out[zone] = (*out.get(zone, ()), name)
+    for spec in all_specs():
+        if spec.live and not spec.required:
+            for zone in spec.open(clock, None, {}).zones() or ():
+                out[zone] = (*out.get(zone, ()), spec.name)
     for region in cloud_regions():
         if region.zone and region.zone not in out:
             out[region.zone] = ("eia-930", "electricitymaps") if region.zone.startswith("US-") else ("electricitymaps",)

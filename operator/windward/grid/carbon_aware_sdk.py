@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from windward.domain.clock import Clock, utc
 from windward.domain.series import Kind, Quality, Series
 from windward.grid.http import TOTAL_S, JsonClient
-from windward.grid.port import ForecastInvalid, InvalidReason, checked_range, checked_zone
+from windward.grid.port import ForecastInvalid, InvalidReason, Provider, checked_range, checked_zone
+from windward.grid.provider_spec import Environment, ProviderSpec, declared_kind
 from windward.grid.validate import Answer, Origin, validate
 from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows, within
 
 ATTRIBUTION = "Carbon Aware SDK (self-hosted)"
+URL_VARIABLE, KIND_VARIABLE = "WINDWARD_CARBON_AWARE_SDK_URL", "WINDWARD_CARBON_AWARE_SDK_KIND"
 
 _CHUNK = timedelta(days=7)
 _SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})")  # .NET TimeSpan
@@ -45,8 +48,8 @@ class CarbonAwareSdkProvider:
     def issue(self, zone: str, now: datetime) -> Series:
         checked_zone(zone)
         now = utc(now)
-        found = rows(zone, self._http.get(zone, "/emissions/forecasts/current", {"location": zone}))
-        forecast = found[0]
+        forecasts = rows(zone, self._http.get(zone, "/emissions/forecasts/current", {"location": zone}))
+        forecast = forecasts[0]
         points = rows(zone, forecast.get("forecastData", []))
         step_s = _step_s(zone, [p.get("duration") for p in points], minutes=True)
         window = forecast.get("windowSize")
@@ -67,15 +70,15 @@ class CarbonAwareSdkProvider:
             params = {"location": zone, "time": iso(a), "toTime": iso(b)}
             return rows(zone, self._http.get(zone, "/emissions/bylocation", params))
 
-        found = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("time")))
-        if not found:
+        records = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("time")))
+        if not records:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        step_s = _step_s(zone, [r.get("duration") for r in found], minutes=False)
-        found, starts = in_order(found, [epoch_s(r.get("time")) for r in found])
-        keep = [i for i in within(found, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
+        step_s = _step_s(zone, [r.get("duration") for r in records], minutes=False)
+        records, starts = in_order(records, [epoch_s(r.get("time")) for r in records])
+        keep = [i for i in within(records, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        kept = [found[i] for i in keep]
+        kept = [records[i] for i in keep]
         answer = self._answer(zone, kept, [starts[i] for i in keep], "rating", Quality.MEASURED, step_s)
         return validate(zone, answer, self._origin(now, now))
 
@@ -83,12 +86,12 @@ class CarbonAwareSdkProvider:
         self._http.close()
 
     def _answer(
-        self, zone: str, found: list[Row], starts: list[float], field: str, quality: Quality, step_s: float
+        self, zone: str, records: list[Row], starts: list[float], field: str, quality: Quality, step_s: float
     ) -> Answer:
-        strange = next((r.get("location") for r in found if r.get("location") != zone), zone)
+        strange = next((r.get("location") for r in records if r.get("location") != zone), zone)
         if strange != zone:
             raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {str(strange)[:64]!r}")
-        return Answer(None, "gCO2/kWh", starts, [r.get(field) for r in found], quality, step_s=step_s)
+        return Answer(None, "gCO2/kWh", starts, [r.get(field) for r in records], quality, step_s=step_s)
 
     def _origin(self, issued_at: datetime, now: datetime) -> Origin:
         return Origin(self.kind, self.name, issued_at, now, ATTRIBUTION)
@@ -113,3 +116,16 @@ def _span_s(span: object, *, minutes: bool) -> float | None:
     days, hours, mins, secs = (int(x or 0) for x in match.groups())
     length = days * 86_400.0 + hours * 3600 + mins * 60 + secs
     return length if 60 <= length <= 86_400 else None
+
+
+def _open(clock: Clock, _: Path | None, env: Environment) -> Provider:
+    return CarbonAwareSdkProvider(clock, env[URL_VARIABLE], declared_kind(env, KIND_VARIABLE))
+
+
+SPEC = ProviderSpec(
+    name=CarbonAwareSdkProvider.name,
+    about="your own installation of the Green Software Foundation's web API",
+    open=_open,
+    kind=None,
+    required=(URL_VARIABLE, KIND_VARIABLE),
+)

@@ -1,7 +1,7 @@
 """EIA-930, United States: hourly generation by fuel of each balancing authority, weighed with published factors.
 
 It publishes no intensity and no forecast: the intensity is computed here from generation, and the coming hours come
-from Windward's own forecaster (`grid.foreseen`). `period` names the **end** of the hour, UTC; data lags by about a day.
+from Windward's own forecaster (`grid.ahead`). `period` names the **end** of the hour, UTC; data lags by about a day.
 
     intensity = sum over fuels (generation x factor) / sum over fuels (generation)
 
@@ -29,6 +29,7 @@ from windward.grid.port import (
     checked_range,
     checked_zone,
 )
+from windward.grid.provider_spec import Key, ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
 from windward.grid.wire import Row, epoch_s, gathered, iso, rows_at
 
@@ -52,6 +53,7 @@ FACTORS_G_PER_KWH: Mapping[str, float] = {
 # Batteries, pumped hydro, other storage, storage of unknown kind: they move energy and generate none.
 STORAGE = ("BAT", "PS", "OES", "UES")
 MOST_UNKNOWN = 0.10
+KEY_VARIABLE = "WINDWARD_EIA_KEY"
 
 _ZONE = re.compile(r"US-[A-Z]+-([A-Z]{2,4})")
 _HOUR_S = 3600.0
@@ -82,14 +84,14 @@ class EiaProvider:
         checked_range(start, end)
         respondent, now = _respondent(zone), utc(self._clock.now())
         end = min(utc(end), now)
-        found = gathered(
+        hours_by_fuel = gathered(
             start,
             end,
             _CHUNK,
             lambda a, b: self._rows(zone, respondent, a, b),
             lambda row: _period_s(row.get("period")) - _HOUR_S,
         )
-        hours = _intensities(zone, respondent, found)
+        hours = _intensities(zone, respondent, hours_by_fuel)
         # `period` is the hour's end: the hour that overlaps [start, end) ends after start and begins before end.
         kept = [t for t in sorted(hours) if t > utc(start).timestamp() and t - _HOUR_S < end.timestamp()]
         kept = [t for t in kept if t <= now.timestamp()]
@@ -121,10 +123,10 @@ class EiaProvider:
         body = self._http.get(zone, "/v2/electricity/rto/fuel-type-data/data/", params)
         if not isinstance(body, dict):
             raise ForecastInvalid(zone, InvalidReason.MALFORMED, "the answer is not {response: {data: [...]}}")
-        found = rows_at(zone, body.get("response", {}), "data")
-        if len(found) >= _MOST_ROWS:
+        hours_by_fuel = rows_at(zone, body.get("response", {}), "data")
+        if len(hours_by_fuel) >= _MOST_ROWS:
             raise ForecastInvalid(zone, InvalidReason.TOO_LARGE, f"the answer was cut at {_MOST_ROWS} rows")
-        return found
+        return hours_by_fuel
 
 
 def _respondent(zone: str) -> str:
@@ -135,13 +137,13 @@ def _respondent(zone: str) -> str:
     return match[1]
 
 
-def _intensities(zone: str, respondent: str, found: list[Row]) -> dict[float, object]:
+def _intensities(zone: str, respondent: str, hours_by_fuel: list[Row]) -> dict[float, object]:
     """Hour's end, epoch seconds -> g/kWh, or None where too much of the generation is of unknown kind."""
     generation: dict[float, dict[str, float | None]] = {}
-    for row in found:
+    for row in hours_by_fuel:
         if row.get("respondent") != respondent:
-            said = str(row.get("respondent"))[:64]
-            raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {said!r}")
+            answered_for = str(row.get("respondent"))[:64]
+            raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {answered_for!r}")
         end = _period_s(row.get("period"))
         if end != end:
             raise ForecastInvalid(zone, InvalidReason.BAD_TIME, f"{str(row.get('period'))[:32]!r} is no hour")
@@ -196,3 +198,13 @@ def _period_s(period: object) -> float:
 
 def _hour(moment: datetime) -> str:
     return utc(moment).astimezone(UTC).strftime("%Y-%m-%dT%H")
+
+
+SPEC = ProviderSpec(
+    name=EiaProvider.name,
+    about="United States, hourly history; the forecast is our own",
+    open=lambda clock, _, env: EiaProvider(clock, env[KEY_VARIABLE]),
+    kind=KIND,
+    required=(KEY_VARIABLE,),
+    key=Key.FREE,
+)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from windward.domain.clock import Clock, utc
@@ -20,11 +21,13 @@ from windward.grid.port import (
     ForecastInvalid,
     InvalidReason,
     NotEntitled,
+    Provider,
     ProviderError,
     UnknownZone,
     checked_range,
     checked_zone,
 )
+from windward.grid.provider_spec import Environment, Key, ProviderSpec, flag
 from windward.grid.validate import Answer, Origin, validate
 from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows_at, within
 
@@ -32,6 +35,7 @@ BASE_URL = "https://api.electricitymaps.com"
 ATTRIBUTION = "Electricity Maps"
 KIND = Kind(Signal.AVERAGE, Scope.LIFE_CYCLE, Basis.CONSUMPTION)
 HORIZON_H = 72
+KEY_VARIABLE, SANDBOX_VARIABLE = "WINDWARD_ELECTRICITYMAPS_KEY", "WINDWARD_ELECTRICITYMAPS_SANDBOX"
 
 _HOUR_S = 3600.0
 _CHUNK = timedelta(days=10)  # of one `past-range` request, hourly
@@ -69,11 +73,11 @@ class ElectricityMapsProvider:
         now = utc(now)
         self._check_access(zone, now)
         body = self._get(zone, f"/v4/{_FORECAST}", {"zone": zone, "horizonHours": str(HORIZON_H)})
-        found = rows_at(zone, body, "forecast", "data")
-        starts = [epoch_s(r.get("datetime")) for r in found]
-        kept = not_over(zone, found, starts, _HOUR_S, now)
+        records = rows_at(zone, body, "forecast", "data")
+        starts = [epoch_s(r.get("datetime")) for r in records]
+        kept = not_over(zone, records, starts, _HOUR_S, now)
         origin = self._origin(issued(body.get("updatedAt"), now), now)
-        values = [r.get("carbonIntensity") for r in found[kept]]
+        values = [r.get("carbonIntensity") for r in records[kept]]
         return validate(zone, self._answer(body, starts[kept], values, Quality.FORECAST), origin, now=now)
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
@@ -85,16 +89,16 @@ class ElectricityMapsProvider:
         checked_zone(zone)
         now = utc(self._clock.now())
         try:
-            found = self._ranges(zone, start, min(utc(end), now))
+            records = self._ranges(zone, start, min(utc(end), now))
         except NotEntitled:
             body = self._get(zone, "/v4/carbon-intensity/history", {"zone": zone})
             self._check_zone(zone, body)
-            found = rows_at(zone, body, "history", "data")
-        found, starts = in_order(found, [epoch_s(r.get("datetime")) for r in found])
-        keep = [i for i in within(found, starts, _HOUR_S, start, end) if not starts[i] + _HOUR_S > now.timestamp()]
+            records = rows_at(zone, body, "history", "data")
+        records, starts = in_order(records, [epoch_s(r.get("datetime")) for r in records])
+        keep = [i for i in within(records, starts, _HOUR_S, start, end) if not starts[i] + _HOUR_S > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        kept = [found[i] for i in keep]
+        kept = [records[i] for i in keep]
         quality = [Quality.ESTIMATED if r.get("isEstimated") else Quality.MEASURED for r in kept]
         answer = Answer(
             zone,
@@ -116,10 +120,10 @@ class ElectricityMapsProvider:
             return rows_at(zone, body, "data", "history")
 
         first = start.replace(minute=0, second=0, microsecond=0)
-        found = gathered(first, end, _CHUNK, ask, lambda row: epoch_s(row.get("datetime")))
-        if not found:
+        records = gathered(first, end, _CHUNK, ask, lambda row: epoch_s(row.get("datetime")))
+        if not records:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        return found
+        return records
 
     def _get(self, zone: str, path: str, params: Mapping[str, str]) -> Any:
         return self._http.get(zone, path, {**params, "disableCallerLookup": "true"}, self._headers)
@@ -147,15 +151,15 @@ class ElectricityMapsProvider:
             raise NotEntitled(zone, "the plan of this key has no forecast for the zone", fix)
 
     def _check_zone(self, zone: str, body: Any) -> None:
-        said = body.get("zone") if isinstance(body, dict) else None
-        if said is not None and said != zone:
-            raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {str(said)[:64]!r}")
+        answered_for = body.get("zone") if isinstance(body, dict) else None
+        if answered_for is not None and answered_for != zone:
+            raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {str(answered_for)[:64]!r}")
 
     def _answer(self, body: Any, starts: list[float], values: list[object], quality: Quality) -> Answer:
-        said = body.get("zone")
+        answered_for = body.get("zone")
         # An answer that names no zone may be anybody's.
         return Answer(
-            said if isinstance(said, str) else "(none)",
+            answered_for if isinstance(answered_for, str) else "(none)",
             str(body.get("unit", "gCO2eq/kWh")),  # documented; where an answer names one, that one counts
             starts,
             values,
@@ -165,3 +169,18 @@ class ElectricityMapsProvider:
 
     def _origin(self, issued_at: datetime, now: datetime) -> Origin:
         return Origin(KIND, self.name, issued_at, now, ATTRIBUTION, demo=self._sandbox)
+
+
+def _open(clock: Clock, _: Path | None, env: Environment) -> Provider:
+    return ElectricityMapsProvider(clock, env[KEY_VARIABLE], sandbox=flag(env, SANDBOX_VARIABLE))
+
+
+SPEC = ProviderSpec(
+    name=ElectricityMapsProvider.name,
+    about="some 350 zones, hourly forecast of 72 h",
+    open=_open,
+    kind=KIND,
+    required=(KEY_VARIABLE,),
+    optional=(SANDBOX_VARIABLE,),
+    key=Key.YES,
+)

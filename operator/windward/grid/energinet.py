@@ -14,6 +14,7 @@ from windward.domain.clock import Clock, utc
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
+from windward.grid.provider_spec import ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
 from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, not_over, rows_at, within
 
@@ -44,27 +45,27 @@ class EnerginetProvider:
     def issue(self, zone: str, now: datetime) -> Series:
         """The prognosis from the current five minutes on. No issue time is named, so it is the time of asking."""
         area, now = _area(zone), utc(now)
-        found = self._rows(zone, "CO2EmisProg", area, now - timedelta(seconds=_STEP_S), now + timedelta(days=3))
-        starts = [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in found]
-        kept = not_over(zone, found, starts, _STEP_S, now)
-        answer = _answer(zone, area, found[kept], starts[kept], Quality.FORECAST)
+        records = self._rows(zone, "CO2EmisProg", area, now - timedelta(seconds=_STEP_S), now + timedelta(days=3))
+        starts = [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in records]
+        kept = not_over(zone, records, starts, _STEP_S, now)
+        answer = _answer(zone, area, records[kept], starts[kept], Quality.FORECAST)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION), now=now)
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
         checked_range(start, end)
         area, now = _area(zone), utc(self._clock.now())
-        found = gathered(
+        records = gathered(
             start,
             min(utc(end), now),
             _CHUNK,
             lambda a, b: self._rows(zone, "CO2Emis", area, a - timedelta(seconds=_STEP_S), b),
             lambda row: epoch_s(row.get("Minutes5UTC"), zoneless_utc=True),
         )
-        found, starts = in_order(found, [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in found])
-        keep = [i for i in within(found, starts, _STEP_S, start, end) if not starts[i] + _STEP_S > now.timestamp()]
+        records, starts = in_order(records, [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in records])
+        keep = [i for i in within(records, starts, _STEP_S, start, end) if not starts[i] + _STEP_S > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        answer = _answer(zone, area, [found[i] for i in keep], [starts[i] for i in keep], Quality.MEASURED)
+        answer = _answer(zone, area, [records[i] for i in keep], [starts[i] for i in keep], Quality.MEASURED)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION))
 
     def close(self) -> None:
@@ -88,8 +89,16 @@ def _area(zone: str) -> str:
     return AREAS[zone]
 
 
-def _answer(zone: str, area: str, found: list[Row], starts: list[float], quality: Quality) -> Answer:
-    strange = next((r.get("PriceArea") for r in found if r.get("PriceArea") != area), area)
+def _answer(zone: str, area: str, records: list[Row], starts: list[float], quality: Quality) -> Answer:
+    strange = next((r.get("PriceArea") for r in records if r.get("PriceArea") != area), area)
     if strange != area:
         raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {str(strange)[:64]!r}")
-    return Answer(None, "gCO2/kWh", starts, [r.get("CO2Emission") for r in found], quality, step_s=_STEP_S)
+    return Answer(None, "gCO2/kWh", starts, [r.get("CO2Emission") for r in records], quality, step_s=_STEP_S)
+
+
+SPEC = ProviderSpec(
+    name=EnerginetProvider.name,
+    about="Denmark, five-minute prognosis, no key",
+    open=lambda clock, _, __: EnerginetProvider(clock),
+    kind=KIND,
+)

@@ -16,6 +16,7 @@ from windward.domain.clock import Clock, utc
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
+from windward.grid.provider_spec import ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
 from windward.grid.wire import chunks, iso
 
@@ -137,3 +138,11 @@ def _step_s(starts: Sequence[float]) -> float:
     """The usual distance of two periods; a quarter of an hour where one stands alone."""
     steps = sorted(b - a for a, b in pairwise(starts) if b > a)
     return steps[len(steps) // 2] if steps else 900.0
+
+
+SPEC = ProviderSpec(
+    name=EnergyChartsProvider.name,
+    about="European countries, quarter-hourly, no key",
+    open=lambda clock, _, __: EnergyChartsProvider(clock),
+    kind=KIND,
+)

@@ -17,6 +17,7 @@ from windward.domain.clock import Clock, utc
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
+from windward.grid.provider_spec import ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
 
 BASE_URL = "https://api.carbonintensity.org.uk"
@@ -81,12 +82,12 @@ class NesoProvider:
         while chunk_start < end:
             chunk_end = min(chunk_start + _CHUNK, end)
             try:
-                asked = self._rows(zone, f"/intensity/{_inside(chunk_start)}/{_inside(chunk_end)}")
+                half_hours = self._rows(zone, f"/intensity/{_inside(chunk_start)}/{_inside(chunk_end)}")
             except ForecastInvalid as refusal:
                 if refusal.reason is not InvalidReason.EMPTY:
                     raise
-                asked = []  # a fortnight without data costs only itself
-            rows += [row for row in asked if _belongs(row, chunk_start, chunk_end, first=not rows, now=now)]
+                half_hours = []  # a fortnight without data costs only itself
+            rows += [row for row in half_hours if _belongs(row, chunk_start, chunk_end, first=not rows, now=now)]
             chunk_start = chunk_end
         if not rows:
             raise ForecastInvalid(
@@ -157,3 +158,11 @@ def _epoch_s(stamp: object) -> float | None:
 def _intensity(row: dict[str, Any], field: str) -> object:
     intensity = row.get("intensity")
     return intensity.get(field) if isinstance(intensity, dict) else None
+
+
+SPEC = ProviderSpec(
+    name=NesoProvider.name,
+    about="Great Britain, half-hourly forecast of 48 h, no key",
+    open=lambda clock, _, __: NesoProvider(clock),
+    kind=KIND,
+)

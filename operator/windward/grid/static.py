@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from windward.domain.clock import utc
+from windward.domain.clock import Clock, utc
 from windward.domain.series import Kind, Quality, Series
-from windward.grid.port import UnknownZone, checked_range, checked_zone
+from windward.grid.port import Provider, UnknownZone, checked_range, checked_zone
+from windward.grid.provider_spec import Environment, ProviderSpec, declared_kind, declared_pairs
 
 HORIZON = timedelta(hours=168)
 HOUR = timedelta(hours=1)
+INTENSITY_VARIABLE, KIND_VARIABLE = "WINDWARD_STATIC_INTENSITY", "WINDWARD_STATIC_KIND"
 
 
 class StaticProvider:
@@ -58,3 +61,22 @@ class StaticProvider:
         return Series.regular(
             zone, self.kind, start, HOUR, values, quality=Quality.ESTIMATED, source=self.name, issued_at=issued
         )
+
+
+def _open(_: Clock, __: Path | None, env: Environment) -> Provider:
+    pairs = declared_pairs(env, INTENSITY_VARIABLE, "ZONE=g/kWh")
+    try:
+        values = {zone: float(value) for zone, value in pairs.items()}
+    except ValueError as e:
+        raise ValueError(f"{INTENSITY_VARIABLE}: {e}; write DE=380,FR=60") from e
+    return StaticProvider(values, declared_kind(env, KIND_VARIABLE))
+
+
+SPEC = ProviderSpec(
+    name=StaticProvider.name,
+    about="one declared number for each zone",
+    open=_open,
+    kind=None,
+    required=(INTENSITY_VARIABLE, KIND_VARIABLE),
+    live=False,
+)

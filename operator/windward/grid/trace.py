@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from windward.domain.clock import utc
+from windward.domain.clock import Clock, utc
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
-from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
+from windward.grid.port import ForecastInvalid, InvalidReason, Provider, UnknownZone, checked_range, checked_zone
+from windward.grid.provider_spec import Environment, ProviderSpec
 from windward.grid.recording import Recording
 
 HORIZON = timedelta(hours=48)
@@ -217,3 +218,16 @@ def _bundled_zone(zone: str) -> Recording:
     start, step, deltas = _bundled_lines()[zone].split(",", 2)
     hundredths = np.cumsum(np.fromstring(deltas, dtype=np.int64, sep=","))
     return Recording(datetime.fromisoformat(start).timestamp(), float(step), hundredths / 100.0)
+
+
+def _open(_: Clock, trace: Path | None, __: Environment) -> Provider:
+    return TraceProvider.open(trace) if trace is not None else TraceProvider.bundled()
+
+
+SPEC = ProviderSpec(
+    name="trace",
+    about="recorded values: the bundled demonstration year, or your own CSV or Parquet",
+    open=_open,
+    kind=None,
+    live=False,
+)

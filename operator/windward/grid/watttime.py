@@ -11,6 +11,7 @@ import base64
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from windward.domain.clock import Clock, utc
@@ -21,10 +22,12 @@ from windward.grid.port import (
     ForecastInvalid,
     InvalidReason,
     NotEntitled,
+    Provider,
     UnknownZone,
     checked_range,
     checked_zone,
 )
+from windward.grid.provider_spec import Environment, Key, ProviderSpec, declared_pairs
 from windward.grid.validate import Answer, Origin, validate
 from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows_at, within
 
@@ -33,6 +36,8 @@ ATTRIBUTION = "WattTime"
 KIND = Kind(Signal.MARGINAL, Scope.DIRECT, Basis.CONSUMPTION)
 SIGNAL = "co2_moer"
 HORIZON_H = 72
+USER_VARIABLE, PASSWORD_VARIABLE = "WINDWARD_WATTTIME_USER", "WINDWARD_WATTTIME_PASSWORD"
+REGIONS_VARIABLE = "WINDWARD_WATTTIME_REGIONS"
 
 _CHUNK = timedelta(days=30)
 _TOKEN_FOR = timedelta(minutes=25)  # of the 30 it holds
@@ -76,10 +81,10 @@ class WattTimeProvider:
         now = utc(now)
         params = {"region": region, "signal_type": SIGNAL, "horizon_hours": str(HORIZON_H)}
         body = self._get(zone, "/v3/forecast", params)
-        found, meta = rows_at(zone, body, "data"), _meta(zone, body)
-        step_s, starts = _step_s(zone, meta), [epoch_s(r.get("point_time")) for r in found]
-        kept = not_over(zone, found, starts, step_s, now)
-        answer = _answer(zone, region, meta, starts[kept], found[kept], Quality.FORECAST, step_s)
+        records, meta = rows_at(zone, body, "data"), _meta(zone, body)
+        step_s, starts = _step_s(zone, meta), [epoch_s(r.get("point_time")) for r in records]
+        kept = not_over(zone, records, starts, step_s, now)
+        answer = _answer(zone, region, meta, starts[kept], records[kept], Quality.FORECAST, step_s)
         origin = Origin(KIND, self.name, issued(meta.get("generated_at"), now), now, ATTRIBUTION)
         return validate(zone, answer, origin, now=now)
 
@@ -102,15 +107,15 @@ class WattTimeProvider:
             piece, meta = rows_at(zone, body, "data"), _meta(zone, body)
             return piece
 
-        found = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("point_time")))
-        if not found:
+        records = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("point_time")))
+        if not records:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         step_s = _step_s(zone, meta)
-        found, starts = in_order(found, [epoch_s(r.get("point_time")) for r in found])
-        keep = [i for i in within(found, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
+        records, starts = in_order(records, [epoch_s(r.get("point_time")) for r in records])
+        keep = [i for i in within(records, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        kept = [found[i] for i in keep]
+        kept = [records[i] for i in keep]
         answer = _answer(zone, region, meta, [starts[i] for i in keep], kept, Quality.MEASURED, step_s)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION))
 
@@ -125,13 +130,15 @@ class WattTimeProvider:
         named = {r.watttime_region for r in cloud_regions() if r.watttime_region}
         if zone in named:
             return zone
-        found = sorted({r.watttime_region for r in cloud_regions() if r.zone == zone and r.watttime_region})
-        if len(found) == 1:
-            return found[0]
+        regions = sorted({r.watttime_region for r in cloud_regions() if r.zone == zone and r.watttime_region})
+        if len(regions) == 1:
+            return regions[0]
         cause = (
-            f"the zone lies in {len(found)} WattTime regions ({', '.join(found)})" if found else "no WattTime region"
+            f"the zone lies in {len(regions)} WattTime regions ({', '.join(regions)})"
+            if regions
+            else "no WattTime region"
         )
-        raise UnknownZone(zone, cause, f"Name one in WINDWARD_WATTTIME_REGIONS, as {zone}=REGION.")
+        raise UnknownZone(zone, cause, f"Name one in {REGIONS_VARIABLE}, as {zone}=REGION.")
 
     def _get(self, zone: str, path: str, params: Mapping[str, str]) -> Any:
         """One renewal of the token for one refusal: it may have ended early."""
@@ -177,13 +184,13 @@ def _answer(
     region: str,
     meta: Mapping[str, Any],
     starts: list[float],
-    found: list[Row],
+    records: list[Row],
     quality: Quality,
     step_s: float,
 ) -> Answer:
-    said = meta.get("region")
-    if said != region:
-        raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {str(said)[:64]!r}")
+    answered_for = meta.get("region")
+    if answered_for != region:
+        raise ForecastInvalid(zone, InvalidReason.WRONG_ZONE, f"the answer is for {str(answered_for)[:64]!r}")
     if meta.get("signal_type", SIGNAL) != SIGNAL:
         raise ForecastInvalid(
             zone, InvalidReason.WRONG_UNIT, f"the answer's signal is {str(meta['signal_type'])[:32]!r}"
@@ -193,7 +200,23 @@ def _answer(
         None,
         unit if isinstance(unit, str) else "(none)",
         starts,
-        [r.get("value") for r in found],
+        [r.get("value") for r in records],
         quality,
         step_s=step_s,
     )
+
+
+def _open(clock: Clock, _: Path | None, env: Environment) -> Provider:
+    regions = declared_pairs(env, REGIONS_VARIABLE, "ZONE=REGION")
+    return WattTimeProvider(clock, env[USER_VARIABLE], env[PASSWORD_VARIABLE], regions=regions)
+
+
+SPEC = ProviderSpec(
+    name=WattTimeProvider.name,
+    about="marginal, five-minute forecast of 72 h",
+    open=_open,
+    kind=KIND,
+    required=(USER_VARIABLE, PASSWORD_VARIABLE),
+    optional=(REGIONS_VARIABLE,),
+    key=Key.YES,
+)

@@ -32,7 +32,7 @@ def mark_of(body: Body) -> str:
     marks = {
         "simulated": "simulated", "demo": "demonstration", "timeScale": "warped clock", "rehearsal": "rehearsal",
     }  # fmt: skip
-    return next((said for key, said in marks.items() if key in body), "")
+    return next((mark for key, mark in marks.items() if key in body), "")
 
 
 def kind_of(body: Body) -> str:

@@ -107,6 +107,15 @@ class Outcome:
         """Saving against run-now; may be negative."""
         return self.saved_g / self.run_now_g if self.run_now_g else 0.0
 
+    def share_of_bound(self, bound_g: float) -> float | None:
+        """Returns per cent of the saving that no plan can exceed, 0 where nothing is saved; None where nothing can be.
+
+        Args:
+            bound_g: the least that any plan could emit (`Result.bound_g`).
+        """
+        possible_g = self.run_now_g - bound_g
+        return max(0.0, 100 * self.saved_g / possible_g) if possible_g > 1e-9 * self.run_now_g else None
+
     @property
     def conserved(self) -> bool:
         """Whether each job that arrived is somewhere."""
@@ -170,7 +179,7 @@ def _document(o: Outcome, bound_g: float, jobs: bool) -> dict[str, Any]:
         "notFinishedRunNowGrams": o.undone_run_now_g,
         "savedGrams": o.saved_g,
         "savedPercent": 100 * o.saved_share,
-        "ofBoundPercent": share_of_bound(o, bound_g),
+        "ofBoundPercent": o.share_of_bound(bound_g),
         "energyKilowattHours": o.energy_kwh,
         "waitMeanHours": o.wait_mean_h,
         "waitP95Hours": o.wait_p95_h,
@@ -183,12 +192,6 @@ def _document(o: Outcome, bound_g: float, jobs: bool) -> dict[str, Any]:
             {k: v.isoformat() if isinstance(v, datetime) else v for k, v in asdict(j).items()} for j in o.jobs
         ]
     return out
-
-
-def share_of_bound(o: Outcome, bound_g: float) -> float | None:
-    """Returns per cent of the saving that no plan can exceed, 0 where nothing was saved; None where nothing can be."""
-    possible_g = o.run_now_g - bound_g
-    return max(0.0, 100 * o.saved_g / possible_g) if possible_g > 1e-9 * o.run_now_g else None
 
 
 def weighed_under_all(told: Sequence[Told]) -> tuple[bool, ...]:

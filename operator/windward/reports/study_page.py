@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from html import escape
+from typing import Protocol
 
-from windward.cli import text
-from windward.simulation import Outcome, Result
-from windward.simulation.result import share_of_bound
+from windward.reports import figures
 
 # cividis-like: told apart by lightness, not by red and green
 _COLOURS = ("#8a8a7a", "#b5a95b", "#575d6d", "#00336f", "#e0c94f")
@@ -23,40 +23,109 @@ svg text{font:12px system-ui,sans-serif;fill:#1b1f24}.muted{color:#666}.mark{col
 """
 
 
-def page(result: Result) -> str:
-    """The page as HTML."""
+class Job(Protocol):
+    """One job under one policy, as `simulation.result.JobOutcome` has it."""
+
+    @property
+    def submitted(self) -> datetime: ...
+    @property
+    def run_now_g(self) -> float | None: ...
+    @property
+    def saved_g(self) -> float: ...
+    @property
+    def weighed(self) -> bool: ...
+
+
+class Outcome(Protocol):
+    """All jobs under one policy, as `simulation.result.Outcome` has them."""
+
+    @property
+    def policy(self) -> str: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def emissions_g(self) -> float: ...
+    @property
+    def run_now_g(self) -> float: ...
+    @property
+    def saved_share(self) -> float: ...
+    @property
+    def wait_mean_h(self) -> float: ...
+    @property
+    def wait_p95_h(self) -> float: ...
+    @property
+    def missed(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def unfinished(self) -> int: ...
+    @property
+    def runs_per_job(self) -> float: ...
+    @property
+    def moves(self) -> float: ...
+    @property
+    def jobs(self) -> Sequence[Job]: ...
+
+    def share_of_bound(self, bound_g: float) -> float | None: ...
+
+
+class Study(Protocol):
+    """A whole simulation or back-test, as `simulation.result.Result` has it."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def start(self) -> datetime: ...
+    @property
+    def end(self) -> datetime: ...
+    @property
+    def foresight(self) -> str: ...
+    @property
+    def faults(self) -> Mapping[str, float]: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def demo(self) -> bool: ...
+    @property
+    def bound_g(self) -> float: ...
+    @property
+    def outcomes(self) -> Sequence[Outcome]: ...
+
+
+def page(study: Study) -> str:
+    """Returns a simulation or a back-test as a page of HTML; every word of its input is escaped."""
     mark = '<p class="mark">Simulated: no job ran.</p>'
-    if result.demo:
+    if study.demo:
         mark = '<p class="mark">Simulated: no job ran. DEMO TRACE 2022: not for reporting.</p>'
-    faults = f" Faults: {', '.join(f'{k} {v:g}' for k, v in result.faults.items())}." if result.faults else ""
+    faults = f" Faults: {', '.join(f'{k} {v:g}' for k, v in study.faults.items())}." if study.faults else ""
     about = (
-        f"Foresight: {result.foresight}. Intensities: {result.source}. "
-        f"{result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}.{faults} "
+        f"Foresight: {study.foresight}. Intensities: {study.source}. "
+        f"{study.start:%Y-%m-%d} to {study.end:%Y-%m-%d}.{faults} "
         "Savings are against running each job at once, at home, unbroken: the same for all policies. They may be "
         "negative: failed, lost and repeated work counts, and a job that did not finish saved nothing. The line marks "
         "what no plan can exceed: each job in its cleanest hours, the coming hours known, capacity ignored."
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(result.title)}</title><style>{_STYLE}</style></head><body>"
-        f'<h1>{escape(result.title)}</h1>{mark}<p class="muted">{escape(about)}</p>'
-        f"<h2>Saved, per cent of running now</h2>{_bars(result)}"
-        f"<h2>Saved by month of submission, per cent</h2>{_months(result)}"
-        f"<h2>Figures</h2>{_table(result)}</body></html>\n"
+        f"<title>{escape(study.title)}</title><style>{_STYLE}</style></head><body>"
+        f'<h1>{escape(study.title)}</h1>{mark}<p class="muted">{escape(about)}</p>'
+        f"<h2>Saved, per cent of running now</h2>{_bars(study)}"
+        f"<h2>Saved by month of submission, per cent</h2>{_months(study)}"
+        f"<h2>Figures</h2>{_table(study)}</body></html>\n"
     )
 
 
-def _bars(result: Result) -> str:
-    shares = [100 * o.saved_share for o in result.outcomes]
-    run_now = result.outcomes[0].run_now_g
-    bound = 100 * (1 - result.bound_g / run_now) if run_now else 0.0
+def _bars(study: Study) -> str:
+    shares = [100 * o.saved_share for o in study.outcomes]
+    run_now = study.outcomes[0].run_now_g
+    bound = 100 * (1 - study.bound_g / run_now) if run_now else 0.0
     low, high = min(0.0, *shares), max(1.0, bound, *shares)
 
     def x(v: float) -> float:
         return _LEFT + (v - low) / (high - low) * (_WIDTH - _LEFT - 70)
 
     parts = []
-    for i, (o, v) in enumerate(zip(result.outcomes, shares, strict=True)):
+    for i, (o, v) in enumerate(zip(study.outcomes, shares, strict=True)):
         y = 8 + i * _ROW
         a, b = sorted((x(0.0), x(v)))
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 14}" text-anchor="end">{escape(o.policy)}</text>')
@@ -71,10 +140,10 @@ def _bars(result: Result) -> str:
     return _svg(height + 12, parts)
 
 
-def _months(result: Result) -> str:
+def _months(study: Study) -> str:
     """A line a policy; a month without jobs is left out."""
-    months = sorted({f"{j.submitted:%Y-%m}" for j in result.outcomes[0].jobs})
-    lines = [[_saved(o, m) for m in months] for o in result.outcomes]
+    months = sorted({f"{j.submitted:%Y-%m}" for j in study.outcomes[0].jobs})
+    lines = [[_saved(o, m) for m in months] for o in study.outcomes]
     known = [v for line in lines for v in line if v is not None]
     low, high = min([0.0, *known]), max([1.0, *known])
     height, step = 220, (_WIDTH - 60 - 110) / max(1, len(months) - 1)
@@ -88,7 +157,7 @@ def _months(result: Result) -> str:
     for i, month in enumerate(months):
         parts.append(f'<text x="{50 + i * step:.1f}" y="{height - 8}" text-anchor="middle">{escape(month[2:])}</text>')
     taken: list[float] = []
-    for i, (o, line) in enumerate(zip(result.outcomes, lines, strict=True)):
+    for i, (o, line) in enumerate(zip(study.outcomes, lines, strict=True)):
         points = [(50 + k * step, y(v)) for k, v in enumerate(line) if v is not None]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{_colour(i)}" stroke-width="2"/>')
@@ -113,14 +182,14 @@ def _saved(o: Outcome, month: str) -> float | None:
     return 100 * sum(j.saved_g for j in jobs) / before if before else None
 
 
-def _table(result: Result) -> str:
+def _table(study: Study) -> str:
     head = ("policy", "emissions", "saved", "of possible", "wait", "p95", "late", "failed", "runs/job", "changes/job")
     rows = []
-    for o in result.outcomes:
-        share = share_of_bound(o, result.bound_g)
+    for o in study.outcomes:
+        share = o.share_of_bound(study.bound_g)
         cells = (
             f"{o.policy}: {o.what}",
-            text.grams(o.emissions_g),
+            figures.grams(o.emissions_g),
             _percent(100 * o.saved_share),
             "" if share is None else _percent(share),
             f"{o.wait_mean_h:.1f} h",
