@@ -3,6 +3,8 @@
 import copy
 import json
 import os
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -20,7 +22,7 @@ from windward.lifecycle.accounting import account, energy_of_run
 from windward.lifecycle.baseline import levers_of
 from windward.lifecycle.receipt import receipt_of
 from windward.reports.export import export_of
-from windward.tools.verify import main, verify
+from windward.tools.verify import main, totals, verify
 from windward_api.contract import Outcome
 
 LONG = int(os.environ.get("WINDWARD_LONG", "0"))
@@ -221,6 +223,51 @@ def test_any_change_of_any_number_is_found():
             missed.append(path)
     # The last run kept all of its time: nothing rests on its number, nor on what it told.
     assert {path[3:] for path in missed} == {("intervals", 2, "attempt"), ("runs", 2, "progress")}
+
+
+WORDS = {
+    "outcome": lambda body, _: body.update(outcome="Succeeded"),
+    "its mark": lambda body, _: body.pop("timeScale"),
+    "when the baseline began": lambda body, _: body["baseline"].update(start="2026-03-02T06:00:01+00:00"),
+    "when the baseline ended": lambda body, _: body["baseline"].update(end="2026-03-02T08:00:01+00:00"),
+    "when kept work ended": lambda body, _: body["baseline"]["kept"][0].update(end="2026-03-02T07:40:00+00:00"),
+    "quality of the baseline": lambda body, _: body["baseline"].update(quality="forecast"),
+    "vintage of the baseline": lambda body, _: body["baseline"].update(vintage="0" * 64),
+    "quality of a row": lambda body, _: body["intervals"][0].update(quality="forecast"),
+    "method of a row": lambda body, _: body["intervals"][0].update(method="guessed"),
+    "levers": lambda body, _: body.update(levers=None),
+    "settled": lambda body, entry: entry.update(settled=not body["settled"]),
+    "a number that is text": lambda body, _: body["intervals"][0].update(joules="many"),
+    "kept is no list": lambda body, _: body["baseline"].update(kept=7),
+}
+
+
+@pytest.mark.parametrize("change", WORDS.values(), ids=WORDS)
+def test_any_change_of_a_word_or_a_time_is_found_and_named_though_all_hashes_are_made_anew(change):
+    runs = [replace(run(1, S, end_h=2), time_scale=1200.0)]
+    if change is WORDS["outcome"]:
+        runs = [run(n, F, start_h=3 * n, end_h=3 * n + 1) for n in (1, 2, 3, 4)]
+    export = exported(receipt(runs))
+    assert verify(export) == [], "sound"
+    entry = export["receipts"][0]
+    change(entry["body"], entry)
+    entry["sha256"] = codec.sha256(codec.canonical(entry["body"]))
+    with suppress(Exception):
+        export["totals"] = totals(export["receipts"])
+    assert verify(export), "not found"
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, "[]", "7", '{"receipts": 3}', '{"receipts": [{}], "totals": []}'])
+def test_what_is_no_export_is_refused_without_a_traceback(tmp_path, capsys, text):
+    path = tmp_path / "export.json"
+    path.write_text(text)
+    assert main([str(path)]) == 2 and "fix:" in capsys.readouterr().err
+
+
+def test_nothing_is_not_called_verified(tmp_path, capsys):
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(exported()))
+    assert main([str(path)]) == 0 and "nothing to verify" in capsys.readouterr().out
 
 
 def test_the_verifier_is_a_program_of_one_file(tmp_path, capsys):

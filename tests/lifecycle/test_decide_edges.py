@@ -9,6 +9,7 @@ from lifecycle.cases import HOUR, MINUTE, T0, observed, planned, run
 from windward.domain.observed import CreateRun, Finish, PauseRun
 from windward.domain.run import Phase, Trouble, TroubleReason
 from windward.lifecycle.decide import decide, retry_at
+from windward.lifecycle.work import work_of
 
 CHECKPOINT = {"interruption": {"policy": "Checkpoint"}}
 NO_ROOM = Trouble(TroubleReason.UNSCHEDULABLE, "0/3 nodes are available", "wait", T0)
@@ -97,3 +98,12 @@ def test_the_wait_counts_from_the_newest_failure_whose_end_is_known():
     assert retry_at(observed(one, two), T0) == T0 + HOUR + timedelta(seconds=20)
     assert retry_at(observed(one, two, unseen), T0) == T0 + HOUR + timedelta(seconds=40)
     assert retry_at(observed(unseen), T0 + MINUTE) == T0 + MINUTE
+
+
+@pytest.mark.parametrize(("code", "paused_again"), [(75, True), (None, True), (143, False), (137, False)])
+def test_what_did_not_honour_a_pause_is_not_paused_again(code, paused_again):
+    """It wrote no checkpoint: each further pause would have it begin anew until its finish-by time has passed."""
+    first = replace(run(1, Phase.PAUSED, end_h=1), exit_code=code)
+    job = observed(first, run(2, start_h=2), interruption={"policy": "Checkpoint", "overhead": "1m"})
+    pauses = decide(job, planned((6, 8), go_on_g=101.0), T0 + 3 * HOUR)
+    assert bool(pauses) is paused_again and work_of(job, T0 + 3 * HOUR).interruptible is paused_again

@@ -13,7 +13,7 @@ from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Obser
 from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
 from windward.lifecycle.backoff import backoff
-from windward.lifecycle.work import avoided
+from windward.lifecycle.work import avoided, may_pause
 from windward_api.greenjob import InterruptionPolicy
 
 FRUITLESS_IN_A_ROW = 3  # beyond backoffLimit
@@ -98,7 +98,7 @@ def _follow(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
     if _unplaceable(observed, run, now):
         why = f"{run.region} has no place for it, another region may: {run.trouble.cause if run.trouble else ''}"
         return actions + _stop((run,), "Unplaceable", why)
-    if observed.job.spec.interruption.policy is not InterruptionPolicy.CHECKPOINT or not plan.windows:
+    if not plan.windows or not may_pause(observed):
         return actions
     if not plan.pause_pays:
         return actions  # whatever the fleet wants: a pause that saves nothing only costs

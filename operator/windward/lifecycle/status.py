@@ -20,6 +20,7 @@ from windward.lifecycle.work import progress_of
 from windward_api.greenjob import Accounting, GreenJobStatus, PlannedWindow, PlanStatus, RunStatus, Summary
 from windward_api.meta import Condition, transition
 
+_MOST_SHARE = 10.0  # times the baseline: beyond it a per cent says how small the baseline is, not what was lost
 _HOLDING = (Reason.NO_ALLOWED_REGION, Reason.AWAITING_FORECAST, Reason.CAPACITY_FULL, Reason.DEADLINE_TOO_SOON)
 
 
@@ -314,6 +315,8 @@ def _outcome(status: GreenJobStatus, plan: JobPlan | None, context: Context) -> 
     a = context.account
     if status.finished_at is not None and a is not None and a.emissions_g is not None:
         share = a.saved_g / a.run_now_g if a.saved_g is not None and a.run_now_g else None
+        if share is not None and abs(share) > _MOST_SHARE:
+            share = None
         return a.emissions_g, share, "" if a.method == "measured" else "~"
     if plan is None:
         return None, None, ""

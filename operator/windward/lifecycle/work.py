@@ -36,7 +36,7 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         regions=_regions(observed, now),
         home=home_of(spec),
         demand=demand_of(spec) if observed.demand is None else observed.demand,
-        interruptible=spec.interruption.policy is InterruptionPolicy.CHECKPOINT,
+        interruptible=may_pause(observed),
         overhead=observed.job.overhead(),
         started=any(r.started_at is not None for r in observed.runs),
         running_in=running_in(observed),
@@ -52,6 +52,15 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         priority=spec.priority,
         duration_p90=spec.duration_p90,
     )
+
+
+def may_pause(observed: Observed) -> bool:
+    """Returns whether a plan may pause its runs: the manifest says so, and no run that was told to pause ended in
+    another way. What did not write a checkpoint then begins anew each time, and would never be done in time."""
+    if observed.job.spec.interruption.policy is not InterruptionPolicy.CHECKPOINT:
+        return False
+    asked = [r.exit_code for r in observed.runs if r.asked and r.phase is Phase.PAUSED]
+    return all(code is None or code < 0 or code == EXIT_PAUSED for code in asked)
 
 
 def avoided(observed: Observed, now: datetime) -> set[str]:

@@ -8,6 +8,7 @@ from windward_api.scalars import format_duration
 
 # What two equal sums of grams differ by when added in another order, with room to spare.
 _ROUNDING_G = 1e-9
+_MOST_SHARE = 10.0  # times the baseline: beyond it a per cent says how small the baseline is, not what was lost
 
 
 def grams(value: float | None, mark: str = "") -> str:
@@ -35,10 +36,12 @@ def percent(share: float | None) -> str:
 
 
 def saved(saved_g: float | None, run_now_g: float | None, mark: str = "") -> str:
-    """A saving in one form everywhere: `124 g (24 %)`; more than running now is negative; of nothing no per cent."""
+    """A saving in one form everywhere: `124 g (24 %)`; more than running now is negative; of nothing, or next to
+    nothing, no per cent."""
     if saved_g is None:
         return "unknown"
-    share = "" if not run_now_g or run_now_g < _ROUNDING_G else f" ({saved_percent(saved_g / run_now_g)})"
+    nothing = not run_now_g or run_now_g < _ROUNDING_G or abs(saved_g) > _MOST_SHARE * run_now_g
+    share = "" if nothing or not run_now_g else f" ({saved_percent(saved_g / run_now_g)})"
     return f"{grams(saved_g, mark)}{share}"
 
 

@@ -17,7 +17,6 @@ from datetime import datetime, timezone
 
 TOLERANCE, KWH_J = 1e-6, 3.6e6
 MARKS = {"simulated": "simulated", "demo": "demonstration", "timeScale": "warped clock", "rehearsal": "rehearsal"}
-COUNTS = ("jobs", "provisional", "jobsWithoutEmissions", "jobsWithoutBaseline")
 METHODS = ["measured", "modelled", "estimated"]  # best first
 QUALITIES = ["measured", "recorded", "estimated", "forecast"]
 
@@ -55,8 +54,10 @@ class Receipt:
         return area / (end - start), QUALITIES[weakest]
 
     def _hashes(self) -> Iterator[str]:
-        if _sha256(self.body) != self.entry["sha256"]:
-            yield "the body is not the one that its hash names"
+        if _sha256(self.body) != self.entry["sha256"] or self.entry["settled"] is not self.body["settled"]:
+            yield "the body is not the one that its hash, or its settled, names"
+        if ("note" in self.body) != ("timeScale" in self.body):
+            yield "timeScale: its mark and its note do not stand together"
         for zone, source in self.zones.items():
             if _sha256({k: v for k, v in source.items() if k != "vintage"}) != source["vintage"]:
                 yield f"intensity of {zone}: not the one that its vintage names"
@@ -71,10 +72,8 @@ class Receipt:
             grams = row["joules"] / KWH_J * found[0] * row["pue"]
             yield from _same(f"{at}: intensityGramsPerKwh", row["intensityGramsPerKwh"], found[0])
             yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], grams)
-            if row["quality"] != found[1]:
-                yield f"{at}: quality is {found[1]}, told is {row['quality']}"
-            if row["vintage"] != self.zones[row["zone"]]["vintage"]:
-                yield f"{at}: its vintage is not in this receipt"
+            if (row["quality"], row["vintage"]) != (found[1], self.zones[row["zone"]]["vintage"]):
+                yield f"{at}: quality or vintage is not that of its hours"
 
     def _totals(self) -> Iterator[str]:
         body, rows = self.body, self.rows
@@ -87,38 +86,44 @@ class Receipt:
         yield from _same("energyJoules", body["energyJoules"], joules)
         yield from _same("emissionsGrams", body["emissionsGrams"], None if None in grams else sum(grams))
         yield from _same("runTimeSeconds", body["runTimeSeconds"], ran_s)
-        yield from _same("meanPowerWatts", body["meanPowerWatts"], joules / ran_s if ran_s else 0.0, _over(ran_s))
+        mean_w = joules / ran_s if ran_s else 0.0
+        yield from _same("meanPowerWatts", body["meanPowerWatts"], mean_w, TOLERANCE + 4e-6 / max(ran_s, 1e-3))
         if rows and body["method"] != max((row["method"] for row in rows), key=METHODS.index):
             yield f"method: the weakest is not {body['method']}"
         yield from _same("lateSeconds", body["lateSeconds"], max(0.0, _s(body["finishedAt"]) - _s(body["finishBy"])))
-        if body["failedRuns"] != sum(run["phase"] == "Failed" for run in self.runs.values()):
-            yield "failedRuns: not as many as there are"
+        phases, succeeded = [run["phase"] for run in body["runs"]], body["outcome"] == "Succeeded"
+        if body["failedRuns"] != phases.count("Failed") or succeeded != ("Succeeded" in phases):
+            yield "failedRuns, or outcome: not what the runs say"
 
     def _baseline(self) -> Iterator[str]:
         body, base = self.body, self.body["baseline"]
         if base is None:
-            yield from _same("runNowGrams", body["runNowGrams"], None)
-            yield from _same("savedGrams", body["savedGrams"], None)
+            for name in ("runNowGrams", "savedGrams"):
+                yield from _same(name, body[name], None)
             return
         if body["outcome"] == "Failed":
             yield "baseline: work that failed for good has none"
         kept = self.kept()
         for told, own in zip(base["kept"], kept):
-            for key in ("attempt", "start", "end", "share", "speed", "draw"):
-                value = _s(told[key]) if key in ("start", "end") else told.get(key, 1.0)
-                yield from _same(f"baseline: kept of run {own['attempt']}: {key}", value, own[key])
+            for key in ("attempt", "share", "speed", "draw"):
+                yield from _same(f"baseline: kept of run {own['attempt']}: {key}", told.get(key, 1.0), own[key])
+            yield from _at_the_time(f"baseline: kept of run {own['attempt']}", told, own["start"], own["end"])
         useful_s = sum((k["end"] - k["start"]) * k["share"] * k["speed"] for k in kept)
         start = _s(body["submittedAt"])
         parts = [(row, *part) for row in self.rows if (part := _part(row, kept)) is not None]
         joules = sum(j * k["speed"] * k["draw"] for _, k, _, _, j in parts)
         found = self.mean(base["zone"], base["region"], start, start + useful_s)
-        yield from _same("baseline: usefulSeconds", base["usefulSeconds"], useful_s)
-        yield from _same("baseline: energyJoules", base["energyJoules"], joules, _over(useful_s))
         mean_w = joules / useful_s if useful_s else 0.0
-        yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], mean_w, _over(useful_s))
+        yield from _same("baseline: usefulSeconds", base["usefulSeconds"], useful_s)
+        tolerance = TOLERANCE + 4e-6 / max(useful_s, 1e-3)  # its ends are told to the microsecond
+        yield from _same("baseline: energyJoules", base["energyJoules"], joules, tolerance)
+        yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], mean_w, tolerance)
         if found is None:
             yield "baseline: its hours are not in this receipt"
             return
+        if base["quality"] != found[1] or base["vintage"] != self.zones[base["zone"]]["vintage"]:
+            yield "baseline: quality or vintage is not that of its hours"
+        yield from _at_the_time("baseline", base, start, start + useful_s)
         grams = joules / KWH_J * found[0] * base["pue"]
         yield from _same("baseline: intensityGramsPerKwh", base["intensityGramsPerKwh"], found[0])
         yield from _same("baseline: emissionsGrams", base["emissionsGrams"], grams)
@@ -149,9 +154,9 @@ class Receipt:
         return _bounded(out, declared["durationSeconds"])
 
     def _draw(self, level: dict | None, mine: list[dict], start: float, end: float) -> float:
+        declared_w = self.body["declared"]["powerWatts"]
         if level is None or end <= start:
             return 1.0
-        declared_w = self.body["declared"]["powerWatts"]
         draw, seen_w = declared_w / level["watts"], sum(r["joules"] for r in mine) / (end - start)
         return float(max(1.0, min(draw, declared_w / seen_w)) if draw > 1.0 and seen_w > 0 else draw)
 
@@ -168,14 +173,10 @@ class Receipt:
             later += as_declared * home[0] * base["pue"]
             there += as_declared * here[0] * row["pue"]
             useful += joules / KWH_J * here[0] * row["pue"]
-        if told is None:
-            yield "levers: are missing"
-            return
-        yield from _same("levers: hoursGrams", told["hoursGrams"], baseline_g - later)
-        yield from _same("levers: placeGrams", told["placeGrams"], later - there)
-        yield from _same("levers: powerGrams", told["powerGrams"], there - useful)
-        yield from _same("levers: overheadGrams", told["overheadGrams"], useful - self.body["emissionsGrams"])
-        yield from _same("levers: their sum", sum(told.values()), self.body["savedGrams"])
+        own = (baseline_g - later, later - there, there - useful, useful - self.body["emissionsGrams"])
+        for name, grams in zip(("hoursGrams", "placeGrams", "powerGrams", "overheadGrams"), own):
+            yield from _same(f"levers: {name}", (told or {}).get(name), grams)
+        yield from _same("levers: their sum", sum((told or {}).values()), self.body["savedGrams"])
 
 
 def _mixed(grid: float, own: dict | None, spans: list[dict], start: float, end: float) -> float:
@@ -195,8 +196,7 @@ def _mixed(grid: float, own: dict | None, spans: list[dict], start: float, end: 
 
 def _part(row: dict, kept: list[dict]) -> tuple | None:
     """(run, start, end, joules) of a row's useful part."""
-    k = next(k for k in kept if k["attempt"] == row["attempt"])
-    a, b = _s(row["start"]), _s(row["end"])
+    k, a, b = next(k for k in kept if k["attempt"] == row["attempt"]), _s(row["start"]), _s(row["end"])
     start, end = max(a, k["start"]), min(b, k["end"])
     return None if start >= end else (k, start, end, row["joules"] * (end - start) / (b - a) * k["share"])
 
@@ -212,10 +212,10 @@ def _kept_until(run: dict | None, told: float | None, done: float, begin: float,
 
 
 def _bounded(kept: list[dict], declared_s: float) -> list[dict]:
-    def useful(told: bool) -> float:
-        return float(sum((k["end"] - k["start"]) * k["speed"] for k in kept if k["told"] is told))
-
-    most_s, untold_s = max(0.0, declared_s - useful(True)), useful(False)
+    told_s, untold_s = (
+        sum((k["end"] - k["start"]) * k["speed"] for k in kept if k["told"] is t) for t in (True, False)
+    )
+    most_s = max(0.0, declared_s - told_s)
     if len(kept) > 1 and untold_s > most_s:
         for k in kept:
             k["share"] = 1.0 if k["told"] else most_s / untold_s
@@ -231,16 +231,17 @@ def _sha256(body: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _over(span_s: float) -> float:
-    """Tolerance of what is divided by a span whose ends are told to the microsecond."""
-    return TOLERANCE + (4e-6 / span_s if span_s > 0 else 0.0)
-
-
 def _same(what: str, told: float | None, own: float | None, tolerance: float = TOLERANCE) -> Iterator[str]:
     if (told is None) != (own is None):
         yield f"{what}: is {own}, told is {told}"
     elif told is not None and own is not None and not math.isclose(told, own, rel_tol=tolerance, abs_tol=TOLERANCE):
         yield f"{what}: is {own:.9g}, told is {told:.9g}"
+
+
+def _at_the_time(what: str, told: dict, start: float, end: float) -> Iterator[str]:
+    for key, own in (("start", start), ("end", end)):
+        if abs(_s(told[key]) - own) > 1e-3:
+            yield f"{what}: {key}: is {datetime.fromtimestamp(own, timezone.utc).isoformat()}, told is {told[key]}"
 
 
 def totals(receipts: list[dict]) -> list[dict]:
@@ -251,20 +252,23 @@ def totals(receipts: list[dict]) -> list[dict]:
         kinds = ", ".join(sorted({source["kind"] for source in body["intensity"]}))
         mark = next((mark for key, mark in MARKS.items() if key in body), "")
         key = (kinds, mark, body["outcome"])
-        one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)) | dict.fromkeys(COUNTS, 0))
-        one["jobs"] += 1
-        one["provisional"] += not body["settled"]
-        one["jobsWithoutEmissions"] += body["emissionsGrams"] is None
-        one["jobsWithoutBaseline"] += body["savedGrams"] is None
-        for name in ("energyJoules", "emissionsGrams", "runNowGrams", "savedGrams"):
-            one[name] = one.get(name, 0.0) + (body[name] or 0.0)
+        one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)))
+        more = {"jobs": 1, "provisional": int(not body["settled"])}
+        more["jobsWithoutEmissions"] = int(body["emissionsGrams"] is None)
+        more["jobsWithoutBaseline"] = int(body["savedGrams"] is None)
+        more |= {n: body[n] or 0.0 for n in ("energyJoules", "emissionsGrams", "runNowGrams", "savedGrams")}
+        one.update({name: one.get(name, 0) + value for name, value in more.items()})
     return [groups[key] for key in sorted(groups)]
 
 
 def verify(export: dict) -> list[str]:
     """What does not agree, one sentence each; empty where everything does."""
-    receipts = [Receipt(entry) for entry in export["receipts"]]
-    found = [f"{receipt.name}: {fault}" for receipt in receipts for fault in receipt.faults()]
+    found: list[str] = []
+    for receipt in map(Receipt, export["receipts"]):
+        try:
+            found += [f"{receipt.name}: {fault}" for fault in receipt.faults()]
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration) as error:
+            found.append(f"{receipt.name}: cannot be computed: {type(error).__name__}: {error}")
     own, told = totals(export["receipts"]), export["totals"]
     if len(own) != len(told):
         return [*found, f"totals: there are {len(own)} groups, told are {len(told)}"]
@@ -283,16 +287,12 @@ def main(argv: list[str] | None = None) -> int:
         with open(path, encoding="utf-8") as file:
             export = json.load(file)
         found = verify(export)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError) as error:
         fix = "windward report --export FILE writes one; then verify.py FILE"
         sys.stderr.write(f"error: no export to verify: {type(error).__name__}: {error}\nfix: {fix}\n")
         return 2
-    n = len(export["receipts"])
-    print(
-        *found,
-        f"{n} receipts: {f'{len(found)} faults' if found else f'every figure agrees to {TOLERANCE:g}'}",
-        sep="\n",
-    )
+    n, well = len(export["receipts"]), f"every figure agrees to {TOLERANCE:g}"
+    print(*found, f"{n} receipts: {f'{len(found)} faults' if found else well if n else 'nothing to verify'}", sep="\n")
     return 1 if found else 0
 
 
