@@ -253,7 +253,7 @@ def totals(receipts: list[dict]) -> list[dict]:
         mark = next((mark for key, mark in MARKS.items() if key in body), "")
         key = (kinds, mark, body["outcome"])
         one = groups.setdefault(key, dict(zip(("kind", "mark", "outcome"), key)))
-        more = {"jobs": 1, "provisional": int(not body["settled"])}
+        more: dict[str, float] = {"jobs": 1, "provisional": int(not body["settled"])}
         more["jobsWithoutEmissions"] = int(body["emissionsGrams"] is None)
         more["jobsWithoutBaseline"] = int(body["savedGrams"] is None)
         more |= {n: body[n] or 0.0 for n in ("energyJoules", "emissionsGrams", "runNowGrams", "savedGrams")}
