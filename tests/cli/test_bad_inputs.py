@@ -221,6 +221,7 @@ TABLE: list[tuple[str, list[str], int]] = [
     ("run unasked", ["run", "-f", "{job.yaml}"], USAGE),
     ("run a cron", ["run", "-f", "{cron.yaml}"], USAGE),
     ("run with a deadline alone", ["run", "--deadline", "3h", "--", "true"], USAGE),
+    ("run in a zone of two words", ["run", "--zone", "D E", "--", "true"], USAGE),
     ("run longer than its deadline", ["run", "--zone", "GB", "--duration", "5h", "--deadline", "3h", "--", "true"], USAGE),
     ("run in NO-NO1", ["run", "--zone", "NO-NO1", "--duration", "1h", "--", "true"], USAGE),
     ("run rehearsed live", ["run", "--provider", "neso", *REHEARSE, "--", "true"], USAGE),

@@ -16,7 +16,7 @@ from windward.cli.errors import CliError, Exit
 from windward.cli.manifest_files import Objects, check_name, checked, faults_of, read_objects
 from windward.cli.progress import Board
 from windward.cli.receipt import card
-from windward.cli.sources import Source, check_zones, live_for, moment, span
+from windward.cli.sources import Source, check_zone_name, check_zones, live_for, moment, span
 from windward.domain.observed import Observed
 from windward.ledger.port import LedgerError
 from windward.manifests import TRUSTED, NotLocal, local_command
@@ -206,6 +206,8 @@ def run_command(command: Sequence[str], asked: Asked, how: World, output: str, *
     if asked.deadline and not asked.duration:
         fix = "add --duration: without it nobody knows how long the start can wait"
         raise CliError("--deadline without --duration", fix=fix, code=Exit.USAGE)
+    if asked.zone:
+        check_zone_name(asked.zone)
     job, region = _job(command, asked), _region(asked.zone)
     for body in (job, region):
         _valid(body)

@@ -134,6 +134,17 @@ def only_local(given: Mapping[str, object]) -> None:
             raise CliError(f"{option} is for runs on this machine", fix=fix, code=Exit.USAGE)
 
 
+def check_zone_name(zone: str) -> None:
+    """Refuses what no grid zone is called.
+
+    Raises:
+        CliError: the name has another form.
+    """
+    if not ZONE_PATTERN.fullmatch(zone):
+        fix = "2 to 64 letters, digits, - or _, as in DE or US-CAL-CISO; windward zones search finds one"
+        raise CliError(f"zone {zone[:80]!r}: no name of a grid zone", fix=fix, code=Exit.USAGE)
+
+
 def check_zones(zones: Iterable[str], provider: Provider) -> list[str]:
     """The zones that the provider does not hold.
 
@@ -143,9 +154,7 @@ def check_zones(zones: Iterable[str], provider: Provider) -> list[str]:
     held, wanted = provider.zones(), list(dict.fromkeys(zones))
     readable(provider, wanted)
     for zone in wanted:
-        if not ZONE_PATTERN.fullmatch(zone):
-            fix = "2 to 64 letters, digits, - or _, as in DE or US-CAL-CISO; windward zones search finds one"
-            raise CliError(f"zone {zone[:80]!r}: no name of a grid zone", fix=fix, code=Exit.USAGE)
+        check_zone_name(zone)
     if held is None:
         return []
     lacking = [z for z in wanted if z not in held]
@@ -214,9 +223,7 @@ def forecasts_for(zones: Iterable[str], now: datetime, source: Source) -> tuple[
         fix = "name the zones, as in windward forecast US-CAL-CISO"
         raise CliError(f"{provider.name} cannot list its zones", fix=fix, code=Exit.USAGE)
     for zone in wanted:
-        if not ZONE_PATTERN.fullmatch(zone):
-            fix = "2 to 64 letters, digits, - or _, as in DE or US-CAL-CISO; windward zones search finds one"
-            raise CliError(f"zone {zone[:80]!r}: no name of a grid zone", fix=fix, code=Exit.USAGE)
+        check_zone_name(zone)
     readable(provider, wanted)
     grid.refresh(wanted, now)
     return grid.forecasts(wanted, now), grid
