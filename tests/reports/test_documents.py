@@ -89,6 +89,12 @@ def test_a_card_and_a_document_carry_the_mark_and_the_hash(receipts):
         assert any(r.sha256[:16] in line for line in card_lines(r.body, r.sha256))
 
 
+def test_a_card_names_the_command_that_shows_all_of_it_only_where_that_would_find_it(receipts):
+    (r, *_) = receipts
+    assert "windward report --name" in "\n".join(card_lines(r.body, r.sha256))
+    assert "windward report" not in "\n".join(card_lines(r.body, r.sha256, kept=False))
+
+
 def test_a_page_needs_no_simulation_and_escapes_what_it_is_given():
     html = page(Result(outcomes=(outcome("run-now", 0.0), outcome("<windward>", 25.0))))
     assert "a &lt;b&gt; study" in html and "&lt;windward&gt;" in html and "<windward>" not in html

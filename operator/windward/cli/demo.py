@@ -229,7 +229,7 @@ def _close(receipts: list[Body], home: Path, torch: bool) -> None:
     """The receipts, what the model wrote, and what to do next."""
     print()
     for r in receipts:
-        print(receipt_card(r, r["sha256"]) + "\n")
+        print(receipt_card(r, r["sha256"], kept=False) + "\n")  # its folder goes, or is not where report looks
     written = home / "storage" / "default" / "outputs" / "demo-infer.jsonl"
     if written.exists():
         print("WRITTEN   by the model just trained:")

@@ -16,14 +16,19 @@ Body = Mapping[str, Any]
 LEVERS = ("hoursGrams", "placeGrams", "powerGrams", "overheadGrams")
 
 
-def card_lines(body: Body, sha256: str) -> list[str]:
-    """Returns the receipt of one job as a few lines; words in it come from outside and are not made harmless yet."""
+def card_lines(body: Body, sha256: str, *, kept: bool = True) -> list[str]:
+    """Returns the receipt of one job as a few lines; words in it come from outside and are not made harmless yet.
+
+    Args:
+        kept: whether it is in a ledger that `windward report` reads: then the command that shows it all is named.
+    """
     lines = [_head(body), _outcome(body), _energy(body), *_carbon(body), *_work(body), *_runs(body)]
     if body.get("note"):
         lines.append(f"clock     {body['note']}")
     lines += [f"data      {source}" for source in _sources(body)]
     again = shlex.join(["windward", "report", "--name", f"{body['job']['namespace']}/{body['job']['name']}"])
-    lines.append(f"record    sha256:{sha256[:16]}  {len(body['intervals'])} intervals; all of them: {again}")
+    whole = f"; all of them: {again}" if kept else ""
+    lines.append(f"record    sha256:{sha256[:16]}  {len(body['intervals'])} intervals{whole}")
     if mark := body.get("demo") or body.get("rehearsal"):
         lines.append(f"          {mark}")
     return lines
