@@ -15,7 +15,7 @@ from windward.domain.series import Series
 from windward.lifecycle.accounting import Account, WeighedInterval
 from windward.lifecycle.baseline import Baseline, Kept, Levers, levers_of
 from windward.lifecycle.decide import end_of
-from windward.lifecycle.work import power_w
+from windward.lifecycle.work import home_of, power_w
 from windward_api.scalars import format_time
 
 FORMULA = "grams = joules / 3.6e6 x intensity (g/kWh, mean over the interval) x PUE"
@@ -126,6 +126,7 @@ def _declared(observed: Observed) -> dict[str, Any]:
     spec = observed.job.spec
     levels = spec.power.levels if spec.power is not None else ()
     return {
+        "home": home_of(spec),
         "durationSeconds": spec.duration.total_seconds(),
         "overheadSeconds": observed.job.overhead().total_seconds(),
         "powerWatts": power_w(spec),

@@ -1,9 +1,8 @@
-"""Computes every joule, gram and saving of an export again. One file, standard library only, nothing of Windward's.
+"""Computes every joule, gram and saving of an export (docs/accounting.md) again. One file, standard library only.
 
     windward report --export receipts.json && python verify.py receipts.json
 
 Exit code 0: all figures agree to 1e-6; 1: some do not, each is named; 2: the file is no export.
-The definitions are those of docs/accounting.md.
 """
 
 from __future__ import annotations
@@ -72,8 +71,9 @@ class Receipt:
             grams = row["joules"] / KWH_J * found[0] * row["pue"]
             yield from _same(f"{at}: intensityGramsPerKwh", row["intensityGramsPerKwh"], found[0])
             yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], grams)
-            if (row["quality"], row["vintage"]) != (found[1], self.zones[row["zone"]]["vintage"]):
-                yield f"{at}: quality or vintage is not that of its hours"
+            own = (found[1], self.zones[row["zone"]]["vintage"], self.runs.get(row["attempt"], row)["region"])
+            if (row["quality"], row["vintage"], row["region"]) != own:
+                yield f"{at}: quality, vintage or region is not that of its hours and its run"
 
     def _totals(self) -> Iterator[str]:
         body, rows = self.body, self.rows
@@ -108,8 +108,7 @@ class Receipt:
             for key in ("attempt", "share", "speed", "draw"):
                 yield from _same(f"baseline: kept of run {own['attempt']}: {key}", told.get(key, 1.0), own[key])
             yield from _at_the_time(f"baseline: kept of run {own['attempt']}", told, own["start"], own["end"])
-        useful_s = sum((k["end"] - k["start"]) * k["share"] * k["speed"] for k in kept)
-        start = _s(body["submittedAt"])
+        useful_s, start = sum((k["end"] - k["start"]) * k["share"] * k["speed"] for k in kept), _s(body["submittedAt"])
         parts = [(row, *part) for row in self.rows if (part := _part(row, kept)) is not None]
         joules = sum(j * k["speed"] * k["draw"] for _, k, _, _, j in parts)
         found = self.mean(base["zone"], base["region"], start, start + useful_s)
@@ -121,8 +120,9 @@ class Receipt:
         if found is None:
             yield "baseline: its hours are not in this receipt"
             return
-        if base["quality"] != found[1] or base["vintage"] != self.zones[base["zone"]]["vintage"]:
-            yield "baseline: quality or vintage is not that of its hours"
+        home = (found[1], self.zones[base["zone"]]["vintage"], body["declared"]["home"])
+        if (base["quality"], base["vintage"], base["region"]) != home:
+            yield "baseline: quality, vintage or region is not that of its hours at home"
         yield from _at_the_time("baseline", base, start, start + useful_s)
         grams = joules / KWH_J * found[0] * base["pue"]
         yield from _same("baseline: intensityGramsPerKwh", base["intensityGramsPerKwh"], found[0])
