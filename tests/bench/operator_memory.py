@@ -12,7 +12,6 @@ import argparse
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from cluster.kube import Cluster, Kube, Unavailable, binaries  # noqa: E402
+from ports import free_ports  # noqa: E402
 from service.world import job_body, region_body  # noqa: E402
 
 ZONES = {"north": "GB", "south": "DE"}
@@ -70,12 +70,6 @@ def resident_mib(pid: int) -> dict[str, float]:
     return {name: round(int(lines[key].split()[0]) / 1024, 1) for name, key in (("now", "VmRSS"), ("most", "VmHWM"))}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def measured(kube: Kube, jobs: int, folder: Path, patience_s: float) -> dict[str, Any]:
     """Runs the operator until all jobs wait."""
     environment = {
@@ -85,7 +79,7 @@ def measured(kube: Kube, jobs: int, folder: Path, patience_s: float) -> dict[str
         "WINDWARD_MODE": "Act",
         "WINDWARD_TRACE_FILE": str(recording(folder / "trace", datetime.now(UTC))),
         "WINDWARD_RESYNC_SECONDS": str(SWEEP_S),
-        "WINDWARD_HTTP_PORT": str(free_port()),
+        "WINDWARD_HTTP_PORT": str(free_ports(1)[0]),
         "WINDWARD_LOG_LEVEL": "WARNING",
     }
     with (folder / "operator.log").open("w") as log:

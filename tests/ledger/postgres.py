@@ -4,10 +4,11 @@ import itertools
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
+
+from ports import free_ports
 
 _numbers = itertools.count()
 
@@ -37,9 +38,7 @@ def server(bin_dir: Path, folder: Path):
         assert done.returncode == 0, (folder / "tool.log").read_text()
 
     run(bin_dir / "initdb", "-D", data, "-U", "windward", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     # Another time zone than UTC, so that a test sees when ours is not forced.
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
     options += " -c timezone=America/New_York -c shared_buffers=16MB"

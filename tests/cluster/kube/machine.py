@@ -12,7 +12,6 @@ import contextlib
 import ipaddress
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.kube.build import Unavailable
+from ports import free_ports
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWNED = "windward-kube-"  # a cluster's folder is named OWNED + its owner's pid, to be found again after a crash
@@ -53,11 +53,7 @@ class Plain:
         self.host = "127.0.0.1"
 
     def ports(self, count: int) -> list[int]:
-        with contextlib.ExitStack() as held:
-            sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-            for one in sockets:
-                one.bind((self.host, 0))
-            return [one.getsockname()[1] for one in sockets]
+        return free_ports(count, self.host)
 
     def close(self) -> None: ...
 
