@@ -38,11 +38,11 @@ def energy_of_run(observed: Observed, run: Run, region: Region, now: datetime) -
         return []
     watts = power_w(observed.job.spec, run.level)
     end = run.finished_at or now
-    told = _reported(observed, run, region) if run.report is not None and run.report.energy is not None else []
+    reported = _reported(observed, run, region) if run.report is not None and run.report.energy is not None else []
     gap = GAP * run.time_scale
-    rows = list(told)
-    for start, stop in _uncovered(told, run.started_at, end):
-        if not told or stop - start >= gap:
+    rows = list(reported)
+    for start, stop in _uncovered(reported, run.started_at, end):
+        if not reported or stop - start >= gap:
             rows += _hourly(observed, run, region, watts, start, stop)
     return rows
 
@@ -223,5 +223,5 @@ def _both_sides(observed: Observed, baseline: Baseline | None, rows: Sequence[En
 
 def _settled(series: Series | None, start: datetime, end: datetime, until: datetime | None) -> bool:
     final = until is None or end <= until
-    found = series.quality_over(start, end) if series is not None else ()
-    return bool(found) and all(q is Quality.RECORDED or (final and q is Quality.MEASURED) for q in found)
+    qualities = series.quality_over(start, end) if series is not None else ()
+    return bool(qualities) and all(q is Quality.RECORDED or (final and q is Quality.MEASURED) for q in qualities)

@@ -131,19 +131,19 @@ def kept_of(observed: Observed, rows: Sequence[EnergyInterval]) -> tuple[Kept, .
     out: list[Kept] = []
     done, untold = 0.0, set()
     for attempt in sorted({r.attempt for r in rows}):
-        mine, run = [r for r in rows if r.attempt == attempt], runs.get(attempt)
-        start, end = min(r.start for r in mine), max(r.end for r in mine)
-        level, ran_s = run.level if run is not None else "", running_s(mine)
+        run_rows, run = [r for r in rows if r.attempt == attempt], runs.get(attempt)
+        start, end = min(r.start for r in run_rows), max(r.end for r in run_rows)
+        level, ran_s = run.level if run is not None else "", running_s(run_rows)
         resumed = any(k.useful_s > 0 for k in out)
         begin = min(start + overhead, end) if resumed else start
         stop = _kept_until(spec, run, begin, end, done)
-        told = run.told if run is not None else None
-        if told is None:
+        progress = run.told if run is not None else None
+        if progress is None:
             untold.add(attempt)
         elif stop > begin:
-            done = max(done, told)
+            done = max(done, progress)
         speed, draw = (
-            as_declared(spec, level, sum(r.joules for r in mine) / ran_s) if level and ran_s > 0 else (1.0, 1.0)
+            as_declared(spec, level, sum(r.joules for r in run_rows) / ran_s) if level and ran_s > 0 else (1.0, 1.0)
         )
         out.append(Kept(attempt, level, ran_s, begin, max(begin, stop), 1.0, speed, draw))
     return _bounded(out, untold, spec)

@@ -29,9 +29,9 @@ def within_bounds(run: Run, created_at: datetime, now: datetime, most_power_w: f
     why = _implausible(run.report.energy, ran_s, real_start, most_power_w)
     if why is None:
         return run
-    said = f"its energy report was set aside: {why}"
+    note = f"its energy report was set aside: {why}"
     report = run.report.model_copy(update={"energy": None})
-    return replace(run, report=report, message="; ".join(x for x in (said, run.message) if x)[:512])
+    return replace(run, report=report, message="; ".join(x for x in (note, run.message) if x)[:512])
 
 
 def _timed(run: Run, created_at: datetime, now: datetime) -> Run:
@@ -41,8 +41,8 @@ def _timed(run: Run, created_at: datetime, now: datetime) -> Run:
         finished = started
     if (started, finished) == (run.started_at, run.finished_at):
         return run
-    said = "its container's times lie outside of its life, and count from its creation to now at most"
-    message = "; ".join(x for x in (said, run.message) if x)[:512]
+    note = "its container's times lie outside of its life, and count from its creation to now at most"
+    message = "; ".join(x for x in (note, run.message) if x)[:512]
     return replace(run, started_at=started, finished_at=finished, message=message)
 
 

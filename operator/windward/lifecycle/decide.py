@@ -63,8 +63,8 @@ def _given_up(observed: Observed) -> str | None:
     failed = [r for r in observed.runs if _failed(observed, r)]
     if len(failed) > limit:
         last = failed[-1]
-        said = f"run {last.attempt} ended with exit code {last.exit_code}"
-        return f"{len(failed)} failed runs, backoffLimit {limit}; {said}" + (
+        ending = f"run {last.attempt} ended with exit code {last.exit_code}"
+        return f"{len(failed)} failed runs, backoffLimit {limit}; {ending}" + (
             f": {last.message}" if last.message else ""
         )
     streak = len(list(takewhile(lambda i: _fruitless(observed.runs, i), reversed(range(len(observed.runs))))))
@@ -86,9 +86,9 @@ def _went_away(run: Run) -> bool:
 
 def _fruitless(runs: tuple[Run, ...], i: int) -> bool:
     """Whether run `i` went away no further than the run before it had told."""
-    told = [run.told for run in runs[max(0, i - 1) : i + 1]]
-    before = told[0] if len(told) == 2 else None
-    return _went_away(runs[i]) and (told[-1] is None or told[-1] <= (before or 0.0))
+    progress = [run.told for run in runs[max(0, i - 1) : i + 1]]
+    before = progress[0] if len(progress) == 2 else None
+    return _went_away(runs[i]) and (progress[-1] is None or progress[-1] <= (before or 0.0))
 
 
 def _follow(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:

@@ -74,9 +74,9 @@ def _receipt(new: GreenJobStatus) -> str:
     if not a.energy_joules:
         return "done; no energy was reported"
     kwh = float(a.energy_joules) / 3.6e6
-    said = f"{kwh:.3g} kWh ({a.method})"
+    text = f"{kwh:.3g} kWh ({a.method})"
     if a.emissions_grams:
-        said += f", {a.emissions_grams} g"
+        text += f", {a.emissions_grams} g"
     if a.saved_grams:
-        said += f", saved {a.saved_grams} g against running at submission"
-    return f"{said}; {'settled' if a.settled else 'provisional'}" + (" (demo data)" if a.demo else "")
+        text += f", saved {a.saved_grams} g against running at submission"
+    return f"{text}; {'settled' if a.settled else 'provisional'}" + (" (demo data)" if a.demo else "")

@@ -20,8 +20,8 @@ def undelayed(observed: Observed, planned: JobPlan, now: datetime) -> JobPlan:
         return planned
     region = running_in(observed) or home_of(observed.job.spec)
     end = now + remaining_of(observed, now)
-    told = observed.job.status.plan
-    explanation = told.explanation if told.reason == Reason.OBSERVING else _explanation(planned, now)
+    current = observed.job.status.plan
+    explanation = current.explanation if current.reason == Reason.OBSERVING else _explanation(planned, now)
     return replace(
         planned,
         reason=Reason.OBSERVING,

@@ -43,9 +43,9 @@ class PlanInputs:
         cls, world: tuple[object, ...], placed: Iterable[Observed], plan: Plan | None, every: timedelta, now: datetime
     ) -> PlanInputs:
         """PlanInputs of a plan to be made at `now`, with `plan` made before."""
-        made = plan.jobs if plan is not None else {}
-        jobs = {o.key: _of_job(o, made.get(o.key), now) for o in placed}
-        drifted = any(_drifted(o, made.get(o.key), now, every) for o in placed)
+        planned = plan.jobs if plan is not None else {}
+        jobs = {o.key: _of_job(o, planned.get(o.key), now) for o in placed}
+        drifted = any(_drifted(o, planned.get(o.key), now, every) for o in placed)
         return cls(world, jobs, int(now.timestamp() // every.total_seconds()), drifted)
 
     def still_hold(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> bool:
@@ -63,17 +63,17 @@ class PlanInputs:
         return same if all(k in same or k not in before.jobs for k in self.jobs) else frozenset()
 
 
-def _of_job(o: Observed, made: JobPlan | None, now: datetime) -> tuple[object, ...]:
+def _of_job(o: Observed, planned: JobPlan | None, now: datetime) -> tuple[object, ...]:
     """What was asked for, the mishaps, where it runs if not as planned, and what lately had no room for it."""
-    asked = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now)
+    request = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now)
     if not o.runs:
-        return (*asked, 0, None, ())
+        return (*request, 0, None, ())
     mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
     runs_in = running_in(o)
     may_begin_later = pending(o)  # it waits for room, and the plan has it wait
-    begun = [w.region for w in made.windows if w.start <= now or may_begin_later] if made and runs_in else []
+    begun = [w.region for w in planned.windows if w.start <= now or may_begin_later] if planned and runs_in else []
     elsewhere = None if begun and begun[-1] == runs_in else runs_in
-    return (*asked, mishaps, elsewhere, tuple(sorted(avoided(o, now))))
+    return (*request, mishaps, elsewhere, tuple(sorted(avoided(o, now))))
 
 
 def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:
@@ -83,11 +83,11 @@ def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:
     return any(not p.windows or p.windows[-1].end > until for p in gone)
 
 
-def _drifted(o: Observed, made: JobPlan | None, now: datetime, every: timedelta) -> bool:
+def _drifted(o: Observed, planned: JobPlan | None, now: datetime, every: timedelta) -> bool:
     """Whether a job that was planned has no place, or should have ended, or should have run for a whole tick."""
-    if made is None:
+    if planned is None:
         return False
-    if not made.windows or made.windows[-1].end <= now:
+    if not planned.windows or planned.windows[-1].end <= now:
         return True
-    window = made.window_at(now)
+    window = planned.window_at(now)
     return window is not None and window.start + every <= now and all(r.phase is not Phase.RUNNING for r in o.runs)

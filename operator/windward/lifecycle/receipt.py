@@ -191,13 +191,13 @@ def _levers(levers: Levers) -> dict[str, Any]:
 
 
 def _work(observed: Observed, account: Account) -> dict[str, Any]:
-    told = [r.report.progress for r in observed.runs if r.report is not None and r.report.progress is not None]
-    units = max((t.units_done for t in told), default=0.0)
+    progress = [r.report.progress for r in observed.runs if r.report is not None and r.report.progress is not None]
+    units = max((t.units_done for t in progress), default=0.0)
     return {
         "unitsDone": units,
-        "unit": told[-1].unit if told else "",
+        "unit": progress[-1].unit if progress else "",
         "joulesPerUnit": account.energy_j / units if units else None,
-        "metrics": dict(told[-1].metrics) if told else {},
+        "metrics": dict(progress[-1].metrics) if progress else {},
     }
 
 

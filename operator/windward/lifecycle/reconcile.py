@@ -153,9 +153,9 @@ def reconcile(observed: Observed, plan: JobPlan | None, facts: Facts, memory: Me
         return Verdict(memory)
     actions = decide(observed, plan, now)
     memory = replace(memory, seen=(observed, plan, facts.issues), look_at=_look_at(observed, plan, memory, now))
-    told = facts.reporting is Reporting.EACH_CHANGE
+    each_change = facts.reporting is Reporting.EACH_CHANGE
     settles_again = _settles_again(observed, memory, now)
-    if not actions and not observed.ended and not (told and _is_news(observed, plan, facts, memory, now)):
+    if not actions and not observed.ended and not (each_change and _is_news(observed, plan, facts, memory, now)):
         return Verdict(memory)
     if memory.refusal is not None and now < memory.refusal.retry_at:
         actions = [a for a in actions if not isinstance(a, CreateRun)]
@@ -165,8 +165,8 @@ def reconcile(observed: Observed, plan: JobPlan | None, facts: Facts, memory: Me
         return Verdict(memory, tuple(actions))  # its status rests on its receipt, and is final until there is another
     ends = any(isinstance(a, Finish) for a in actions)
     # A job's last hour is not over when it ends: where provisional receipts are not made there is none yet.
-    settle = settles_again or (ends and told)
-    return Verdict(memory, tuple(actions), settle, report=told or observed.ended or ends)
+    settle = settles_again or (ends and each_change)
+    return Verdict(memory, tuple(actions), settle, report=each_change or observed.ended or ends)
 
 
 def conclude(
@@ -191,13 +191,13 @@ def conclude(
     )
     status = status_of(observed, plan, actions, now, context)
     events = tuple(events_of(observed, plan, actions, status))
-    told = facts.reporting is Reporting.EACH_CHANGE
-    if told and not actions:
+    each_change = facts.reporting is Reporting.EACH_CHANGE
+    if each_change and not actions:
         inputs = _status_inputs(observed, plan, facts, verdict.memory, now)
         memory = replace(memory, reported_from=(*inputs, status))
     else:
         memory = replace(memory, reported_from=())
-    recorded = told and bool(actions or events)
+    recorded = each_change and bool(actions or events)
     return Conclusion(memory, status if status != old else None, events, recorded)
 
 

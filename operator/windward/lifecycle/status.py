@@ -248,8 +248,8 @@ def _accounting(observed: Observed, context: Context) -> Accounting:
     a = context.account
     if a is None or not a.intervals:
         return observed.job.status.accounting
-    told = [r.report.progress for r in observed.runs if r.report is not None and r.report.progress is not None]
-    units = max((t.units_done for t in told), default=0.0)
+    progress = [r.report.progress for r in observed.runs if r.report is not None and r.report.progress is not None]
+    units = max((t.units_done for t in progress), default=0.0)
     return Accounting(
         energy_joules=_number(a.energy_j),
         emissions_grams=_number(a.emissions_g),
@@ -257,7 +257,7 @@ def _accounting(observed: Observed, context: Context) -> Accounting:
         saved_grams=_number(a.saved_g),
         method=a.method,
         units_done=_number(units) if units else "",
-        unit=told[-1].unit if units else "",
+        unit=progress[-1].unit if units else "",
         joules_per_unit=f"{a.energy_j / units:.6g}" if units else "",
         settled=a.settled and bool(context.receipt),
         receipt=context.receipt,

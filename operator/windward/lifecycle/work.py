@@ -59,8 +59,8 @@ def may_pause(observed: Observed) -> bool:
     another way. What did not write a checkpoint then begins anew each time, and would never be done in time."""
     if observed.job.spec.interruption.policy is not InterruptionPolicy.CHECKPOINT:
         return False
-    asked = [r.exit_code for r in observed.runs if r.asked and r.phase is Phase.PAUSED]
-    return all(code is None or code < 0 or code == EXIT_PAUSED for code in asked)
+    exit_codes = [r.exit_code for r in observed.runs if r.asked and r.phase is Phase.PAUSED]
+    return all(code is None or code < 0 or code == EXIT_PAUSED for code in exit_codes)
 
 
 def avoided(observed: Observed, now: datetime) -> set[str]:
@@ -161,10 +161,10 @@ def progress_of(observed: Observed, now: datetime) -> float:
     """
     done = 0.0
     for run in observed.runs:
-        told = run.told
-        if told is not None:
+        reported = run.told
+        if reported is not None:
             # A failed run may say little because it never got as far as its checkpoint.
-            done = max(done, told) if run.phase is Phase.FAILED else told
+            done = max(done, reported) if run.phase is Phase.FAILED else reported
         elif run.phase.live or (run.phase is Phase.PAUSED and run.exit_code == EXIT_PAUSED):
             done += _share_by_time(observed, run, now)
     finished = any(r.phase is Phase.SUCCEEDED for r in observed.runs)
