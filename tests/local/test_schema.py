@@ -95,7 +95,7 @@ def test_an_older_file_is_upgraded_in_place_once_and_loses_nothing(unversioned, 
         assert version(unversioned) == schema.HEAD
         assert store.get("GreenJob", "default", "night")["metadata"]["resourceVersion"] == "7"
         (run,) = store.runs.of_job("u")
-        assert (run.pid, run.pid_started, run.asked_real, run.seen_real) == (42, "123456", T0, T0)
+        assert (run.pid, run.pid_started, run.pause_requested_real, run.seen_real) == (42, "123456", T0, T0)
         assert (run.level, run.left_behind, run.time_scale, str(run.folder)) == ("slow", 2, 60.0, "/runs/x")
         assert store.events("u") == [(T0, False, "Planned", "so")] and store.clock("u") == (T0, T0, 60.0)
         store.close()

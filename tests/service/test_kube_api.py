@@ -6,7 +6,7 @@ import pytest
 from kubernetes.client import ApiClient, Configuration
 from werkzeug import Response
 
-from windward.cluster.kube_api import Api, NotFound, error_of, said
+from windward.cluster.kube_api import Api, NotFound, error_of, message_of
 from windward.cluster.port import AttemptConflict, ClusterError, Refused, Unavailable
 
 STATUS = {"kind": "Status", "message": 'greenjobs "x" is not what it was'}
@@ -41,7 +41,7 @@ def test_an_error_is_the_port_s_with_the_server_s_sentence(api, httpserver, stat
 
 @pytest.mark.parametrize("body", [b"<html>busy</html>", b"", b"[1]", b"{}", b"\xff"])
 def test_an_answer_that_is_no_status_is_still_an_error(body):
-    assert isinstance(error_of(502, body, "/x"), Unavailable) and isinstance(said(body), str)
+    assert isinstance(error_of(502, body, "/x"), Unavailable) and isinstance(message_of(body), str)
 
 
 def test_a_deletion_may_be_of_one_very_object(api, httpserver):

@@ -143,7 +143,7 @@ class Api:
 
 def error_of(status: int | None, body: bytes | str, path: str) -> ClusterError:
     """The port's error for an HTTP status, with the server's own sentence."""
-    message = said(body) or f"HTTP {status}"
+    message = message_of(body) or f"HTTP {status}"
     match status:
         case 404:
             return NotFound(message)
@@ -155,7 +155,7 @@ def error_of(status: int | None, body: bytes | str, path: str) -> ClusterError:
             return Unavailable(f"{path}: HTTP {status}: {message}")
 
 
-def said(body: bytes | str) -> str:
+def message_of(body: bytes | str) -> str:
     """The message of a Status object."""
     try:
         return str(json.loads(body)["message"])

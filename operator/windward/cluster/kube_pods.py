@@ -59,12 +59,12 @@ def pod_end(pod: Body) -> PodEnd | None:
     names = [c.get("name") for c in (pod.get("spec") or {}).get("containers") or [] if c.get("name") in ended]
     if not over and (not names or any(ended[n] is None for n in names)):
         return None
-    told = [t for n in names if (t := ended[n]) is not None]
+    terminated = [t for n in names if (t := ended[n]) is not None]
     uid, disrupted = pod["metadata"]["uid"], _condition(pod, "DisruptionTarget", "True") is not None
-    if not told:  # evicted or lost before a container could say anything
+    if not terminated:  # evicted or lost before a container could say anything
         return PodEnd(uid, -1, None, None, str(status.get("message") or ""), True)
-    main = told[0]
-    code = next((c for c in (int(t.get("exitCode", 1)) for t in told) if c != 0), 0)
+    main = terminated[0]
+    code = next((c for c in (int(t.get("exitCode", 1)) for t in terminated) if c != 0), 0)
     message = str(main.get("message") or main.get("reason") or "")
     return PodEnd(uid, code, moment(main.get("startedAt")), moment(main.get("finishedAt")), message, disrupted)
 
@@ -105,10 +105,11 @@ def _stuck(pod: Body, now: datetime) -> Trouble | None:
 
 
 def _unscheduled(pod: Body) -> Trouble | None:
-    told = _condition(pod, "PodScheduled", "False")
-    if told is None:
+    condition = _condition(pod, "PodScheduled", "False")
+    if condition is None:
         return None
-    cause, since = str(told.get("message") or "the pod is not scheduled"), moment(told.get("lastTransitionTime"))
+    cause = str(condition.get("message") or "the pod is not scheduled")
+    since = moment(condition.get("lastTransitionTime"))
     if "persistentvolumeclaim" in cause.lower():
         namespace = pod["metadata"].get("namespace", "")
         fix = f"create the claim, or name another: kubectl -n {namespace} get persistentvolumeclaims"
@@ -144,9 +145,10 @@ def _waiting(pod: Body, now: datetime) -> Trouble | None:
 def _unreachable(pod: Body) -> Trouble | None:
     """Its containers were ready when they were last heard of, and the node controller took the pod out of service."""
     status = pod.get("status") or {}
-    told, containers = _condition(pod, "Ready", "False"), status.get("containerStatuses") or []
-    if told is None or not containers or not all(c.get("ready") for c in containers):
+    condition, containers = _condition(pod, "Ready", "False"), status.get("containerStatuses") or []
+    if condition is None or not containers or not all(c.get("ready") for c in containers):
         return None
     node = (pod.get("spec") or {}).get("nodeName", "")
     fix = f"see kubectl describe node {node}; a new run starts when Kubernetes evicts this one"
-    return Trouble(TroubleReason.NODE_LOST, f"node {node} does not answer", fix, moment(told.get("lastTransitionTime")))
+    since = moment(condition.get("lastTransitionTime"))
+    return Trouble(TroubleReason.NODE_LOST, f"node {node} does not answer", fix, since)

@@ -90,8 +90,8 @@ def is_child(job: GreenJob, child: Body) -> bool:
     """Returns whether an object is a run of `job`: by namespace, controller (kind and uid) and deterministic name."""
     meta = child["metadata"]
     name = run_name(job.metadata.name, job.metadata.uid, attempt_of(child))
-    mine = controller_of(meta) == ("GreenJob", job.metadata.uid)
-    return mine and _namespace(child) == job.metadata.namespace and meta.get("name") == name
+    owned = controller_of(meta) == ("GreenJob", job.metadata.uid)
+    return owned and _namespace(child) == job.metadata.namespace and meta.get("name") == name
 
 
 def _namespace(body: Body) -> str:

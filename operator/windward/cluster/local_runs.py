@@ -14,7 +14,7 @@ from windward.domain.run import Phase, Run, phase_of_exit
 from windward_api.contract import EXIT_PAUSED, Heard
 
 GRACE = timedelta(seconds=120)
-_PAUSE_ENDS = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
+_PAUSE_EXIT_CODES = (EXIT_PAUSED, 128 + signal.SIGTERM, 128 + signal.SIGKILL)
 _MESSAGE_LIMIT = 512
 
 
@@ -67,7 +67,7 @@ class LocalRuns:
             message=_message(row, state, report, ended),
             time_scale=row.time_scale,
             started_real=started_real,
-            asked=row.asked_real is not None,
+            asked=row.pause_requested_real is not None,
             level=row.level,
         )
 
@@ -76,20 +76,20 @@ class LocalRuns:
             return _state_of_exit(row, ended)
         if not lives:
             at = self._supervisors.last_alive(row)
-            if row.asked_real is not None:
+            if row.pause_requested_real is not None:
                 return _State(Phase.PAUSED, None, at, "ended before it could report")
             return _State(Phase.LOST, None, at, "its process is gone without a word")
         self._supervisors.note_seen(row)
-        if row.asked_real is None:
+        if row.pause_requested_real is None:
             return _State(Phase.RUNNING)
-        if self._real.now() > row.asked_real + GRACE:
+        if self._real.now() > row.pause_requested_real + GRACE:
             self._supervisors.kill(row)
         return _State(Phase.STOPPING, message="writing its checkpoint")
 
 
 def _state_of_exit(row: RunRow, ended: Ended) -> _State:
     """Where a run is whose supervisor says how it ended."""
-    if row.asked_real is None or ended.code not in _PAUSE_ENDS:
+    if row.pause_requested_real is None or ended.code not in _PAUSE_EXIT_CODES:
         return _State(phase_of_exit(ended.code), ended.code, ended.finished)
     broken = f"ended with {ended.code} instead of {EXIT_PAUSED}: it does not honour the pause contract"
     return _State(Phase.PAUSED, ended.code, ended.finished, broken if ended.code != EXIT_PAUSED else "")

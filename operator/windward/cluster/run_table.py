@@ -18,7 +18,7 @@ class RunRow:
         token: what its processes carry in their environment (`WINDWARD_RUN`).
         folder: where its supervisor leaves report, progress and exit code.
         pid: its supervisor; None until it is noted. `pid_started` is that process's start time.
-        asked_real: when it was first asked to pause; None: never.
+        pause_requested_real: when it was first asked to pause; None: never.
         seen_real: when it was last seen alive; None: never.
         left_behind: processes that its dead supervisor left, and that were ended.
     """
@@ -34,7 +34,7 @@ class RunRow:
     started_real: datetime
     pid: int | None
     pid_started: str | None
-    asked_real: datetime | None
+    pause_requested_real: datetime | None
     level: str = ""
     seen_real: datetime | None = None
     left_behind: int = 0
@@ -70,7 +70,7 @@ class RunTable:
         sql = "UPDATE runs SET started_at = ?, started_real = ? WHERE name = ?"
         self._database.execute(sql, at.isoformat(), real.isoformat(), name)
 
-    def set_asked(self, name: str, at: datetime) -> None:
+    def set_pause_requested(self, name: str, at: datetime) -> None:
         """Note that a run is asked to pause; the first time counts."""
         sql = "UPDATE runs SET told_real = ? WHERE name = ? AND told_real IS NULL"
         self._database.execute(sql, at.isoformat(), name)
@@ -97,7 +97,7 @@ def _run_row(row: Row) -> RunRow:
         started_real=datetime.fromisoformat(row["started_real"]),
         pid=row["pid"],
         pid_started=row["pid_started"],
-        asked_real=_time(row["told_real"]),
+        pause_requested_real=_time(row["told_real"]),
         level=row["level"],
         seen_real=_time(row["seen_real"]),
         left_behind=row["left_behind"],

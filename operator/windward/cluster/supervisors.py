@@ -80,7 +80,7 @@ class Supervisors:
     def pause(self, row: RunRow) -> None:
         """Ask a run to pause; of one that was asked before the first time counts, and one that has ended is left."""
         if (pid := self.living(row)) is not None:
-            self._runs.set_asked(row.name, self._real.now())
+            self._runs.set_pause_requested(row.name, self._real.now())
             _signal(pid, signal.SIGTERM)
 
     def kill(self, row: RunRow) -> None:

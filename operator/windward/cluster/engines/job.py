@@ -22,7 +22,7 @@ from windward_api.contract import EXIT_PAUSED, heard, printable
 from windward_api.greenjob import GreenJob, GreenJobSpec, RunStatus
 from windward_api.scalars import format_time
 
-_ASKED_ENDS = (EXIT_PAUSED, 128 + 15, 128 + 9)
+_PAUSE_EXIT_CODES = (EXIT_PAUSED, 128 + 15, 128 + 9)
 NO_POD_AFTER = timedelta(seconds=15)
 
 
@@ -50,15 +50,15 @@ class JobEngine:
 
     def observe(self, attempt: Attempt) -> Run | None:
         child, kept, now = attempt.child, attempt.kept, attempt.now
-        told, pod = child is None or _told(child), current_pod(attempt.pods)
+        pause_requested, pod = child is None or _pause_requested(child), current_pod(attempt.pods)
         end = (pod_end(pod) if pod is not None else None) or attempt.seen
         if end is not None:
-            return _ended(attempt.run, end, told, kept, now)
+            return _ended(attempt.run, end, pause_requested, kept, now)
         if pod is not None:
             return _living(attempt.run, pod, now)
         if kept is not None and not Phase(kept.phase).live and not _succeeded(child or {}):
             return None
-        return _podless(attempt.run, child or {}, told, kept, now)
+        return _podless(attempt.run, child or {}, pause_requested, kept, now)
 
     def pause(self, api: Requests, job: GreenJob, child: Body, now: datetime) -> None:
         """Ends the pod with its grace period; the Job counts how it ended (docs/decisions/0014)."""
@@ -76,15 +76,15 @@ class JobEngine:
                 api.delete(f"/api/v1/namespaces/{namespace}/pods/{name}", uid=uid)
 
 
-def _told(child: Body) -> bool:
+def _pause_requested(child: Body) -> bool:
     """Whether a run was told to pause. That its pod goes is another matter: whoever told it may have died before."""
     annotated = PAUSED_AT in (child["metadata"].get("annotations") or {})
     return annotated or bool(child["spec"].get("suspend")) or "deletionTimestamp" in child["metadata"]
 
 
-def _ended(base: Run, end: PodEnd, told: bool, kept: RunStatus | None, now: datetime) -> Run:
+def _ended(base: Run, end: PodEnd, pause_requested: bool, kept: RunStatus | None, now: datetime) -> Run:
     """A run whose pod ended; of one that no container told the end of, what the status kept."""
-    if end.code < 0 and told:
+    if end.code < 0 and pause_requested:
         over = kept.finished_at if kept is not None and kept.finished_at is not None else now
         return replace(_paused(base, kept.started_at if kept is not None else None, over), pod_uid=end.pod_uid)
     words = heard(end.message)
@@ -92,7 +92,7 @@ def _ended(base: Run, end: PodEnd, told: bool, kept: RunStatus | None, now: date
     if words.set_aside:
         message = f"{message}; of its report was set aside: {'; '.join(words.set_aside)}".strip("; ")
     phase = phase_of_exit(end.code)
-    if phase is Phase.FAILED and told and end.code in _ASKED_ENDS:
+    if phase is Phase.FAILED and pause_requested and end.code in _PAUSE_EXIT_CODES:
         phase = Phase.PAUSED
         message = f"ended with {end.code} instead of {EXIT_PAUSED}: it does not honour the pause contract"
     elif phase is Phase.FAILED and end.disrupted:
@@ -106,17 +106,17 @@ def _ended(base: Run, end: PodEnd, told: bool, kept: RunStatus | None, now: date
         exit_code=end.code if end.code >= 0 else None,
         report=words.report,
         message=message[:512],
-        asked=told,
+        asked=pause_requested,
     )
 
 
 def _living(base: Run, pod: Body, now: datetime) -> Run:
     """A pod that has not ended. One that was to go and is not being deleted is told again: it runs."""
     status = pod.get("status") or {}
-    told = "deletionTimestamp" in pod["metadata"]
+    deleting = "deletionTimestamp" in pod["metadata"]
     states = [(c.get("state") or {}) for c in status.get("containerStatuses") or []]
     running = next((s["running"] for s in states if "running" in s), None)
-    phase = Phase.STOPPING if told else Phase.RUNNING if running is not None else Phase.STARTING
+    phase = Phase.STOPPING if deleting else Phase.RUNNING if running is not None else Phase.STARTING
     trouble = trouble_of(pod, now)
     return replace(
         base,
@@ -136,7 +136,7 @@ def _succeeded(child: Body) -> bool:
     return complete or bool(uncounted) or int(status.get("succeeded") or 0) > 0
 
 
-def _podless(base: Run, child: Body, told: bool, kept: RunStatus | None, now: datetime) -> Run:
+def _podless(base: Run, child: Body, pause_requested: bool, kept: RunStatus | None, now: datetime) -> Run:
     """A Job whose pod is not there: not yet, or not any more."""
     status = child.get("status") or {}
     conditions = {c.get("type"): c for c in status.get("conditions") or [] if c.get("status") == "True"}
@@ -148,9 +148,9 @@ def _podless(base: Run, child: Body, told: bool, kept: RunStatus | None, now: da
         return replace(base, phase=Phase.SUCCEEDED, started_at=begun, finished_at=done, exit_code=0)
     going = bool(status.get("active") or status.get("terminating") or status.get("uncountedTerminatedPods"))
     over = "Failed" in conditions or bool(child["spec"].get("suspend")) or "deletionTimestamp" in child["metadata"]
-    if told and over and not going:
+    if pause_requested and over and not going:
         return _paused(base, started, _over_at(conditions) or now)
-    if told and (over or going):
+    if pause_requested and (over or going):
         return replace(base, phase=Phase.STOPPING, started_at=started)
     if "Failed" in conditions:
         failed = moment(conditions["Failed"].get("lastTransitionTime"))
