@@ -84,7 +84,7 @@ def _own_environment(container: Mapping[str, Any], field: str) -> dict[str, str]
         if not isinstance(e, dict) or "name" not in e:
             raise NotLocal(f"{field}[0].env: each needs a name and a value")
         if "valueFrom" in e:
-            said = f"{field}[0].env {e['name']}: there is no cluster to read valueFrom from: write a value"
-            raise NotLocal(said)
+            refusal = f"{field}[0].env {e['name']}: there is no cluster to read valueFrom from: write a value"
+            raise NotLocal(refusal)
         own[str(e["name"])] = str(e.get("value", ""))
     return own

@@ -82,7 +82,7 @@ class Accountant:
     def _with_deleted(self, observed: Observed, regions: Mapping[str, Region]) -> Mapping[str, Region]:
         """The regions with those of a job that were deleted, as the ledger last noted them."""
         names = {r.region for r in observed.runs if r.started_at is not None} | {home_of(observed.job.spec)}
-        gone = {n: found for n in names - regions.keys() if (found := self._noted(n)) is not None}
+        gone = {n: region for n in names - regions.keys() if (region := self._noted(n)) is not None}
         return {**regions, **gone} if gone else regions
 
     def _noted(self, name: str) -> Region | None:
@@ -178,16 +178,16 @@ class Accountant:
         known = {zone: self.grid.measured(zone, submitted, end + timedelta(seconds=1), now) for zone in sorted(zones)}
         pending = any(k.pending for k in known.values())
         intensities = {zone: k.series for zone, k in known.items() if k.series is not None}
-        made = account(observed, rows, intensities, regions, self._settled_until(known.values()))
+        weighed = account(observed, rows, intensities, regions, self._settled_until(known.values()))
         if pending or has_unbooked_energy(observed, rows):
-            made = replace(made, settled=False)  # a receipt that is final would seal what is missing away
-        if not (made.settled or provisional):
+            weighed = replace(weighed, settled=False)  # a receipt that is final would seal what is missing away
+        if not (weighed.settled or provisional):
             return Settlement(pending=pending)
-        body = receipt_of(observed, made, intensities, regions, at, simulated=self.simulated)
+        body = receipt_of(observed, weighed, intensities, regions, at, simulated=self.simulated)
         meta = observed.job.metadata
         unreal = "demo" in body or "simulated" in body
-        self.ledger.record_receipt(meta.uid, meta.namespace, meta.name, at, body, settled=made.settled, demo=unreal)
-        return Settlement(made, codec.sha256(codec.canonical(body)), pending)
+        self.ledger.record_receipt(meta.uid, meta.namespace, meta.name, at, body, settled=weighed.settled, demo=unreal)
+        return Settlement(weighed, codec.sha256(codec.canonical(body)), pending)
 
     def _settled_until(self, known: Iterable[Actuals]) -> datetime | None:
         """See `account`. A provider that never revises has settled whatever it calls measured, also the step of a meter

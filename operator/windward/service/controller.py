@@ -153,8 +153,8 @@ class Controller:
         """What each job emitted so far, as far as the ledger can be asked; where only ends are reported, of what is to
         be placed alone: the energy of the others only goes into the ledger."""
         self.accountant.keep(snapshot.jobs)
-        told = self.reports.reporting is Reporting.EACH_CHANGE
-        weighed = {o.uid for o in (snapshot.jobs if told else placed)}
+        each_change = self.reports.reporting is Reporting.EACH_CHANGE
+        weighed = {o.uid for o in (snapshot.jobs if each_change else placed)}
         out: dict[str, Account | None] = {}
         for o in snapshot.jobs:
 
@@ -184,7 +184,7 @@ class Controller:
         actions: dict[str, tuple[Action, ...]] = {}
         for o in snapshot.jobs:
             fault = self.guard.fault("plan", o.key) or self.guard.fault("book", o.key)
-            sentence = fault.told() if fault is not None else ""
+            sentence = fault.sentence() if fault is not None else ""
             facts = Facts(forecasts, zones, issues, accounts[o.key], sentence, self.reports.reporting)
             step = partial(reconcile_job, context, o, plan.jobs.get(o.key), facts, self._memory[o.uid], now)
             applied = self.guard.run("reconcile", o.key, version_of(o), now, step)
@@ -196,13 +196,13 @@ class Controller:
     def _settle_deleted(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> None:
         """Receipts of ended jobs whose objects were deleted before their intensities were final."""
         self.deleted.keep(snapshot.jobs, now)
-        told = self.reports.reporting is Reporting.EACH_CHANGE
+        each_change = self.reports.reporting is Reporting.EACH_CHANGE
         for o in self.deleted.due(now):
             ended_at = o.job.status.finished_at or now
-            settle = partial(self.accountant.settle, o, regions, ended_at, provisional=told)
-            made = self.guard.run("settle", o.key, None, now, settle)
-            final = made is not None and made.account is not None and made.account.settled
-            self.deleted.settled(o.uid, final, made is not None and made.pending, now)
+            settle = partial(self.accountant.settle, o, regions, ended_at, provisional=each_change)
+            settlement = self.guard.run("settle", o.key, None, now, settle)
+            final = settlement is not None and settlement.account is not None and settlement.account.settled
+            self.deleted.settled(o.uid, final, settlement is not None and settlement.pending, now)
 
     def _sync_crons(self, snapshot: Snapshot, now: datetime) -> None:
         """Each GreenCronJob: its window where one is due, and its status."""

@@ -39,7 +39,7 @@ class Fault:
     times: int
     retry_at: datetime
 
-    def told(self) -> str:
+    def sentence(self) -> str:
         """Returns what happened, what Windward does about it and what a person can do."""
         return (
             f"{self.message}; a fault of Windward that holds up this job alone: tried {self.times} times, again "

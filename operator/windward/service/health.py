@@ -75,8 +75,8 @@ def serve(
                     self._answer(404, b"not found\n")
 
         def _probe(self, wrong: str | None) -> None:
-            said = f"ok: {state()}" if wrong is None else wrong
-            self._answer(200 if wrong is None else 503, (said + "\n").encode())
+            text = f"ok: {state()}" if wrong is None else wrong
+            self._answer(200 if wrong is None else 503, (text + "\n").encode())
 
         def _answer(self, code: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(code)

@@ -49,6 +49,6 @@ def _old(kind: str, status: Mapping[str, Any]) -> AnyStatus:
 def report_fault(cluster: Cluster, observed: Observed, fault: Fault, now: datetime) -> None:
     """Writes into a job's status that a step of the cycle failed for it, and when it is tried again."""
     old = observed.job.status
-    new = stalled(observed.job.metadata.generation, old, fault.told(), now)
+    new = stalled(observed.job.metadata.generation, old, fault.sentence(), now)
     if new != old:
         cluster.write_status(observed.job, new, [])

@@ -32,8 +32,8 @@ def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:
     longer = flat_days(longer, until)
     if longer.end <= forecast.series.end:
         return forecast
-    said = f"the issue ends {forecast.series.end:%m-%d %H:%MZ}; beyond it the day before is repeated (estimated)"
-    return replace(forecast, series=longer, detail="; ".join(x for x in (forecast.detail, said) if x))
+    note = f"the issue ends {forecast.series.end:%m-%d %H:%MZ}; beyond it the day before is repeated (estimated)"
+    return replace(forecast, series=longer, detail="; ".join(x for x in (forecast.detail, note) if x))
 
 
 def plan_body(plan: JobPlan) -> dict[str, object]:

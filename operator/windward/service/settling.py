@@ -163,10 +163,10 @@ def _weigh(cluster: LocalCluster, clock: Clock, ledger: Ledger, provider: Provid
     try:
         book, regions = Accountant(ledger, grid, clock), regions_of(snapshot.regions)
         book.record(observed, regions, now)
-        made = book.settle(observed, regions, finished_at)
+        settlement = book.settle(observed, regions, finished_at)
     finally:
         grid.close()
-    account, receipt, _ = made
+    account, receipt, _ = settlement
     if account is None:
         return Weighed(key, None, "its hours are not known yet")
     context = Context({}, account, receipt, observed.job.status.accounting.demo)

@@ -66,21 +66,21 @@ class StandingPlan:
         A job that cannot be planned is left out, and told by the guard.
         """
         if self.previous is None:
-            self.previous = self._told(placed, now)
-        made = self.guard.run("plan", FLEET, None, now, partial(self._made, placed, accounts, regions, forecasts, now))
-        plan = made if made is not None else self.previous
+            self.previous = self._from_statuses(placed, now)
+        attempt = partial(self._plan_now, placed, accounts, regions, forecasts, now)
+        plan = self.guard.run("plan", FLEET, None, now, attempt) or self.previous
         if not self.observes:
             return plan
         by_key = {o.key: o for o in placed}
-        told = {k: undelayed(by_key[k], p, now) for k, p in plan.jobs.items() if k in by_key}
-        return replace(plan, jobs=told)
+        undelayed_plans = {k: undelayed(by_key[k], p, now) for k, p in plan.jobs.items() if k in by_key}
+        return replace(plan, jobs=undelayed_plans)
 
-    def _told(self, placed: Sequence[Observed], now: datetime) -> Plan:
+    def _from_statuses(self, placed: Sequence[Observed], now: datetime) -> Plan:
         """The plan that stood when another operator wrote the statuses."""
         read = {o.key: self.guard.run("plan", o.key, version_of(o), now, partial(plan_from_status, o)) for o in placed}
         return Plan(now, {k: p for k, p in read.items() if p is not None})
 
-    def _made(
+    def _plan_now(
         self,
         placed: Sequence[Observed],
         accounts: Mapping[str, Account | None],
@@ -106,7 +106,7 @@ class StandingPlan:
             one = self.guard.run("plan", o.key, version_of(o), now, plannable)
             work += [one] if one is not None else []
         fleet = Fleet(tuple(work), regions, inputs.unchanged(self._planned_for, self.previous, now))
-        self.previous, self._planned_for = self._planned(fleet, placed, forecasts, now), inputs
+        self.previous, self._planned_for = self._plan_fleet(fleet, placed, forecasts, now), inputs
         return self.previous
 
     def _plannable(
@@ -133,7 +133,7 @@ class StandingPlan:
             work = replace(work, remaining=remaining_of(o, now), spent_g=spent_g)
         return work
 
-    def _planned(
+    def _plan_fleet(
         self, fleet: Fleet, placed: Iterable[Observed], forecasts: Mapping[str, Forecast], now: datetime
     ) -> Plan:
         """The plan of the fleet; where the planner raises, of all but those that it raises for."""
@@ -146,9 +146,9 @@ class StandingPlan:
         for work in fleet.work:
             one = Fleet((work,), fleet.regions)
             seek = partial(self.planner, one, forecasts, now, None)
-            made = self.guard.run("plan", work.key, versions.get(work.key), now, seek)
-            if made is not None:
-                alone |= made.jobs
+            plan = self.guard.run("plan", work.key, versions.get(work.key), now, seek)
+            if plan is not None:
+                alone |= plan.jobs
         sound = Fleet(tuple(w for w in fleet.work if w.key in alone), fleet.regions)
         try:
             return self.planner(sound, forecasts, now, None)
