@@ -131,15 +131,15 @@ def run(
 
     The same command again goes on with a job that has not ended.
     """
-    from windward.cli.run import Asked, World, run_command, run_files
+    from windward.cli.run import CommandOptions, World, run_command, run_files
 
     world = World.chosen(provider, trace, speed, start)
-    asked = Asked(duration, deadline, zone, watts, name, pausable)
+    options = CommandOptions(duration, deadline, zone, watts, name, pausable)
     if file:
-        asked.refuse_with_files(command or [])
+        options.refuse_with_files(command or [])
         code = run_files(file, world, output, yes=yes)
     else:
-        code = run_command(command or [], asked, world, output, yes=yes)
+        code = run_command(command or [], options, world, output, yes=yes)
     raise typer.Exit(code)
 
 

@@ -34,7 +34,7 @@ def release(name: str, target: Target, output: str) -> None:
 def cancel(name: str, target: Target, output: str) -> None:
     """Delete it."""
     jobs = jobs_of(target)
-    namespace, name, _ = _found(jobs, target, name, ended=True)
+    namespace, name, _ = _job(jobs, target, name, ended=True)
     if not jobs.delete(namespace, name):
         raise CliError(f"there is no GreenJob {namespace}/{name}", cause=GONE, code=Exit.NOT_FOUND, fix="windward list")
     _tell(namespace, name, "is cancelled; its accounts stay in the book", output)
@@ -53,13 +53,13 @@ def _nobody(driver: Driver) -> str:
 def _change(name: str, target: Target, output: str, patch: Mapping[str, Any], say: Any) -> None:
     """Change one job and say what follows."""
     jobs = jobs_of(target)
-    namespace, name, driver = _found(jobs, target, name, ended=False)
+    namespace, name, driver = _job(jobs, target, name, ended=False)
     if not jobs.change(namespace, name, patch):
         raise CliError(f"there is no GreenJob {namespace}/{name}", cause=GONE, code=Exit.NOT_FOUND, fix="windward list")
     _tell(namespace, name, say(driver, target.command("release", namespace, name)), output)
 
 
-def _found(jobs: Jobs, target: Target, name: str, *, ended: bool) -> tuple[str, str, Driver]:
+def _job(jobs: Jobs, target: Target, name: str, *, ended: bool) -> tuple[str, str, Driver]:
     """Namespace and name of the job, and who drives it; one that has ended only where that is no matter."""
     job = one(jobs, target, name)
     if isinstance(job, BadObject):
@@ -71,8 +71,8 @@ def _found(jobs: Jobs, target: Target, name: str, *, ended: bool) -> tuple[str, 
     return meta.namespace, meta.name, jobs.driver(job)
 
 
-def _tell(namespace: str, name: str, said: str, output: str) -> None:
-    sys.stderr.write(shown(f"{namespace}/{name} {said}") + "\n")
+def _tell(namespace: str, name: str, message: str, output: str) -> None:
+    sys.stderr.write(shown(f"{namespace}/{name} {message}") + "\n")
     if output == "json":
         body = {"apiVersion": "cli.windward.dev/v1", "kind": "Change", "namespace": namespace, "name": name}
-        print(json.dumps({**body, "message": said}, indent=2))
+        print(json.dumps({**body, "message": message}, indent=2))

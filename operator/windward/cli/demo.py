@@ -57,7 +57,7 @@ class Work:
     train: Body
     infer: Body
     speed: float
-    said: str
+    summary: str
 
 
 def demo(speed: float, keep: Path | None, *, plain: bool, output: str) -> None:
@@ -66,7 +66,7 @@ def demo(speed: float, keep: Path | None, *, plain: bool, output: str) -> None:
     with _home(keep) as home:
         work = _runtime(home) if torch else _plain()
         clock = speed or work.speed
-        _tell(f"{work.said}; clock {clock:.0f} x, leaping while nothing runs\n", output)
+        _tell(f"{work.summary}; clock {clock:.0f} x, leaping while nothing runs\n", output)
         jobs = {"demo-train": _job("demo-train", work.train), "demo-infer": _job("demo-infer", work.infer)}
         first = _first_plan(jobs["demo-train"], output)
         receipts, cycles, at = [], [], datetime.fromisoformat(START)
@@ -134,11 +134,11 @@ def _first_plan(job: Body, output: str) -> Body:
     """Show the coming hours and the plan, before anything runs; returns the plan as data."""
     now = datetime.fromisoformat(START)
     models = Objects((), (GreenJob.model_validate(job),), (), tuple(GreenRegion.model_validate(r) for r in REGIONS))
-    fleet, known, made = make(models, now, Source())
+    fleet, known, plan = make(models, now, Source())
     if output != "json":
         forecast(ZONES, "48h", "4h", "shared", START, Source(), "table")
-        print("\n" + card(fleet.work[0], made.jobs[fleet.work[0].key], fleet, known, now) + "\n", flush=True)
-    return plan_body(made.jobs[fleet.work[0].key])
+        print("\n" + card(fleet.work[0], plan.jobs[fleet.work[0].key], fleet, known, now) + "\n", flush=True)
+    return plan_body(plan.jobs[fleet.work[0].key])
 
 
 def _run(job: Body, how: World, name: str, output: str) -> tuple[Cycle, Body]:
@@ -151,9 +151,9 @@ def _run(job: Body, how: World, name: str, output: str) -> tuple[Cycle, Body]:
     last = cycle.snapshot.jobs[0].runs[-1] if cycle.snapshot.jobs[0].runs else None
     if last is None or last.phase is not Phase.SUCCEEDED or not history:
         log = f"{world.home / 'runs' / last.name / 'log'}" if last is not None else "no run"
-        said = last.message if last is not None else ""
+        message = last.message if last is not None else ""
         raise CliError(
-            f"{name} did not finish", cause=said or f"see {log}", fix="windward doctor; --keep DIR keeps the logs"
+            f"{name} did not finish", cause=message or f"see {log}", fix="windward doctor; --keep DIR keeps the logs"
         )
     return cycle, {**history[-1].body, "sha256": history[-1].sha256}
 
@@ -178,7 +178,7 @@ def _runtime(home: Path) -> Work:
         train={"train": {**spec, "steps": steps}},
         infer={"infer": {"model": {"job": "demo-train"}, "prompts": list(PROMPTS), "maxTokens": 48}},
         speed=HOURS * 3600 / TRAIN_S,
-        said=f"{steps} steps at {measured['steps_per_s']:.2f} a second stand for {HOURS} planned hours",
+        summary=f"{steps} steps at {measured['steps_per_s']:.2f} a second stand for {HOURS} planned hours",
     )
 
 
@@ -193,7 +193,7 @@ def _plain() -> Work:
         train=template("train", "--seconds", f"{PLAIN_S:g}"),
         infer=template("write", "--model", "demo-train", *(x for p in PROMPTS for x in ("--prompt", p))),
         speed=HOURS * 3600 / PLAIN_S,
-        said=f"{PLAIN_S:.0f} s of counting letters stand for {HOURS} planned hours",
+        summary=f"{PLAIN_S:.0f} s of counting letters stand for {HOURS} planned hours",
     )
 
 

@@ -19,7 +19,7 @@ class Finding:
 
     what: str
     ok: bool | None
-    said: str
+    message: str
     fix: str = ""
 
 
@@ -27,11 +27,11 @@ def doctor(output: str, context: str = "", kubeconfig: Path | None = None) -> in
     """Print all findings; 1 if one is bad."""
     findings = [_safely(check) for check in (*CHECKS, lambda: _cluster(context, kubeconfig))]
     if output == "json":
-        items = [{"check": f.what, "ok": f.ok, "message": f.said, "fix": f.fix} for f in findings]
+        items = [{"check": f.what, "ok": f.ok, "message": f.message, "fix": f.fix} for f in findings]
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "Doctor", "items": items}, indent=2))
     else:
         words = {True: "ok", False: "FAULT", None: "-"}
-        rows = [[words[f.ok], f.what, f.said + (f"  fix: {f.fix}" if f.fix else "")] for f in findings]
+        rows = [[words[f.ok], f.what, f.message + (f"  fix: {f.fix}" if f.fix else "")] for f in findings]
         print(text.table([["STATE", "CHECK", "FOUND"], *rows]))
     return 1 if any(f.ok is False for f in findings) else 0
 
@@ -118,8 +118,8 @@ def _neso() -> Finding:
 
 
 def _cluster(context: str, kubeconfig: Path | None) -> Finding:
-    asked = bool(context) or kubeconfig is not None
-    if not asked and not os.environ.get("KUBECONFIG") and not (Path.home() / ".kube" / "config").exists():
+    named = bool(context) or kubeconfig is not None
+    if not named and not os.environ.get("KUBECONFIG") and not (Path.home() / ".kube" / "config").exists():
         return Finding("cluster", None, "no kubeconfig: this machine only")
     if importlib.util.find_spec("kubernetes") is None:
         return Finding("cluster", None, "a kubeconfig, but no client", "pip install 'windward[operator]'")

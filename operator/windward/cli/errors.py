@@ -30,9 +30,9 @@ class CliError(Exception):
         """Write it to stderr: what was quoted from outside cannot command the terminal."""
         from windward.reports.shown import shown
 
-        for label, said in (("error: ", self.what), ("cause: ", self.cause), ("fix:   ", self.fix)):
-            if said:
-                lines = [shown(line) for line in said.split("\n")]
+        for label, text in (("error: ", self.what), ("cause: ", self.cause), ("fix:   ", self.fix)):
+            if text:
+                lines = [shown(line) for line in text.split("\n")]
                 sys.stderr.write(label + "\n".join(lines) + "\n")
 
 

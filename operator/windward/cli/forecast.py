@@ -106,16 +106,16 @@ def series_body(f: Forecast) -> dict[str, Any]:
 def quality_body(f: Forecast, now: datetime) -> dict[str, Any]:
     """How good it is: age, error of late, quantiles of the hours that are our own estimate."""
     age, band = f.age(now), f.band
-    told = None
+    band_body = None
     if band is not None:
         quantiles = {
             f"{level:g}": values for level, values in zip(band.levels, band.intensity_g_per_kwh.tolist(), strict=True)
         }
-        told = {"edgesEpochSeconds": band.edges.tolist(), "quantilesGramsPerKwh": quantiles}
+        band_body = {"edgesEpochSeconds": band.edges.tolist(), "quantilesGramsPerKwh": quantiles}
     return {
         "ageSeconds": None if age is None else int(age.total_seconds()),
         "dayAheadErrorGramsPerKwh": f.error_g_per_kwh,
-        "band": told,
+        "band": band_body,
     }
 
 

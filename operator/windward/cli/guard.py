@@ -32,12 +32,12 @@ def guarded(run: Callable[[], Any]) -> int:
     except Exception as e:
         if os.environ.get("WINDWARD_DEBUG"):
             raise
-        told = _told(e)
-        told.tell()
-        return told.code
+        cli_error = _cli_error(e)
+        cli_error.tell()
+        return cli_error.code
 
 
-def _told(error: Exception) -> CliError:
+def _cli_error(error: Exception) -> CliError:
     if isinstance(error, CliError):
         return error
     if hasattr(error, "format_message"):

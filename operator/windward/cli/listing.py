@@ -8,7 +8,7 @@ from datetime import datetime
 
 from windward.cli import text
 from windward.cli.settle import settle_in_passing
-from windward.cli.worlds import Driver, Jobs, Target, Told, jobs_of, one
+from windward.cli.worlds import Driver, JobEvent, Jobs, Target, jobs_of, one
 from windward.cluster.port import BadObject
 from windward.domain.observed import Observed
 from windward.reports import figures
@@ -132,7 +132,7 @@ def why(name: str, target: Target, output: str) -> None:
     print("\n".join(_story(job, events, driver, target, _mark(job, jobs))))
 
 
-def _story(job: GreenJob, events: list[Told], driver: Driver, target: Target, marked: str) -> list[str]:
+def _story(job: GreenJob, events: list[JobEvent], driver: Driver, target: Target, marked: str) -> list[str]:
     p, meta = job.status.plan, job.metadata
     now = SystemClock().now()
     state, reason = state_of(job, driver)

@@ -157,8 +157,8 @@ def _documents(path: Path) -> Iterator[Body]:
     for document in _parsed(path):
         metadata = document.get("metadata") if isinstance(document, dict) else None
         if not isinstance(document, dict) or not isinstance(metadata or {}, dict):
-            said = f"{path} holds something that is no object"
-            raise CliError(said, fix="start each with apiVersion, kind and metadata", code=Exit.USAGE)
+            what = f"{path} holds something that is no object"
+            raise CliError(what, fix="start each with apiVersion, kind and metadata", code=Exit.USAGE)
         if document.get("kind") == "List" and isinstance(document.get("items"), list):
             yield from (d for d in document["items"] if isinstance(d, dict))
         else:

@@ -40,7 +40,7 @@ class Board:
     def __init__(self, home: Path, *, streams: bool = True) -> None:
         self._runs, self._streams = home / "runs", streams
         self._logs: dict[str, _Log] = {}
-        self._said: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
         self._progress: Any = None
         self._tasks: dict[str, Any] = {}
         if sys.stderr.isatty():
@@ -117,11 +117,11 @@ class Board:
 
     def _news(self, o: Observed, plan: JobPlan | None, cycle: Cycle) -> list[str]:
         out = []
-        if plan is not None and not o.runs and self._said.get(o.key) != _outline(plan):
-            self._said[o.key] = _outline(plan)
+        if plan is not None and not o.runs and self._printed.get(o.key) != _outline(plan):
+            self._printed[o.key] = _outline(plan)
             out.append(f"{plan.reason}: {plan.explanation}{_why_unknown(o, plan, cycle)}{_mark(plan.demo)}")
-        if o.job.spec.suspend and not o.live and self._said.get(f"{o.key} held") is None:
-            self._said[f"{o.key} held"] = "held"
+        if o.job.spec.suspend and not o.live and self._printed.get(f"{o.key} held") is None:
+            self._printed[f"{o.key} held"] = "held"
             where = f" -n {o.job.metadata.namespace}" if o.job.metadata.namespace != "default" else ""
             out.append(f"is held; to go on: windward release {o.job.metadata.name}{where}")
         for action in cycle.actions.get(o.key, ()):
@@ -157,8 +157,8 @@ class Board:
         self._progress.update(self._tasks[o.key], completed=100 * done, state=state, when=when)
 
     def _once(self, key: str, line: str) -> None:
-        if self._said.get(key) != line.split("  ", 1)[-1]:
-            self._said[key] = line.split("  ", 1)[-1]
+        if self._printed.get(key) != line.split("  ", 1)[-1]:
+            self._printed[key] = line.split("  ", 1)[-1]
             self._say(line)
 
     def _say(self, line: str) -> None:

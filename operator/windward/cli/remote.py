@@ -28,9 +28,9 @@ def apply_files(files: Sequence[Path], target: Target, output: str) -> None:
         place = f"/namespaces/{_namespace(meta, target, default)}" if kind != "GreenRegion" else ""
         path = f"{PATH}{place}/{PLURALS[kind]}/{meta['name']}"
         _apply(jobs, path, body)
-        said = f"{PLURALS[kind]}/{meta['name']} applied"
+        line = f"{PLURALS[kind]}/{meta['name']} applied"
         applied.append({"kind": kind, "namespace": meta.get("namespace"), "name": meta["name"]})
-        print(shown(said)) if output != "json" else sys.stderr.write(shown(said) + "\n")
+        print(shown(line)) if output != "json" else sys.stderr.write(shown(line) + "\n")
     if output == "json":
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "ApplyList", "items": applied}, indent=2))
     for body in objects.bodies:
@@ -47,19 +47,19 @@ def _namespace(meta: dict[str, Any], target: Target, default: str) -> str:
     """
     named = meta.get("namespace")
     if named and target.namespace and named != target.namespace:
-        said = f"{meta['name']} names namespace {named}, not {target.namespace}"
-        raise CliError(said, fix=f"leave -n out, or use -n {named}", code=Exit.USAGE)
+        what = f"{meta['name']} names namespace {named}, not {target.namespace}"
+        raise CliError(what, fix=f"leave -n out, or use -n {named}", code=Exit.USAGE)
     meta["namespace"] = named or default
     return str(meta["namespace"])
 
 
 def _apply(jobs: RemoteJobs, path: str, body: dict[str, Any]) -> None:
     try:
-        jobs.asked(lambda: jobs.api.patch(path, body, APPLY, fieldManager="windward-cli", force="true"))
+        jobs.request(lambda: jobs.api.patch(path, body, APPLY, fieldManager="windward-cli", force="true"))
     except CliError as e:
         e.what = f"{body['kind']} {body['metadata']['name']} was not applied"
         raise
     except ClusterError as e:
         fix = "install the chart, and create the namespace: kubectl create namespace NAME"
-        said = f"{body['kind']} {body['metadata']['name']} was not applied"
-        raise CliError(said, cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e
+        what = f"{body['kind']} {body['metadata']['name']} was not applied"
+        raise CliError(what, cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e

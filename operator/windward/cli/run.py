@@ -91,8 +91,8 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked of a command on the command line."""
+class CommandOptions:
+    """Options of a command that is run here."""
 
     duration: str = ""
     deadline: str = ""
@@ -138,8 +138,8 @@ def _from_file(body: Body, namespace: str) -> Body:
     meta = body["metadata"]
     if namespace and meta.get("namespace", namespace) != namespace:
         fix = f"leave -n out, or use -n {meta['namespace']}"
-        said = f"{meta['name']} names namespace {meta['namespace']}, not {namespace}"
-        raise CliError(said, fix=fix, code=Exit.USAGE)
+        what = f"{meta['name']} names namespace {meta['namespace']}, not {namespace}"
+        raise CliError(what, fix=fix, code=Exit.USAGE)
     notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != TRUSTED}
     return {
         **body,
@@ -168,7 +168,7 @@ def _consent(objects: Objects, yes: bool) -> None:
     Raises:
         CliError: a template cannot run here, nobody can be asked, or the answer is no.
     """
-    asked = []
+    commands = []
     for job in objects.jobs:
         if job.spec.template is None:
             continue  # our own runtime: its spec is data
@@ -178,47 +178,48 @@ def _consent(objects: Objects, yes: bool) -> None:
             fix = "correct the field, or apply it to a cluster"
             raise CliError(f"{job.metadata.name} cannot run here", cause=str(e), fix=fix, code=Exit.USAGE) from e
         if left := [str(c.get("name")) for c in job.spec.template["spec"]["containers"][1:]]:
-            said = f"note: {job.metadata.name}: only its first container runs here, without {', '.join(left)}"
-            sys.stderr.write(shown(said) + "\n")
+            note = f"note: {job.metadata.name}: only its first container runs here, without {', '.join(left)}"
+            sys.stderr.write(shown(note) + "\n")
         where = f"  (in {cwd})" if cwd else ""
         env = "".join(f"{k}={shlex.quote(v)} " for k, v in own.items())
-        asked.append(shown(f"  {job.metadata.namespace}/{job.metadata.name}: {env}{shlex.join(command)}{where}"))
-    if not asked or yes:
+        commands.append(shown(f"  {job.metadata.namespace}/{job.metadata.name}: {env}{shlex.join(command)}{where}"))
+    if not commands or yes:
         return
-    told = "\n".join(asked)
+    listing = "\n".join(commands)
     if not sys.stdin.isatty() or not sys.stderr.isatty():
-        cause = f"it would run as you, without a container:\n{told}"
+        cause = f"it would run as you, without a container:\n{listing}"
         fix = f"read the command, then add --yes: {_typed()} --yes"
         raise CliError("a manifest's command needs your word", cause=cause, fix=fix, code=Exit.USAGE)
-    sys.stderr.write(f"These commands would run as you on this machine, without a container:\n{told}\nRun them? [y/N] ")
+    sys.stderr.write(f"These commands would run as you on this machine, without a container:\n{listing}\n")
+    sys.stderr.write("Run them? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CliError("not run", fix="--yes answers for you", code=Exit.USAGE)
 
 
-def run_command(command: Sequence[str], asked: Asked, how: World, output: str, *, yes: bool = False) -> int:
+def run_command(command: Sequence[str], options: CommandOptions, how: World, output: str, *, yes: bool = False) -> int:
     """Run one command here; its exit code is ours."""
     if not command:
         raise CliError("nothing to run", fix="windward run --duration 2h --deadline 12h -- CMD", code=Exit.USAGE)
     if yes:
         fix = "leave --yes out: a command of your own is not asked about"
         raise CliError("--yes is for manifests", fix=fix, code=Exit.USAGE)
-    if asked.deadline and not asked.duration:
+    if options.deadline and not options.duration:
         fix = "add --duration: without it nobody knows how long the start can wait"
         raise CliError("--deadline without --duration", fix=fix, code=Exit.USAGE)
-    if asked.zone:
-        check_zone_name(asked.zone)
-    job, region = _job(command, asked), _region(asked.zone)
+    if options.zone:
+        check_zone_name(options.zone)
+    job, region = _job(command, options), _region(options.zone)
     for body in (job, region):
         _valid(body)
-    if asked.zone:
-        check_zones([asked.zone], how.source.open(SystemClock()))
-        _say_without_source(how, [asked.zone])
+    if options.zone:
+        check_zones([options.zone], how.source.open(SystemClock()))
+        _say_without_source(how, [options.zone])
     else:
         sys.stderr.write("no --zone given: starts at once, and grams stay unknown\n")
-    if asked.zone and not asked.duration:
+    if options.zone and not options.duration:
         sys.stderr.write("no --duration given: starts at once; with --duration and --deadline it may wait\n")
-    submission = Submission((job,), (region,), _typed(), str(Path.cwd()), not asked.name, how.noted)
+    submission = Submission((job,), (region,), _typed(), str(Path.cwd()), not options.name, how.noted)
     cycle, world, uids = drive(submission, how, output=output)
     finish(cycle, world, uids, output)
     codes = [r.exit_code for o in cycle.snapshot.jobs for r in o.runs]
@@ -244,10 +245,10 @@ def _valid(body: Body) -> None:
     except ValueError as e:
         words = {"metadata.name": "--name", "spec.duration": "--duration", "spec.completeWithin": "--deadline"}
         words |= {"spec.deadline": "--deadline", "spec.power.watts": "--watts", "spec.gridZone": "--zone"}
-        said = faults_of(e)[0]
+        what = faults_of(e)[0]
         for field, option in words.items():
-            said = said.replace(field, option)
-        raise CliError(said, fix="windward run --help shows the options", code=Exit.USAGE) from e
+            what = what.replace(field, option)
+        raise CliError(what, fix="windward run --help shows the options", code=Exit.USAGE) from e
 
 
 def _region(zone: str) -> Body:
@@ -256,28 +257,28 @@ def _region(zone: str) -> Body:
     return {**API, "kind": "GreenRegion", "metadata": {"name": name}, "spec": {"gridZone": zone or UNKNOWN_ZONE}}
 
 
-def _job(command: Sequence[str], asked: Asked) -> Body:
+def _job(command: Sequence[str], options: CommandOptions) -> Body:
     plain = re.sub(r"[^a-z0-9]+", "-", Path(command[0]).name.lower())[:40].strip("-")
-    name = asked.name or plain or "command"
+    name = options.name or plain or "command"
     try:
         check_name("--name", name)
     except ValueError as e:
         raise CliError(str(e), fix="as in --name nightly-train", code=Exit.USAGE) from e
     container = {"name": "command", "image": "local", "command": list(command), "workingDir": str(Path.cwd())}
     spec: Body = {
-        "duration": asked.duration or "1h",
-        "placement": {"regions": [_region(asked.zone)["metadata"]["name"]]},
-        "power": {"watts": asked.watts or 100},
+        "duration": options.duration or "1h",
+        "placement": {"regions": [_region(options.zone)["metadata"]["name"]]},
+        "power": {"watts": options.watts or 100},
         "backoffLimit": 0,
         "template": {"spec": {"containers": [container]}},
     }
-    if asked.duration:
-        span(asked.duration, "--duration")
-    if asked.pausable:
+    if options.duration:
+        span(options.duration, "--duration")
+    if options.pausable:
         spec["interruption"] = {"policy": "Checkpoint"}
-    spec |= _finish_by(asked.deadline)
+    spec |= _finish_by(options.deadline)
     notes = {TRUSTED: "true"}
-    if not asked.duration:  # nothing to plan with: metered, not moved
+    if not options.duration:  # nothing to plan with: metered, not moved
         notes["windward.dev/run-now"] = "true"
     return {**API, "kind": "GreenJob", "metadata": {"name": name, "namespace": "default", "annotations": notes},
             "spec": spec}  # fmt: skip
@@ -348,12 +349,12 @@ def _interrupted(world: LocalController, uids: Sequence[str], submission: Submis
         pauses = (body["spec"].get("interruption") or {}).get("policy") == InterruptionPolicy.CHECKPOINT
         ran = bool(world.store.runs.of_job(uid))
         if not ran:
-            said = f"not started; goes on waiting with: {command}"
+            outcome = f"not started; goes on waiting with: {command}"
         elif pauses:
-            said = f"pausing: writes its checkpoint, and goes on from there with: {command}"
+            outcome = f"pausing: writes its checkpoint, and goes on from there with: {command}"
         else:
-            said = f"stopping: it may not pause, and starts anew with: {command}"
-        sys.stderr.write(shown(f"{body['metadata']['name']}: {said}") + "\n")
+            outcome = f"stopping: it may not pause, and starts anew with: {command}"
+        sys.stderr.write(shown(f"{body['metadata']['name']}: {outcome}") + "\n")
     world.pause(uids)
     world.close()
 
@@ -371,8 +372,8 @@ def finish(cycle: Cycle, world: LocalController, uids: Sequence[str], output: st
     for o in cycle.snapshot.jobs:
         if not _complete(o):
             failed = next((c for c in o.job.status.conditions if c.type == "Failed"), None)
-            said = f"failed: {o.key}: {failed.message if failed else o.job.status.summary.reason}"
-            sys.stderr.write(shown(said) + "\n")
+            line = f"failed: {o.key}: {failed.message if failed else o.job.status.summary.reason}"
+            sys.stderr.write(shown(line) + "\n")
     world.close()
     return Exit.OK if ok else Exit.FAILED
 

@@ -17,8 +17,8 @@ def next_of(cron: GreenCronJob, now: datetime) -> datetime:
     """
     tick = parse_schedule(cron.spec.schedule, cron.spec.time_zone).following(now)
     if tick is None:
-        said = f"GreenCronJob {cron.metadata.name} has no next tick"
-        raise CliError(said, fix="correct spec.schedule", code=Exit.USAGE)
+        what = f"GreenCronJob {cron.metadata.name} has no next tick"
+        raise CliError(what, fix="correct spec.schedule", code=Exit.USAGE)
     return tick
 
 

@@ -56,7 +56,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class JobEvent:
     """One event."""
 
     at: str
@@ -87,7 +87,7 @@ class Jobs(Protocol):
 
     def get(self, namespace: str, name: str) -> GreenJob | BadObject | None: ...
 
-    def events(self, job: GreenJob) -> list[Told]: ...
+    def events(self, job: GreenJob) -> list[JobEvent]: ...
 
     def change(self, namespace: str, name: str, patch: Mapping[str, Any]) -> bool: ...
 
@@ -124,9 +124,9 @@ class LocalJobs:
         body = self._store.get("GreenJob", namespace, name)
         return read_job(body) if body is not None else None
 
-    def events(self, job: GreenJob) -> list[Told]:
+    def events(self, job: GreenJob) -> list[JobEvent]:
         rows = self._store.events(job.metadata.uid)
-        return [Told(f"{at:%m-%d %H:%MZ}", reason, message, warning) for at, warning, reason, message in rows]
+        return [JobEvent(f"{at:%m-%d %H:%MZ}", reason, message, warning) for at, warning, reason, message in rows]
 
     def change(self, namespace: str, name: str, patch: Mapping[str, Any]) -> bool:
         annotations = (patch.get("metadata") or {}).get("annotations")
@@ -193,15 +193,15 @@ class RemoteJobs:
         except (config.ConfigException, OSError):
             return "default"
         wanted = self._target.context
-        found = next((c for c in contexts if c["name"] == wanted), None) if wanted else active
-        return str(((found or {}).get("context") or {}).get("namespace") or "default")
+        context = next((c for c in contexts if c["name"] == wanted), None) if wanted else active
+        return str(((context or {}).get("context") or {}).get("namespace") or "default")
 
     def all(self, namespace: str) -> list[GreenJob | BadObject]:
         from windward.cluster.kube_api import NotFound
 
         place = f"/namespaces/{namespace}" if namespace else ""
         try:
-            return [read_job(b) for b in self.asked(lambda: self.api.items(f"{PATH}{place}/greenjobs"))]
+            return [read_job(b) for b in self.request(lambda: self.api.items(f"{PATH}{place}/greenjobs"))]
         except NotFound as e:
             fix = "install the chart: helm install windward charts/windward"
             raise CliError("the cluster knows no GreenJobs", cause=str(e), fix=fix, code=Exit.NOT_FOUND) from e
@@ -210,15 +210,17 @@ class RemoteJobs:
         from windward.cluster.kube_api import NotFound
 
         try:
-            return read_job(self.asked(lambda: self.api.get(f"{PATH}/namespaces/{namespace}/greenjobs/{name}")))
+            return read_job(self.request(lambda: self.api.get(f"{PATH}/namespaces/{namespace}/greenjobs/{name}")))
         except NotFound:
             return None
 
-    def events(self, job: GreenJob) -> list[Told]:
+    def events(self, job: GreenJob) -> list[JobEvent]:
         path = f"/api/v1/namespaces/{job.metadata.namespace}/events"
-        items = self.asked(lambda: self.api.items(path, fieldSelector=f"involvedObject.uid={job.metadata.uid}"))
+        items = self.request(lambda: self.api.items(path, fieldSelector=f"involvedObject.uid={job.metadata.uid}"))
         items.sort(key=lambda e: _at(e))
-        return [Told(_at(e), str(e.get("reason")), str(e.get("message")), e.get("type") == "Warning") for e in items]
+        return [
+            JobEvent(_at(e), str(e.get("reason")), str(e.get("message")), e.get("type") == "Warning") for e in items
+        ]
 
     def change(self, namespace: str, name: str, patch: Mapping[str, Any]) -> bool:
         return self._done(lambda: self.api.patch(f"{PATH}/namespaces/{namespace}/greenjobs/{name}", dict(patch)))
@@ -237,13 +239,13 @@ class RemoteJobs:
         from windward.cluster.kube_api import NotFound
 
         try:
-            self.asked(call)
+            self.request(call)
         except NotFound:
             return False
         return True
 
     @staticmethod
-    def asked(call: Callable[[], T]) -> T:
+    def request(call: Callable[[], T]) -> T:
         """A call whose trouble is told as an error for people; `NotFound` is the caller's."""
         from windward.cluster.kube_api import NotFound
 
@@ -253,8 +255,8 @@ class RemoteJobs:
         except NotFound:
             raise
         except ClusterError as e:
-            said = "the cluster refused or did not answer"
-            raise CliError(said, cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e
+            what = "the cluster refused or did not answer"
+            raise CliError(what, cause=str(e), fix=fix, code=Exit.UNREACHABLE) from e
         except Exception as e:  # certificates, names, answers that are no JSON: all of it is the cluster's
             raise CliError(
                 "the cluster cannot be used", cause=str(e) or type(e).__name__, fix=fix, code=Exit.UNREACHABLE
@@ -286,12 +288,12 @@ def one(jobs: Jobs, target: Target, name: str) -> GreenJob | BadObject:
         namespace = given
     _checked("namespace", namespace)
     _checked("name", name, subdomain=True)
-    found = jobs.get(namespace, name)
-    if found is None:
+    job = jobs.get(namespace, name)
+    if job is None:
         elsewhere = replace(target, namespace="")
         fix = f"windward list{'' if elsewhere.local else ' --cluster'} shows what there is; -n names another namespace"
         raise CliError(f"there is no GreenJob {namespace}/{name}", fix=fix, code=Exit.NOT_FOUND)
-    return found
+    return job
 
 
 def _checked(field: str, value: str, *, subdomain: bool = False) -> None:

@@ -16,8 +16,8 @@ from windward.grid.cloud_regions import SOURCE, UNKNOWN_SITE_PUE, CloudRegion, c
 
 def zones_search(words: str, output: str) -> None:
     """Print what matches; nothing is an error with near names."""
-    found = search(words)
-    if not found:
+    matches = search(words)
+    if not matches:
         from difflib import get_close_matches
 
         names = [r.region for r in cloud_regions()] + [r.zone for r in cloud_regions() if r.zone]
@@ -26,15 +26,15 @@ def zones_search(words: str, output: str) -> None:
         raise CliError(f"no cloud region matches {words!r}", fix=fix, code=Exit.NOT_FOUND)
     if output == "json":
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "CloudRegionList", "source": SOURCE,
-                          "items": [asdict(r) for r in found]}, indent=2))  # fmt: skip
+                          "items": [asdict(r) for r in matches]}, indent=2))  # fmt: skip
     elif output == "yaml":
-        print("---\n".join(yaml.safe_dump(manifest(r), sort_keys=False) for r in found if r.zone), end="")
+        print("---\n".join(yaml.safe_dump(manifest(r), sort_keys=False) for r in matches if r.zone), end="")
     else:
         rows = [["PROVIDER", "REGION", "PLACE", "ZONE", "WATTTIME", "PUE", "YEAR"]]
         rows += [
             [r.provider, r.region, r.location, r.zone or "unknown", r.watttime_region or "unknown",
              "unknown" if r.pue is None else f"{r.pue:g}", "" if r.pue_year is None else str(r.pue_year)]
-            for r in found
+            for r in matches
         ]  # fmt: skip
         print(text.table(rows, right=(5, 6)))
         print(text.lines([f"source: {SOURCE}; a mapping is a claim: check it. As manifests: -o yaml"]))
