@@ -79,8 +79,8 @@ def _finite_only(value: Any) -> Any:
     """Metrics without those that are no number: a loss that became NaN costs its report nothing else."""
     if not isinstance(value, Mapping):
         return value
-    told = {str(k): v for k, v in value.items() if not (isinstance(v, float) and not math.isfinite(v))}
-    return dict(list(told.items())[:MOST_METRICS])
+    finite = {str(k): v for k, v in value.items() if not (isinstance(v, float) and not math.isfinite(v))}
+    return dict(list(finite.items())[:MOST_METRICS])
 
 
 def _in_calendar(moment: datetime) -> datetime:

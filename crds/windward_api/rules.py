@@ -60,12 +60,12 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
 def _power_rules(at: str) -> list[Rule]:
     """Rules on cap and levels that follow from the kind of work."""
     no_cap, each_capped = "!has(self.power) || !has(self.power.capWatts)", "self.power.levels.all(l, has(l.capWatts))"
-    asked = (
+    rules = (
         *((k, no_cap, k.cap_refused) for k in KINDS),
         *((k, _no_levels(), k.levels_refused) for k in KINDS),
         *((k, f"{_no_levels()} || {each_capped}", k.levels_capped) for k in KINDS),
     )
-    return [Rule(at, f"!has(self.{k.field}) || {cel}", sentence, ".power") for k, cel, sentence in asked if sentence]
+    return [Rule(at, f"!has(self.{k.field}) || {cel}", sentence, ".power") for k, cel, sentence in rules if sentence]
 
 
 def _no_levels() -> str:

@@ -226,18 +226,19 @@ def latest(schedule: Cron | Every, after: datetime, until: datetime) -> datetime
         return first
     tick, span = second, second - first
     while until - span > second:  # back in growing steps to the first span that holds a tick
-        found = schedule.following(until - span)
-        if found is not None and found <= until:
-            tick = found
+        candidate = schedule.following(until - span)
+        if candidate is not None and candidate <= until:
+            tick = candidate
             break
         span *= 2
     high = until
-    while (found := schedule.following(tick)) is not None and found <= until:  # on by one tick, then halve the rest
-        tick = found
+    # On by one tick, then halve the rest.
+    while (candidate := schedule.following(tick)) is not None and candidate <= until:
+        tick = candidate
         middle = tick + (high - tick) / 2
-        found = schedule.following(middle)
-        if found is not None and found <= until:
-            tick = found
+        candidate = schedule.following(middle)
+        if candidate is not None and candidate <= until:
+            tick = candidate
         else:
             high = middle
     return tick
@@ -259,8 +260,8 @@ def _field(name: str, text: str, low: int, high: int, names: dict[str, int] | No
     numbers: set[int] = set()
     star = False
     for part in filter(None, text.split(",")):
-        found, free = _range(name, part, low, high, names or {})
-        numbers.update(found)
+        values, free = _range(name, part, low, high, names or {})
+        numbers.update(values)
         star = star or free
     if not numbers:
         raise ValueError(f"spec.schedule: {name}: {text!r} names nothing: write *, or a number from {low} to {high}")

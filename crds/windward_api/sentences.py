@@ -25,9 +25,9 @@ def sentences(error: ValidationError) -> list[str]:
             message = "is required"
         if fault["loc"] and fault["loc"][-1] == "template" and message.startswith("template"):
             message = "; ".join(path.removesuffix("template") + part for part in message.split("; "))
-        said = message if message.startswith(("spec", "metadata.")) else f"{path}: {message}"
-        if said not in out:
-            out.append(said)
+        sentence = message if message.startswith(("spec", "metadata.")) else f"{path}: {message}"
+        if sentence not in out:
+            out.append(sentence)
     return out
 
 
