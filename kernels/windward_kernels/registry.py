@@ -189,11 +189,11 @@ DEFAULT_TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 
 @functools.cache
 def device() -> str:
     """Whose paths run: `cuda`, `interpreter`, `cpu`, or `reference` where the environment asks for it."""
-    asked = os.environ.get(ENV_BACKEND, "auto")
-    if asked == "reference":
+    backend = os.environ.get(ENV_BACKEND, "auto")
+    if backend == "reference":
         return "reference"
-    if asked != "auto":
-        raise ValueError(f"{ENV_BACKEND}={asked!r} is not known; set auto or reference, or unset it")
+    if backend != "auto":
+        raise ValueError(f"{ENV_BACKEND}={backend!r} is not known; set auto or reference, or unset it")
     if torch.cuda.is_available():
         return "cuda"
     return "interpreter" if os.environ.get(ENV_INTERPRET) == "1" else "cpu"

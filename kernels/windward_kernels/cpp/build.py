@@ -110,15 +110,15 @@ def build(into: Path, defines: Sequence[str]) -> Path:
         sources = sorted(HERE.glob("*.cpp"), key=lambda path: not path.name.startswith("isa_"))
         objects = [str(Path(folder) / f"{path.stem}.o") for path in sources]
         commands = [
-            [tool, *FLAGS, *defines, "-c", str(source), "-o", made]
-            for source, made in zip(sources, objects, strict=True)
+            [tool, *FLAGS, *defines, "-c", str(source), "-o", compiled]
+            for source, compiled in zip(sources, objects, strict=True)
         ]
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as workers:
             list(workers.map(_compile, commands))
-        made = Path(folder) / into.name
-        _compile([tool, "-shared", "-pthread", *objects, "-o", str(made)])
-        made.chmod(0o755)  # whatever the umask: what others could write is never loaded
-        made.replace(into)
+        library = Path(folder) / into.name
+        _compile([tool, "-shared", "-pthread", *objects, "-o", str(library)])
+        library.chmod(0o755)  # whatever the umask: what others could write is never loaded
+        library.replace(into)
     return into
 
 

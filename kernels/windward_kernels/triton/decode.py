@@ -96,8 +96,8 @@ def _join(
     each = tl.load(
         partial + at[:, None] * D + depth[None, :], mask=there[:, None] & (depth < D)[None, :], other=0.0
     )  # (S, D)
-    made = tl.sum(each * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
-    tl.store(out + row * o_row + head * o_head + depth, made.to(out.dtype.element_ty), mask=depth < D)
+    merged = tl.sum(each * weight[:, None], 0) / tl.where(total > 0, total, 1.0)
+    tl.store(out + row * o_row + head * o_head + depth, merged.to(out.dtype.element_ty), mask=depth < D)
 
 
 @triton.jit

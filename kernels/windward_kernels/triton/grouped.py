@@ -78,9 +78,9 @@ def _integers(
         acc += tl.dot(given, code, out_dtype=tl.int32)
     by_row = tl.load(x_scale + m, mask=m < rows, other=0.0)
     by_col = tl.load(scale + n, mask=n < outputs, other=0.0)
-    made = acc.to(tl.float32) * by_row[:, None] * by_col[None, :]
+    product = acc.to(tl.float32) * by_row[:, None] * by_col[None, :]
     into = out + m[:, None].to(tl.int64) * outputs + n[None, :]
-    tl.store(into, made.to(out.dtype.element_ty), mask=(m < rows)[:, None] & (n < outputs)[None, :])
+    tl.store(into, product.to(out.dtype.element_ty), mask=(m < rows)[:, None] & (n < outputs)[None, :])
 
 
 def w8a8_linear(x: Tensor, weight: RowWeight) -> Tensor:

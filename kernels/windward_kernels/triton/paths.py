@@ -30,8 +30,8 @@ KINDS = ("cuda", "interpreter")
 
 
 def _draw(*shape: int) -> Tensor:
-    made = torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
-    return made.to("cuda", torch.bfloat16)
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+    return values.to("cuda", torch.bfloat16)
 
 
 def _pages() -> tuple[Any, ...]:

@@ -25,8 +25,8 @@ def _norm(
         tl.store(total + row * cols + at, given, mask=there)
     wide = given.to(tl.float32)
     by = 1 / tl.sqrt(tl.sum(wide * wide, 0) / cols + eps)
-    made = wide * by * tl.load(weight + at, mask=there, other=0.0).to(tl.float32)
-    tl.store(out + row * cols + at, made.to(out.dtype.element_ty), mask=there)
+    normed = wide * by * tl.load(weight + at, mask=there, other=0.0).to(tl.float32)
+    tl.store(out + row * cols + at, normed.to(out.dtype.element_ty), mask=there)
 
 
 @triton.jit
