@@ -63,7 +63,7 @@ class RaplZone:
         self._zone, self._cpu, self._monotonic = zone, use, monotonic
         self.max_w = self._limit_w = _max_w(zone, component)
         self.idle_j = self.others_j = 0.0
-        self._own_j = self._told_j = self._pending_j = 0.0
+        self._own_j = self._reported_j = self._pending_j = 0.0
         self._share = 0.0
         self._usage = use.usage()
         self._sum: CounterSum | None = None
@@ -100,8 +100,8 @@ class RaplZone:
             why = f"RAPL: {self._zone.name}: {gap}"
             raise EnergyUnknown(why, at_least_j=gap.at_least_j * self._share) from gap
         self._settle()
-        self._told_j = max(self._told_j, self._own_j + self._pending_j * self._share)
-        return self._told_j
+        self._reported_j = max(self._reported_j, self._own_j + self._pending_j * self._share)
+        return self._reported_j
 
     def _settle(self) -> None:
         """Split what is pending, where the CPU time was read anew."""

@@ -54,14 +54,14 @@ def _wait(child: subprocess.Popen[bytes], pause: PauseRequest, alive: Path | Non
     Touches `alive` now and then: whoever finds us dead knows from it until when we were not. `others` are children that
     are not to be reaped.
     """
-    started_s = told_s = time.monotonic()
+    started_s = touched_s = time.monotonic()
     forwarded = False
     while (code := child.poll()) is None:
         wait_for_exit(child.pid, POLL_S)
         reap(others)
         at_s = time.monotonic()
-        if alive is not None and at_s - told_s >= ALIVE_S:
-            told_s = at_s
+        if alive is not None and at_s - touched_s >= ALIVE_S:
+            touched_s = at_s
             with contextlib.suppress(OSError):
                 alive.touch()
         if pause.requested and not forwarded and at_s - started_s >= HOLD_S:
