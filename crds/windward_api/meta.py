@@ -64,8 +64,8 @@ def transition(
 
 
 def _next(was: Condition | None, c: Condition, now: datetime, generation: int | None) -> Condition:
-    current = generation if generation is not None else c.observed_generation
+    latest = generation if generation is not None else c.observed_generation
     kept = was.last_transition_time if was is not None and was.status == c.status else None
-    if was is not None and kept and (was.reason, was.message, was.observed_generation) == (c.reason, c.message, current):
+    if was is not None and kept and (was.reason, was.message, was.observed_generation) == (c.reason, c.message, latest):
         return was
-    return c.model_copy(update={"last_transition_time": kept or now, "observed_generation": current})
+    return c.model_copy(update={"last_transition_time": kept or now, "observed_generation": latest})
