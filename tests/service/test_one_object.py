@@ -162,6 +162,26 @@ def test_a_planner_that_raises_for_one_job_plans_all_others(world, monkeypatch):
     assert "Stalled" not in conditions(world, "poison")
 
 
+def test_a_job_that_cannot_be_planned_is_tried_alone_and_ever_more_rarely(world):
+    tries = []
+
+    def planner(fleet, *rest):
+        if any(w.key == "default/poison" for w in fleet.work):
+            tries.append((world.clock.now(), len(fleet.work)))
+            raise Strange("cannot be planned")
+        return planning.plan(fleet, *rest)
+
+    world.controller.standing.planner = planner
+    world.cluster.submit(job_body("good"))
+    world.cluster.submit(job_body("poison"))
+    for _ in range(300):
+        world.cluster.pass_time(timedelta(seconds=1))
+        world.tick()
+    assert [size for _, size in tries[:2]] == [2, 1] and {size for _, size in tries[2:]} == {1}
+    gaps = [(b - a).total_seconds() for (a, _), (b, _) in pairwise(tries[1:])]
+    assert gaps == sorted(gaps) and gaps[-1] > 60 and len(tries) < 12
+
+
 def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_changes(world, monkeypatch):
     tries = []
 

@@ -32,7 +32,7 @@ from windward.service.apply import CycleContext, reconcile_job
 from windward.service.guard import Guard
 from windward.service.planned import lengthened, needed_until
 from windward.service.reporter import ClusterReporter, Reporter
-from windward.service.standing_plan import REPLAN_EVERY, Planner, StandingPlan, version_of
+from windward.service.standing_plan import REPLAN_EVERY, Planner, Sites, StandingPlan, version_of
 from windward.service.sync_crons import report_cron_trouble, sync_cron
 from windward.service.sync_regions import region_of
 from windward_api.greencronjob import GreenCronJob
@@ -106,7 +106,7 @@ class Controller:
         forecasts = self._forecasts(snapshot, now)
         placed = [o for o in snapshot.jobs if to_be_placed(o)]
         accounts = self._accounts(snapshot, placed, regions, forecasts, now)  # 2. book what ended
-        plan = self.standing.plan(placed, accounts, regions, forecasts, now)  # 3. plan the whole fleet
+        plan = self.standing.plan(placed, accounts, Sites(regions, forecasts), now)  # 3. plan the whole fleet
         actions = self._reconcile(snapshot, plan, accounts, regions, forecasts, now)  # 4. reconcile and apply, by job
         self._settle_deleted(snapshot, regions, now)
         self._sync_crons(snapshot, now)  # 5. all others

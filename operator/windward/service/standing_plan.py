@@ -14,6 +14,7 @@ from windward.domain.fleet import Fleet, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
+from windward.domain.series import Series
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.booking import emitted_g
 from windward.lifecycle.observing import undelayed
@@ -32,6 +33,14 @@ Planner = Callable[[Fleet, Mapping[str, Forecast], datetime, Plan | None], Plan]
 def version_of(o: Observed) -> object:
     """What tells one state of a job's manifest from another; its status, which we write, is no part of it."""
     return o.uid, o.job.metadata.generation, o.run_now
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """Where work can run, as it is known in one cycle: regions by name, forecasts by zone."""
+
+    regions: Mapping[str, Region]
+    forecasts: Mapping[str, Forecast]
 
 
 @dataclass
@@ -54,21 +63,20 @@ class StandingPlan:
     _work: dict[str, tuple[Observed, Work]] = field(default_factory=dict)
 
     def plan(
-        self,
-        placed: Sequence[Observed],
-        accounts: Mapping[str, Account | None],
-        regions: Mapping[str, Region],
-        forecasts: Mapping[str, Forecast],
-        now: datetime,
+        self, placed: Sequence[Observed], accounts: Mapping[str, Account | None], sites: Sites, now: datetime
     ) -> Plan:
-        """Returns the plan as it stands, or a new one where anything that it rests on changed.
+        """Returns the standing plan, or a new one when anything that it rests on has changed.
 
-        A job that cannot be planned is left out, and told by the guard.
+        A job that cannot be planned is left out; the guard keeps its fault.
+
+        Args:
+            placed: the jobs to plan.
+            accounts: by key, what each job has emitted so far.
         """
         if self.previous is None:
             self.previous = self._from_statuses(placed, now)
-        attempt = partial(self._plan_now, placed, accounts, regions, forecasts, now)
-        plan = self.guard.run("plan", FLEET, None, now, attempt) or self.previous
+        replan = partial(self._replan, placed, accounts, sites, now)
+        plan = self.guard.run("plan", FLEET, None, now, replan) or self.previous
         if not self.observes:
             return plan
         by_key = {o.key: o for o in placed}
@@ -80,47 +88,35 @@ class StandingPlan:
         read = {o.key: self.guard.run("plan", o.key, version_of(o), now, partial(plan_from_status, o)) for o in placed}
         return Plan(now, {k: p for k, p in read.items() if p is not None})
 
-    def _plan_now(
-        self,
-        placed: Sequence[Observed],
-        accounts: Mapping[str, Account | None],
-        regions: Mapping[str, Region],
-        forecasts: Mapping[str, Forecast],
-        now: datetime,
+    def _replan(
+        self, placed: Sequence[Observed], accounts: Mapping[str, Account | None], sites: Sites, now: datetime
     ) -> Plan:
+        """The standing plan while its inputs hold, else the fleet planned anew."""
         placed = [o for o in placed if not self.guard.waits("plan", o.key, version_of(o), now)]
-        world = (regions, tuple((z, f.vintage, f.freshness.usable) for z, f in sorted(forecasts.items())))
+        issues = tuple((z, f.vintage, f.freshness.usable) for z, f in sorted(sites.forecasts.items()))
+        world = (sites.regions, issues)
         inputs = PlanInputs.of(world, placed, self.previous, self.replan_every, now)
         if self.previous is not None and inputs.still_hold(self._planned_for, self.previous, now):
             return self.previous
-        series = {z: f.series for z, f in forecasts.items() if f.series is not None}
         self._work = {o.uid: self._work[o.uid] for o in placed if o.uid in self._work}
+        series = {z: f.series for z, f in sites.forecasts.items() if f.series is not None}
         work: list[Work] = []
         for o in placed:
-            spent_g = self.guard.run(
-                "plan", o.key, version_of(o), now, partial(emitted_g, o, accounts.get(o.key), regions, series, now)
-            )
-            if spent_g is None:
-                continue
-            plannable = partial(self._plannable, o, spent_g, regions, forecasts, now)
+            plannable = partial(self._plannable, o, accounts.get(o.key), series, sites, now)
             one = self.guard.run("plan", o.key, version_of(o), now, plannable)
             work += [one] if one is not None else []
-        fleet = Fleet(tuple(work), regions, inputs.unchanged(self._planned_for, self.previous, now))
-        self.previous, self._planned_for = self._plan_fleet(fleet, placed, forecasts, now), inputs
+        fleet = Fleet(tuple(work), sites.regions, inputs.unchanged(self._planned_for, self.previous, now))
+        self.previous, self._planned_for = self._plan_fleet(fleet, placed, sites.forecasts, now), inputs
         return self.previous
 
     def _plannable(
-        self,
-        o: Observed,
-        spent_g: float,
-        regions: Mapping[str, Region],
-        forecasts: Mapping[str, Forecast],
-        now: datetime,
+        self, o: Observed, account: Account | None, series: Mapping[str, Series], sites: Sites, now: datetime
     ) -> Work:
-        """The work of a job; of one that could not be planned the last time only if it can now, by itself."""
-        work = self._work_of(o, spent_g, now)
+        """The work of a job. A job that could not be planned the last time is first planned alone, and raises again if
+        it still cannot."""
+        work = self._work_of(o, emitted_g(o, account, sites.regions, series, now), now)
         if self.guard.fault("plan", o.key) is not None:
-            self.planner(Fleet((work,), regions), forecasts, now, None)
+            self.planner(Fleet((work,), sites.regions), sites.forecasts, now, None)
         return work
 
     def _work_of(self, o: Observed, spent_g: float, now: datetime) -> Work:
