@@ -1,4 +1,4 @@
-"""Hands: everything that runs, behind one `Cluster` port; Kubernetes and local processes are its two forms."""
+"""Everything that runs, behind one `Cluster` port, with two implementations: Kubernetes and local processes."""
 
 from windward.cluster.port import AttemptConflict, BadObject, Cluster, ClusterError, Refused, Snapshot
 

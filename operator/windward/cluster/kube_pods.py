@@ -1,4 +1,4 @@
-"""What a pod, as JSON, says of its run: how it ended, or what keeps it from getting on. Pure."""
+"""Reads from a pod, as JSON, how its run ended or why it makes no progress. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PodEnd:
 
     Attributes:
         code: exit code of the main container, the first of its spec, or of another one that failed; -1: none is known.
-        message: last words of the main container.
+        message: termination message of the main container.
         disrupted: it was evicted, drained or lost.
     """
 
@@ -35,7 +35,7 @@ class PodEnd:
 
 
 def moment(text: Any) -> datetime | None:
-    """Returns a Kubernetes time; None for what is none."""
+    """Parses a Kubernetes time; None if it is not one."""
     try:
         parsed = datetime.fromisoformat(text) if isinstance(text, str) else None
     except ValueError:
@@ -44,7 +44,7 @@ def moment(text: Any) -> datetime | None:
 
 
 def controller_of(meta: Body) -> tuple[str, str]:
-    """Returns (kind, uid) of an object's controller; two empty texts where it has none."""
+    """Returns (kind, uid) of an object's controller; two empty strings if it has none."""
     for owner in meta.get("ownerReferences") or ():
         if owner.get("controller"):
             return str(owner.get("kind", "")), str(owner.get("uid", ""))
@@ -52,7 +52,7 @@ def controller_of(meta: Body) -> tuple[str, str]:
 
 
 def pod_end(pod: Body) -> PodEnd | None:
-    """Returns how a pod ended; None while any of its containers may go on."""
+    """Returns how a pod ended; None while any of its containers may still run."""
     status = pod.get("status") or {}
     over = status.get("phase") in ("Succeeded", "Failed")
     ended = {c.get("name"): (c.get("state") or {}).get("terminated") for c in status.get("containerStatuses") or []}
@@ -70,12 +70,12 @@ def pod_end(pod: Body) -> PodEnd | None:
 
 
 def current_pod(pods: Sequence[Body]) -> Body | None:
-    """Returns the pod that goes on, else the last; None where there is none."""
+    """Returns the pod that has not ended, else the last; None if there is none."""
     return next((p for p in pods if pod_end(p) is None), pods[-1] if pods else None)
 
 
 def trouble_of(pod: Body, now: datetime) -> Trouble | None:
-    """Returns what keeps a pod that has not ended from getting on."""
+    """Returns why a pod that has not ended makes no progress; None if nothing is known."""
     return _stuck(pod, now) or _unscheduled(pod) or _waiting(pod, now) or _unreachable(pod)
 
 
@@ -91,7 +91,7 @@ def _states(pod: Body) -> list[Body]:
 
 
 def _stuck(pod: Body, now: datetime) -> Trouble | None:
-    """A pod that was to be gone by now: its node does not answer."""
+    """The grace period of a deleted pod has passed: its node does not answer."""
     due = moment(pod["metadata"].get("deletionTimestamp"))  # the API server adds the grace period
     if due is None or now < due + STUCK_AFTER:
         return None
@@ -143,7 +143,7 @@ def _waiting(pod: Body, now: datetime) -> Trouble | None:
 
 
 def _unreachable(pod: Body) -> Trouble | None:
-    """Its containers were ready when they were last heard of, and the node controller took the pod out of service."""
+    """The pod is not Ready but its containers are: the node controller has marked its node as unreachable."""
     status = pod.get("status") or {}
     condition, containers = _condition(pod, "Ready", "False"), status.get("containerStatuses") or []
     if condition is None or not containers or not all(c.get("ready") for c in containers):

@@ -1,7 +1,7 @@
-"""From children and pods, as JSON, to the runs of one GreenJob. Pure; what a run is like is its engine's to say.
+"""Derives the runs of one GreenJob from its children and pods, as JSON. Pure; each run is read by its engine.
 
-A child is ours by namespace, controller ownerReference and deterministic name; a pod by the uid of its child. Labels
-only select what is listed: anybody may copy them.
+A child belongs to a GreenJob by namespace, controller ownerReference and deterministic name; a pod by the uid of its
+child. Labels only select what is listed: anybody may copy them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from windward_api.greenjob import GreenJob, RunStatus
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What all runs of one job are read with.
+    """The inputs that all runs of one job share.
 
     Attributes:
-        seen: uid of a child -> end of its pod, as a watch saw it.
+        seen: uid of a child -> end of its pod, as seen by a watch.
     """
 
     job: GreenJob
@@ -35,7 +35,7 @@ class _Context:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What the lists show of one attempt, with the engine of its child or of its pods."""
+    """The child and the pods of one attempt in the lists, with their engine."""
 
     engine: Engine
     child: Body | None = None
@@ -53,9 +53,9 @@ def runs_of(
     """Returns the runs of a GreenJob, by attempt.
 
     Args:
-        children: objects that carry its label, by engine, with a key for each engine; strangers are left out.
-        pods: what carries its label, likewise.
-        seen: uid of a child -> end of its pod, as a watch saw it.
+        children: objects with its label, by engine, with a key for each engine; those of other owners are left out.
+        pods: pods with its label, likewise.
+        seen: uid of a child -> end of its pod, as seen by a watch.
         demand: what one run holds of a region; None: what its spec asks.
     """
     context = _Context(job, seen, now, most_power_w(job.spec, demand))
@@ -68,10 +68,10 @@ def runs_of(
 def _shown(
     job: GreenJob, children: Mapping[Engine, Iterable[Body]], pods: Iterable[Body], attempt_by_uid: dict[str, int]
 ) -> dict[int, _Shown]:
-    """Returns what there is of each attempt: a child, pods of it, or both.
+    """Returns the child, the pods, or both, of each attempt.
 
     Args:
-        attempt_by_uid: of children that the status kept; they may be gone while a pod of theirs is not.
+        attempt_by_uid: attempts of children in the status; such a child may be gone while its pod is not.
     """
     shown = {attempt_of(c): _Shown(e, c) for e, listed in children.items() for c in listed if is_child(job, c)}
     attempt_by_uid |= {str(s.child["metadata"]["uid"]): n for n, s in shown.items() if s.child is not None}
@@ -99,7 +99,7 @@ def _namespace(body: Body) -> str:
 
 
 def attempt_of(child: Body) -> int:
-    """Returns the attempt that a child belongs to; 0 for a label that is no number."""
+    """Returns the attempt in the label of a child; 0 if it is not a number."""
     text = str((child["metadata"].get("labels") or {}).get(LABEL_ATTEMPT, ""))
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 

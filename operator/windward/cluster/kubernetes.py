@@ -1,7 +1,7 @@
-"""A Kubernetes cluster: an object of some engine for each run, on the region's nodes by node selector.
+"""A Kubernetes cluster: each run is one object of an engine, placed on its region's nodes by node selector.
 
-Reads are whole lists from etcd, so that no decision rests on an old view. Writes are idempotent by name. Which kinds of
-objects there are, and how one is rendered, read and paused, is known to the engines alone (`engines.port`).
+Reads are whole lists from etcd, so no decision rests on a stale cache. Writes are idempotent by name. Only the engines
+(`engines.port`) know the kinds of these objects and how one is rendered, read and paused.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class KubernetesCluster:
     """See `Cluster`.
 
     Attributes:
-        namespaces: where GreenJobs are looked after; empty: everywhere.
-        engines: all that may have children here; the first that accepts a GreenJob renders its next run.
+        namespaces: where GreenJobs are managed; empty: all namespaces.
+        engines: all that may own runs; the first that accepts a GreenJob renders its next run.
     """
 
     api: Api
@@ -146,9 +146,9 @@ class KubernetesCluster:
             return
 
     def watch_pods(self, stop: threading.Event, heard: Callable[[], None]) -> None:
-        """Follow our pods until `stop`: remember how they end, and say that something happened.
+        """Watches our pods until `stop`: keeps how they end, and calls `heard` at each event.
 
-        A pod that is paused is gone soon after its last words; only a watch hears them for sure.
+        The pod of a paused run is deleted soon after its containers end; only a watch is sure to see how.
         """
         while not stop.is_set():
             try:
@@ -181,7 +181,7 @@ class KubernetesCluster:
                     self._seen[uid] = end
 
     def _forget(self, children: Iterable[Body]) -> None:
-        """Ends of pods whose children are gone."""
+        """Drops the ends of pods whose owners are gone."""
         uids = {c["metadata"]["uid"] for c in children}
         with self._lock:
             for uid in [u for u in self._seen if u not in uids]:
@@ -196,13 +196,13 @@ class KubernetesCluster:
         return [item for path in self._paths(group, plural) for item in self.api.items(path, **query)]
 
     def _status(self, plural: str, namespace: str | None, name: str, status: Any) -> None:
-        """Replace a status whole. One writer, so that no version is needed."""
+        """Replaces a whole status; there is one writer, so no resourceVersion is needed."""
         value = status.model_dump(by_alias=True, mode="json", exclude_none=True)
         patch = [{"op": "add", "path": "/status", "value": value}]
         self.api.patch(f"{_path(plural, namespace, name)}/status", patch, JSON_PATCH)
 
     def _emit(self, job: GreenJob, event: Event) -> None:
-        """One Event; the same sentence within the same minute has the same name and is told once."""
+        """Creates an Event; the same one within the same minute has the same name and is created once."""
         meta, at = job.metadata, self.clock.now()
         digest = hashlib.sha256(f"{meta.uid}{event.reason}{event.message}{at:%Y%m%d%H%M}".encode()).hexdigest()[:16]
         stamp = format_time(at)
@@ -244,8 +244,8 @@ def read_runs(
     seen: Mapping[str, PodEnd],
     now: datetime,
 ) -> Observed | BadObject:
-    """Returns a job with its runs; where its children cannot be read, what is wrong, since a job that is seen without
-    its runs would be started anew."""
+    """Returns a job with its runs, or a `BadObject` if its children cannot be parsed: a job without its runs would be
+    started again."""
     try:
         engine = engine_of(children, job)
         demand = engine.demand(job.spec) if engine is not None else None
@@ -256,7 +256,7 @@ def read_runs(
 
 
 def _by_label(children: Sequence[Body]) -> dict[str, list[Body]]:
-    """Children by the uid that their label says; `runs_of` checks whose they are."""
+    """Groups children by the uid in their label; `runs_of` checks their owners."""
     out: dict[str, list[Body]] = {}
     for child in children:
         out.setdefault(str((child["metadata"].get("labels") or {}).get(LABEL_UID, "")), []).append(child)

@@ -1,7 +1,7 @@
-"""This machine as a cluster: a process per run, state in SQLite; it goes on after a restart of the command.
+"""This machine as a cluster: one process for each run, state in SQLite, which survives the command.
 
-A run is a supervised process (`windward_worker exec`) that leaves its report, progress and exit code in a folder of
-its own, so that whoever looks later, this process or the next, finds the same answer.
+A run is a supervised process (`windward_worker exec`) that writes its report, progress and exit code into its own
+folder, so that a later command observes the same.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class LocalCluster:
     """See `Cluster`.
 
     Attributes:
-        store: the file.
-        home: folder of run folders and storage.
-        clock: the planned time; `real` is the machine's.
-        time_scale: planned seconds per real second, noted on each run.
-        drive: uids of the jobs that this process drives, or None for every job that nobody else drives.
-        locks: those of this process, where it holds some already.
+        store: the state file.
+        home: folder with run folders and storage.
+        clock: planned time; `real` is the machine's clock.
+        time_scale: planned seconds per real second, recorded with each run.
+        drive: uids of the jobs that this process drives; None: every job that no other process drives.
+        locks: the locks of this process, if it holds some already.
     """
 
     store: Store
@@ -67,7 +67,7 @@ class LocalCluster:
         return snapshot or self._snapshot()
 
     def keep(self, snapshot: Snapshot) -> None:
-        """Give this snapshot as the next one: who set the clock by it sees no run end after it in the same cycle."""
+        """Makes this the next snapshot, so that a cycle observes what its clock was set by."""
         self._next = snapshot
 
     def _snapshot(self) -> Snapshot:
@@ -84,7 +84,7 @@ class LocalCluster:
         return Snapshot(tuple(jobs), tuple(crons), tuple(regions), (*bad, *unreadable))
 
     def _observed(self, body: Mapping[str, Any]) -> Observed | BadObject:
-        """A job with its runs; whatever their files hold harms this job only."""
+        """A job with its runs, or a `BadObject` if their files cannot be read."""
         job = read_job(body)
         if isinstance(job, BadObject):
             return job
@@ -172,7 +172,7 @@ class LocalCluster:
         self.store.delete_job(namespace, name, uid)
 
     def close(self) -> None:
-        """Let go of the jobs; their runs go on."""
+        """Releases the locks of the jobs; their runs go on."""
         if self.locks is None:
             self._locks.release()
 
@@ -182,7 +182,7 @@ _PLAIN = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "PYTHONP
 
 
 def minimal_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns the part of the user's environment that a stranger's command gets."""
+    """Returns the part of the user's environment that an untrusted command gets."""
     return {k: environ[k] for k in _PLAIN if k in environ}
 
 
@@ -190,7 +190,7 @@ def _below(root: Path, name: str) -> Path:
     """The folder `name` in `root`.
 
     Raises:
-        Refused: the name leads elsewhere.
+        Refused: the name is no single path component.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise Refused(f"{name!r} is no name of a folder: rename the job or its namespace")

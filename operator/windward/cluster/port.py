@@ -1,9 +1,9 @@
-"""The port through which the controller sees and changes the world.
+"""The port through which the controller observes and changes a cluster.
 
-ClusterError            something outside failed
-|- Unavailable          try again later; nothing is known to have happened
-|- AttemptConflict      the object changed since it was observed: look again before acting
-`- Refused              the world says no, and says why; asking again will not help
+ClusterError            the cluster failed
+|- Unavailable          no answer; whether the write happened is unknown: retry later
+|- AttemptConflict      the object changed since it was observed: observe again before acting
+`- Refused              the cluster rejects the request and says why: a retry will not help
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 
 class ClusterError(Exception):
-    """Something outside failed."""
+    """The cluster failed."""
 
 
 class Unavailable(ClusterError):
-    """The world does not answer; try again later."""
+    """The cluster does not answer; retry later."""
 
 
 class AttemptConflict(ClusterError):
@@ -32,12 +32,12 @@ class AttemptConflict(ClusterError):
 
 
 class Refused(ClusterError):
-    """The world refuses what was asked, for example by an admission policy."""
+    """The cluster rejects the request, for example by an admission policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadObject:
-    """An object of ours that cannot be read: it harms only itself."""
+    """An object of ours that cannot be parsed; it is reported and skipped."""
 
     kind: str
     namespace: str
@@ -53,7 +53,7 @@ class BadObject:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything of ours at one moment."""
+    """All objects of ours at one moment."""
 
     jobs: tuple[Observed, ...] = ()
     crons: tuple[GreenCronJob, ...] = ()
@@ -62,56 +62,55 @@ class Snapshot:
 
 
 class Cluster(Protocol):
-    """A world in which GreenJobs live and runs run.
+    """Where GreenJobs are stored and their runs are executed.
 
-    Every method may be called again with the same arguments and then does nothing more. All block; none retries
-    for longer than a few seconds; all raise only `ClusterError`s.
+    Every method is idempotent. All block; none retries for longer than a few seconds; all raise only `ClusterError`s.
     """
 
     def snapshot(self) -> Snapshot:
-        """All GreenJobs (ended ones too) with their runs, all GreenCronJobs and GreenRegions."""
+        """Returns all GreenJobs, ended ones too, with their runs, and all GreenCronJobs and GreenRegions."""
         ...
 
     def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
-        """Write `attempt` into the job's status if nothing changed since `observed`; before the child is created.
+        """Writes `attempt` into the job's status, before the child is created. Returns the job as written.
 
         Raises:
-            AttemptConflict: somebody wrote in between.
+            AttemptConflict: the job changed since `observed`.
         """
         ...
 
     def create_run(self, facts: RunFacts) -> None:
-        """Start a run under its deterministic name; a child of ours that exists already is success.
+        """Creates a run under its deterministic name; succeeds if the child exists and belongs to the job.
 
         Raises:
-            Refused: the child may not be made; the sentence says why.
+            Refused: the child may not be created; the message says why.
         """
         ...
 
     def stop_run(self, job: GreenJob, name: str) -> None:
-        """Tell a run to pause: SIGTERM, its grace period, then the end. Returns at once."""
+        """Asks a run to pause: SIGTERM, its grace period, then SIGKILL. Returns at once."""
         ...
 
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
-        """Replace the job's status; afterwards emit the events."""
+        """Replaces the job's status, then emits the events."""
         ...
 
     def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus | GreenRegionStatus) -> None:
-        """Tell the owner of an unreadable object what is wrong with it."""
+        """Replaces the status of an object that cannot be parsed."""
         ...
 
     def write_cron_status(self, cron: GreenCronJob, status: GreenCronJobStatus) -> None:
-        """Replace the status of a GreenCronJob."""
+        """Replaces the status of a GreenCronJob."""
         ...
 
     def write_region_status(self, region: GreenRegion, status: GreenRegionStatus) -> None:
-        """Replace the status of a GreenRegion."""
+        """Replaces the status of a GreenRegion."""
         ...
 
     def create_job(self, body: Mapping[str, Any]) -> None:
-        """Create a GreenJob; one of this name and owner that exists already is success."""
+        """Creates a GreenJob; succeeds if one of this name exists."""
         ...
 
     def delete_job(self, namespace: str, name: str) -> None:
-        """Delete a GreenJob with its runs; one that is gone is success."""
+        """Deletes a GreenJob with its runs; succeeds if it is gone."""
         ...

@@ -1,7 +1,7 @@
-"""The state of this machine, in one SQLite file: objects as on an API server, runs, events and the clock.
+"""The state of this machine in one SQLite file: objects as on an API server, runs, events and clocks.
 
-Objects carry a resource version that every write raises; a write may be made conditional on it. Several commands may
-have the file open at once; each job is driven by the one that holds its lock (`windward.cluster.locks`).
+Every write of an object raises its resource version; a write can be conditional on it. Several commands may have the
+file open at once; each job is driven by the one that holds its lock (`windward.cluster.locks`).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Body = dict[str, Any]
 
 
 class Store:
-    """The file; every call is one transaction.
+    """The state file; every call is one transaction.
 
     Args:
-        path: the file, which is created where there is none; None: a store of nothing that is written nowhere.
+        path: the file, which is created if it does not exist; None: an empty store in memory.
 
     Attributes:
         runs: the table of runs.
 
     Raises:
-        StateError: it cannot be opened, or is no state of ours.
+        StateError: it cannot be opened, or is not a state file.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -105,8 +105,7 @@ class Store:
         return self._versioned(body, version + 1)
 
     def regions_of(self, uids: Iterable[str]) -> list[Body]:
-        """Returns the GreenRegions of these jobs, and those of older files, which belong to none, under names of their
-        own."""
+        """Returns the GreenRegions of these jobs, and those without a job (of older files) whose names differ."""
         scopes = set(uids)
         rows = self.all("GreenRegion")
         own = {b["metadata"]["name"]: b for b in rows if b["metadata"].get("namespace") in scopes}
@@ -165,5 +164,5 @@ class Store:
 
 
 def is_rehearsal(planned: datetime, real: datetime, speed: float) -> bool:
-    """Returns whether a clock as saved is another than the real one, by more than a machine's clock is set."""
+    """Returns whether a saved clock runs at another speed or differs from real time by more than a minute."""
     return speed != 1.0 or abs(planned - real) > timedelta(minutes=1)

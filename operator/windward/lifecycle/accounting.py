@@ -1,9 +1,9 @@
-"""The arithmetic of joules, grams and savings: every figure can be computed again from what stands beside it.
+"""Computes energy, emissions and savings of a job. Every figure can be recomputed from the inputs reported with it.
 
     grams = sum over intervals of  joules / 3.6e6  x  mean intensity over the interval (g/kWh)  x  PUE
 
-operational emissions, location-based (GHG Protocol Scope 2 guidance; the E x I of SCI, ISO/IEC 21031). The saving is
-against running at once, at home: `baseline`.
+These are operational, location-based emissions (GHG Protocol Scope 2 guidance; the E x I of SCI, ISO/IEC 21031). The
+saving is measured against the `baseline`: running at once, in the home region.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _WORST = [Method.MEASURED, Method.MODELLED, Method.ESTIMATED]
 
 
 def energy_of_run(observed: Observed, run: Run, region: Region, now: datetime) -> list[EnergyInterval]:
-    """What one run used, as rows for the book; empty before it started.
+    """Returns the energy of one run as rows for the ledger; empty before it started.
 
-    The run's own report counts, each step placed in the planned time (under a warped clock a measured joule stands
-    for `time_scale` joules). Where there is no report, and for each minute and more that it leaves out, declared watts
-    x running time, marked estimated.
+    Uses the run's own energy report, with each step placed in planned time (under a warped clock a measured joule
+    counts as `time_scale` joules). Gaps of a minute or more, or the whole run if there is no report, are filled with
+    declared watts x time and marked estimated.
     """
     if run.started_at is None:
         return []
@@ -105,7 +105,7 @@ def _reported(observed: Observed, run: Run, region: Region) -> list[EnergyInterv
 def _hourly(
     observed: Observed, run: Run, region: Region, watts: float, start: datetime, end: datetime
 ) -> list[EnergyInterval]:
-    """Declared watts in intervals of at most an hour, so that each is weighed with its own hours."""
+    """Declared watts in intervals of at most an hour, so that each is weighed with the intensity of its own hour."""
     rows = []
     while start < end:
         stop = min(end, start + timedelta(hours=1))
@@ -158,7 +158,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class WeighedInterval:
-    """One row of the ledger weighed: what a stranger multiplies again.
+    """One row of the ledger with its intensity and grams.
 
     Attributes:
         quality: the weakest of the intensities that it was weighed with; None where they are unknown.
@@ -177,7 +177,7 @@ def account(
     regions: Mapping[str, Region],
     settled_until: datetime | None = None,
 ) -> Account:
-    """Weigh a job's energy.
+    """Returns the account of a job: its energy, emissions and baseline.
 
     Args:
         rows: its energy so far, over all runs.

@@ -1,8 +1,9 @@
-"""The baseline: the useful work of a job as declared, unbroken from submission, at home; and what each lever saved.
+"""The baseline: the useful work of a job as declared, without a pause, from its submission, in its home region; and
+what each lever saved against it.
 
-Useful is what was kept (docs/accounting.md). Each run keeps a stretch of its time: all of it but the resume, or as much
-as its told progress covers, or nothing. The energy of that stretch is the useful energy, so that what failed, was lost
-or was done twice is overhead on our side only, however much it drew.
+Useful work is what was kept (docs/accounting.md). Of each run a stretch of time counts as kept: all but the resume, or
+as much as its reported progress covers, or none. The energy of that stretch is the useful energy, so work that failed,
+was lost or was repeated never raises the baseline: it counts only as overhead of the actual runs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Kept:
     Attributes:
         ran_s: its running time.
         start, end: the stretch whose work was kept; equal where none was.
-        share: of the stretch that counts, where runs do not tell what they did twice; else 1.
+        share: of the stretch that counts, where runs do not report what they repeated; else 1.
         speed, draw: by which its time and its power are multiplied to have run as declared.
     """
 
@@ -109,8 +110,8 @@ def weakest(qualities: Sequence[Quality]) -> Quality:
 
 
 def effective(row: EnergyInterval, intensities: Mapping[str, Series], regions: Mapping[str, Region]) -> Series | None:
-    """Returns what a kilowatt-hour of this row was worth: the zone's intensity, with what the region generates itself.
-    A region that was moved to another zone or deleted since counts as the row says: all from the grid."""
+    """Returns the intensity series of a row: that of its zone, mixed with the region's on-site generation; None where
+    the zone is unknown. Of a region that was deleted or moved to another zone, only the grid's intensity counts."""
     series, region = intensities.get(row.zone), regions.get(row.region)
     return region.effective(series) if series is not None and region is not None and region.zone == row.zone else series
 
@@ -150,7 +151,8 @@ def kept_of(observed: Observed, rows: Sequence[EnergyInterval]) -> tuple[Kept, .
 
 
 def _bounded(kept: list[Kept], untold: set[int], spec: GreenJobSpec) -> tuple[Kept, ...]:
-    """Where a job had several runs and nobody says what was done twice, it was at most what the whole was to take."""
+    """Caps the useful time at the declared duration where a job had several runs and they do not report what they
+    repeated."""
     untold_s = sum(k.useful_s for k in kept if k.attempt in untold)
     most_s = max(0.0, spec.duration.total_seconds() - sum(k.useful_s for k in kept if k.attempt not in untold))
     if len(kept) < 2 or untold_s <= most_s:
@@ -182,8 +184,8 @@ def _kept_until(spec: GreenJobSpec, run: Run | None, begin: datetime, end: datet
 
 
 def as_declared(spec: GreenJobSpec, level: str, seen_w: float) -> tuple[float, float]:
-    """Returns (speed, draw) that make a run at a level one as declared. A run that draws more than its level says would
-    have drawn the declared power at most, or a cap that is not kept would save on paper."""
+    """Returns (speed, draw): the factors from a run at a level to one as declared. A run that drew more than its level
+    states is scaled to the declared power at most; otherwise a cap that is not kept would appear as a saving."""
     declared_w = power_w(spec)
     draw = declared_w / power_w(spec, level)
     if draw > 1.0 and seen_w > 0:

@@ -1,4 +1,4 @@
-"""Which energy is to go into the ledger, and what a job has emitted by now."""
+"""Decides when the energy of a run can go into the ledger; computes what a job has emitted so far."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ LAST_REPORT = timedelta(seconds=15)  # within which the report of a stopped run 
 
 
 def is_final(run: Run, now: datetime) -> bool:
-    """Returns whether a run has ended and nothing more will be heard of it. The report of a run that was told to stop
-    may come a moment after its pod is seen to be gone, and a row once in the ledger stays."""
+    """Returns whether a run has ended and no report can follow. Ledger rows are never changed, and the report of a run
+    that was asked to stop may arrive shortly after its pod is gone."""
     if run.phase.live:
         return False
     unreported = run.report is None and run.phase in (Phase.PAUSED, Phase.LOST)
@@ -40,8 +40,8 @@ def emitted_g(
     series: Mapping[str, Series],
     now: datetime,
 ) -> float:
-    """Returns grams so far: of the ledger's rows, and by declared watts of what runs now. What is unknown counts as
-    nothing here; the account itself says that it is unknown.
+    """Returns the grams emitted so far: those of the ledger, plus declared watts x time of live runs. Hours of unknown
+    intensity count as zero; the account reports them as unknown.
 
     Args:
         series: zone -> intensities.

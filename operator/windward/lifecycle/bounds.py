@@ -1,4 +1,4 @@
-"""What a container and a kubelet say of a run, held against what can be: its life, and what hardware can draw."""
+"""Checks what a container and the kubelet report of a run against its child's lifetime and the power of hardware."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _EDGE_S = 60.0  # a meter's first and last step, and a slow clock, may reach so 
 
 
 def within_bounds(run: Run, created_at: datetime, now: datetime, most_power_w: float) -> Run:
-    """Returns the run with times within its child's life, and without an energy report that cannot be true.
+    """Returns the run with its times moved into the lifetime of its child, and without an implausible energy report.
 
-    What is set aside is named in its message; its energy then counts as declared.
+    The run's message names what was set aside. Energy without a report counts as declared.
 
     Args:
         created_at: when its child was created, by the API server's clock.

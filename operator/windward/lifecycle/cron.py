@@ -1,6 +1,6 @@
-"""GreenCronJob: the tick opens a window, the planner picks inside it.
+"""GreenCronJob: each tick creates a GreenJob with a window; the planner picks the time within it.
 
-The scheduled time is in the child's name, so that a tick that is handled twice still makes one job.
+The child's name contains the scheduled time, so handling a tick twice creates one job.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CronAction = CreateJob | RemoveJob
 
 
 def is_child(cron: GreenCronJob, job: GreenJob) -> bool:
-    """Whether this GreenCronJob made the job: by namespace and controller reference; a label proves nothing."""
+    """Returns whether this GreenCronJob owns the job, by namespace and controller reference; labels can be copied."""
     return job.metadata.namespace == cron.metadata.namespace and any(
         ref.get("controller") is True
         and ref.get("kind") == "GreenCronJob"
@@ -55,9 +55,9 @@ def is_child(cron: GreenCronJob, job: GreenJob) -> bool:
 
 
 def due_tick(cron: GreenCronJob, now: datetime) -> datetime | None:
-    """The newest scheduled time that is not handled yet and still worth opening, or None.
+    """Returns the newest scheduled time that is not handled yet and can still be met, or None.
 
-    After a long outage or a suspension one window is opened, not many. The ticks between are not counted one by one.
+    After a long outage or a suspension only this one is handled; earlier missed ticks are skipped.
     """
     schedule = parse_schedule(cron.spec.schedule, cron.spec.time_zone)
     handled, oldest = _handled(cron, now), _worth_from(cron, now)
@@ -68,7 +68,7 @@ def due_tick(cron: GreenCronJob, now: datetime) -> datetime | None:
 
 
 def next_tick(cron: GreenCronJob, now: datetime) -> datetime | None:
-    """The first scheduled time after `now`; None where there is none within five years."""
+    """Returns the first scheduled time after `now`; None if there is none within five years."""
     schedule = parse_schedule(cron.spec.schedule, cron.spec.time_zone)
     if isinstance(schedule, Every):
         handled = _handled(cron, now)
@@ -77,7 +77,7 @@ def next_tick(cron: GreenCronJob, now: datetime) -> datetime | None:
 
 
 def decide_cron(cron: GreenCronJob, jobs: Sequence[GreenJob], tick: datetime | None, now: datetime) -> list[CronAction]:
-    """What is due.
+    """Returns the GreenJobs to create and to delete now.
 
     Args:
         cron: the schedule.
@@ -100,13 +100,13 @@ def decide_cron(cron: GreenCronJob, jobs: Sequence[GreenJob], tick: datetime | N
 
 
 def _handled(cron: GreenCronJob, now: datetime) -> datetime:
-    """From when on ticks count: the last one opened. One in the future (a clock that was set back) is not believed."""
+    """The last tick that was handled. One in the future is ignored: the clock was set back."""
     last, created = cron.status.last_schedule_time, cron.metadata.creation_timestamp
     return last if last is not None and last <= now else created or now
 
 
 def _worth_from(cron: GreenCronJob, now: datetime) -> datetime:
-    """The oldest tick that can still be opened: within its starting deadline, or while the job fits its window."""
+    """The oldest tick that can still be handled: within the starting deadline, or while the job fits its window."""
     late = cron.spec.starting_deadline_seconds
     if late is not None:
         return now - timedelta(seconds=late)
@@ -124,7 +124,7 @@ def job_name(cron: GreenCronJob, tick: datetime) -> str:
 
 
 def cut(name: str, length: int) -> str:
-    """`name`, or its beginning and a hash of all of it where it is longer: different names stay different."""
+    """Returns `name`, cut to `length` with a hash of the whole if it is longer, so different names stay different."""
     if len(name) <= length:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:10]
@@ -132,7 +132,7 @@ def cut(name: str, length: int) -> str:
 
 
 def job_body(cron: GreenCronJob, tick: datetime) -> dict[str, Any]:
-    """The GreenJob of one tick; the window's end is its finish-by time."""
+    """Returns the GreenJob of one tick; its deadline is the end of the window."""
     template = cron.spec.job_template
     spec = template.spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
     spec["deadline"] = format_time(tick + cron.spec.window)

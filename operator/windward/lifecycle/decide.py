@@ -1,7 +1,7 @@
-"""`decide`: the one state machine. From what is and what is planned to what is to be done; never raises, does no IO.
+"""`decide`: the state machine of a GreenJob's runs. Pure: compares observed runs with the plan, returns actions.
 
-Level-triggered: it looks at the present only, so that whatever was missed while nobody looked does not matter.
-Weighed in this order: an end that was reached; a failure too many; the user's word; the plan.
+Level-triggered: it uses only the present state, so missed events do not matter. Precedence: a run that succeeded; more
+failures than allowed; `spec.suspend`; the plan.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLACE_FOR = timedelta(minutes=2)  # a run that one region has no place for is tr
 
 
 def decide(observed: Observed, plan: JobPlan | None, now: datetime) -> list[Action]:
-    """Actions that bring the job from where it is to where it should be.
+    """Returns the actions that bring the runs of a job in line with its plan. Never raises.
 
     Args:
         observed: the job and its runs.
@@ -50,7 +50,7 @@ def decide(observed: Observed, plan: JobPlan | None, now: datetime) -> list[Acti
 
 
 def end_of(observed: Observed) -> Finish | None:
-    """The end that the runs of a job have brought it to, told or not yet: there is nothing left to plan."""
+    """Returns the end that the job's runs have reached, whether or not its status shows it; None while work is left."""
     if any(r.phase is Phase.SUCCEEDED for r in observed.runs):
         return Finish(True, "Succeeded", "")
     why = _given_up(observed)
@@ -58,7 +58,7 @@ def end_of(observed: Observed) -> Finish | None:
 
 
 def _given_up(observed: Observed) -> str | None:
-    """Why the job has failed for good, if it has. Going away is not the job's fault, unless nothing else happens."""
+    """Why the job has failed for good, if it has. Lost or evicted runs count only if many in a row made no progress."""
     limit = observed.job.spec.backoff_limit
     failed = [r for r in observed.runs if _failed(observed, r)]
     if len(failed) > limit:
@@ -74,7 +74,7 @@ def _given_up(observed: Observed) -> str | None:
 
 
 def _failed(observed: Observed, run: Run) -> bool:
-    """Whether a run counts against backoffLimit: so does one that pauses unasked where nothing may pause."""
+    """Whether a run counts against backoffLimit; one that pauses by itself counts where the policy forbids pauses."""
     unasked = run.phase is Phase.PAUSED and not run.asked
     return run.phase is Phase.FAILED or (unasked and observed.job.spec.interruption.policy is InterruptionPolicy.NEVER)
 
@@ -85,14 +85,14 @@ def _went_away(run: Run) -> bool:
 
 
 def _fruitless(runs: tuple[Run, ...], i: int) -> bool:
-    """Whether run `i` went away no further than the run before it had told."""
+    """Whether run `i` was lost or paused by itself without more progress than the run before it reported."""
     progress = [run.told for run in runs[max(0, i - 1) : i + 1]]
     before = progress[0] if len(progress) == 2 else None
     return _went_away(runs[i]) and (progress[-1] is None or progress[-1] <= (before or 0.0))
 
 
 def _follow(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
-    """Something runs: let it run, or pause it where the plan has it pause or move."""
+    """A run is live: let it go on, or pause it where the plan has it pause or move."""
     *older, run = observed.live
     actions = _stop(tuple(older), "Superseded", "a newer run of this job is going on")
     if _unplaceable(observed, run, now):
@@ -120,7 +120,7 @@ def _unplaceable(observed: Observed, run: Run, now: datetime) -> bool:
 
 
 def _begin(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
-    """Nothing runs: start what the plan has running now, a while after a failure."""
+    """No run is live: create the run that the plan has now, after the back-off of earlier failures."""
     window = plan.window_at(now)
     if window is None or now < retry_at(observed, now):
         return []
@@ -128,7 +128,7 @@ def _begin(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
 
 
 def retry_at(observed: Observed, now: datetime) -> datetime:
-    """When the next run may start after such as failed or went away: 10 s after the first, doubling up to 5 minutes."""
+    """Returns when the next run may start: 10 s after the first failed or lost run, doubling up to 5 minutes."""
     failed = [r for r in observed.runs if r.phase is Phase.FAILED or _went_away(r)]
     ended = max((r.finished_at for r in failed if r.finished_at is not None), default=None)
     if ended is None:
@@ -137,12 +137,13 @@ def retry_at(observed: Observed, now: datetime) -> datetime:
 
 
 def _stop(runs: tuple[Run, ...], reason: str, why: str) -> list[Action]:
-    """Pause those of `runs` that were not told to stop already."""
+    """Pause those of `runs` that are not stopping already."""
     return [PauseRun(r.name, reason, why) for r in runs if r.phase is not Phase.STOPPING]
 
 
 def expires_at(observed: Observed) -> datetime | None:
-    """When an ended job is deleted, if ever: after its time to live, and not before its account is final."""
+    """Returns when an ended job is deleted: after its TTL and, for at most 30 days, once its account is final; None:
+    never."""
     ttl, status = observed.job.spec.ttl_seconds_after_finished, observed.job.status
     if ttl is None or status.finished_at is None:
         return None

@@ -1,6 +1,6 @@
-"""Ended jobs whose objects were deleted before their receipts were final: they are settled on until they are.
+"""Remembers ended jobs that were deleted before their receipts were final, so that these are still settled.
 
-In memory alone: after a restart of the operator such a receipt stays as it is, and says that it is not final.
+Kept in memory only: after a restart of the operator such a receipt stays provisional.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DeletedJobs:
         return len(self._deleted)
 
     def keep(self, jobs: Iterable[Observed], now: datetime) -> None:
-        """Notes which of the ended jobs of the last call are not among `jobs` any more."""
+        """Notes which ended jobs of the previous call are missing from `jobs`."""
         jobs = list(jobs)
         uids = {o.uid for o in jobs}
         for uid, observed in self._open.items():
@@ -36,7 +36,7 @@ class DeletedJobs:
         self._open = {o.uid: o for o in jobs if o.ended and o.runs and not o.job.status.accounting.settled}
 
     def due(self, now: datetime) -> list[Observed]:
-        """Returns those whose receipts are to be made again now; forgets those of long ago."""
+        """Returns the deleted jobs whose receipts are due for settling; forgets those deleted more than 14 days ago."""
         self._deleted = {uid: entry for uid, entry in self._deleted.items() if now - entry[1] <= LONGEST}
         return [observed for observed, _, due in self._deleted.values() if now >= due]
 

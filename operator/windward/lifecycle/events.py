@@ -1,4 +1,4 @@
-"""Events: one sentence for each transition, told after the status that shows it was written."""
+"""Events: one sentence for each transition, emitted after the status that shows it is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIMIT = 180
 
 
 def events_of(observed: Observed, plan: JobPlan | None, actions: list[Action], new: GreenJobStatus) -> list[Event]:
-    """What changed between the old status and the new one that people want to hear of."""
+    """Returns the events for the actions and for the differences between the old status and the new one."""
     old = observed.job.status
     out = [*_planned(old, plan, new), *_warnings_of(old, new)]
     for action in actions:

@@ -1,4 +1,4 @@
-"""Observe mode: plan and tell, and delay nothing. Every job runs at once, at home, as it would without Windward."""
+"""Observe mode: plans are made and shown, but every job runs at once in its home region, as without Windward."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from windward.lifecycle.work import home_of, remaining_of, running_in
 
 
 def undelayed(observed: Observed, planned: JobPlan, now: datetime) -> JobPlan:
-    """Returns the plan that a job follows where Windward only observes: now, without a break, at home.
+    """Returns the plan that a job follows in Observe mode: now, without a pause, in its home region.
 
     Args:
-        planned: what Windward would have done; the explanation says so, from the job's submission to its end.
+        planned: the plan that Windward would have followed; the explanation names its saving.
     """
     if planned.reason is Reason.NO_ALLOWED_REGION:
         return planned

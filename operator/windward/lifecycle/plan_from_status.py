@@ -1,4 +1,4 @@
-"""The plan of a job as its status tells it: what a restarted operator goes on with."""
+"""Reads the plan of a job back from its status, so that a restarted operator keeps it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from windward.lifecycle.work import levels_of
 
 
 def plan_from_status(observed: Observed) -> JobPlan | None:
-    """Returns the plan that stands in a job's status, to the minute and to three digits; None where there is none, or
-    it was made for another spec."""
+    """Returns the plan in a job's status (times to the minute, grams to three digits); None if there is none or it was
+    made for another generation of the spec."""
     status, plan = observed.job.status, observed.job.status.plan
     old_spec = status.observed_generation != observed.job.metadata.generation
     if old_spec or observed.ended or plan.reason not in set(Reason) or plan.latest_start is None:

@@ -1,4 +1,4 @@
-"""What a plan rests on, and whether it still stands: time that passes, and what was planned, change nothing."""
+"""The inputs of a plan. A plan stands while they are unchanged; progress as planned does not change them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def to_be_placed(o: Observed) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PlanInputs:
-    """What a plan rests on.
+    """What a plan was made from.
 
     Attributes:
         world: regions, and the issue of each forecast.
-        jobs: what was asked of each, and its mishaps.
+        jobs: the request of each job, and its failures.
         tick: number of the period of replanning.
         drifted: something is not as planned, so that each tick has a new plan: work without a place, work that should
             have ended or begun.
@@ -42,18 +42,18 @@ class PlanInputs:
     def of(
         cls, world: tuple[object, ...], placed: Iterable[Observed], plan: Plan | None, every: timedelta, now: datetime
     ) -> PlanInputs:
-        """PlanInputs of a plan to be made at `now`, with `plan` made before."""
+        """Returns the inputs of a plan at `now`, where `plan` is the previous one."""
         planned = plan.jobs if plan is not None else {}
         jobs = {o.key: _of_job(o, planned.get(o.key), now) for o in placed}
         drifted = any(_drifted(o, planned.get(o.key), now, every) for o in placed)
         return cls(world, jobs, int(now.timestamp() // every.total_seconds()), drifted)
 
     def still_hold(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> bool:
-        """Whether a plan made on `before` still stands on these."""
+        """Returns whether `plan`, made from `before`, is still valid for these inputs."""
         return len(self.unchanged(before, plan, now)) == len(self.jobs) and before is not None and plan is not None
 
     def unchanged(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> frozenset[str]:
-        """Work whose plan stands, where nothing happened but that new work came; else none of it."""
+        """Returns the keys of jobs whose plans stand: those not new, if new jobs are the only change; else none."""
         if before is None or plan is None or self.world != before.world or (self.drifted and self.tick != before.tick):
             return frozenset()
         gone = [plan.jobs[k] for k in before.jobs if k not in self.jobs and k in plan.jobs]
@@ -64,7 +64,7 @@ class PlanInputs:
 
 
 def _of_job(o: Observed, planned: JobPlan | None, now: datetime) -> tuple[object, ...]:
-    """What was asked for, the mishaps, where it runs if not as planned, and what lately had no room for it."""
+    """The request, the number of failures, the region it runs in if unplanned, and regions without room for it."""
     request = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now)
     if not o.runs:
         return (*request, 0, None, ())
@@ -77,7 +77,7 @@ def _of_job(o: Observed, planned: JobPlan | None, now: datetime) -> tuple[object
 
 
 def _left_early(gone: Iterable[JobPlan], plan: Plan, now: datetime) -> bool:
-    """Whether those that are gone leave room worth a new plan: any is, while work waits for it alone."""
+    """Whether jobs that are gone freed room worth a new plan; any room is, while other work waits for it."""
     waits = any(p.windows and p.windows[0].start > now and p.reason in SOONEST for p in plan.jobs.values())
     until = now if waits else now + EARLY
     return any(not p.windows or p.windows[-1].end > until for p in gone)

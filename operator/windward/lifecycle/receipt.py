@@ -1,4 +1,4 @@
-"""The receipt: what a stranger needs to compute every gram of a job again."""
+"""The receipt of a job: its account with every input that is needed to recompute it."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def receipt_of(
     *,
     simulated: bool = False,
 ) -> dict[str, Any]:
-    """The receipt as JSON: totals, baseline, and every interval with what it was multiplied by.
+    """Returns the receipt as JSON: totals, baseline, and every interval with its intensity and PUE.
 
     Args:
-        simulated: whether its runs took place in a simulation: it is marked so.
+        simulated: whether the runs were simulated; the receipt is marked so.
     """
     meta = observed.job.metadata
     demo = any(s.demo for s in intensities.values())
@@ -105,7 +105,7 @@ def _levers_of(account: Account, intensities: Mapping[str, Series], regions: Map
 
 
 def _late_s(finished_at: datetime, finish_by: datetime) -> float:
-    """By how much a job was late, of the times as they are told: in whole seconds."""
+    """By how much a job was late, from times rounded down to whole seconds, as the receipt shows them."""
     return max(0.0, (finished_at.replace(microsecond=0) - finish_by.replace(microsecond=0)).total_seconds())
 
 

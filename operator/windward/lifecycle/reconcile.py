@@ -1,11 +1,11 @@
 """`reconcile`: every rule on when to act for one GreenJob. Pure; the service gathers what it needs and applies it.
 
-A cycle takes one job through three steps. `reconcile` compares what is observed with what is planned and returns a
-`Verdict`. The service performs it and returns an `Outcome`: was the run refused, is there a receipt. `conclude` turns
-both into what is written down: status, events, and the `Memory` of the next cycle.
+A cycle takes one job through three steps. `reconcile` compares the observation with the plan and returns a `Verdict`.
+The service performs it and returns an `Outcome`: whether a run was created or refused, and the receipt. `conclude`
+turns both into what is written: status, events, and the `Memory` for the next cycle.
 
-`decide` holds the rules on runs: create, pause, finish, delete. Here stand those around it: is there anything to look
-at, does a refused run wait, is the receipt made again, is the status worth writing, when is something due next.
+`decide` holds the rules on runs: create, pause, finish, delete. This module holds the others: whether anything needs a
+look, whether a refused run waits, whether the receipt is renewed, whether the status is written, when to wake next.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one cycle leaves the next one of a job. Without it, after a restart, everything is looked at once more.
+    """What one cycle keeps of a job for the next one. It only saves work: after a restart it is empty.
 
     Attributes:
         seen: observation, plan and issues of forecasts that the last verdict rests on.
         look_at: when the clock alone may change that verdict.
-        reported_from: what the status that stands was made from.
+        reported_from: inputs of the current status.
         refusal: the last one, until a run is created.
         settled_at: when the receipt was made last.
     """
@@ -115,13 +115,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of performing a verdict.
+    """The result of performing a verdict.
 
     Attributes:
         created: a run was created.
         refused: why the cluster refused to create one, in its words.
-        account, receipt: of the receipt that was made, and its hash; None and empty where none was.
-        pending: measured hours were asked for and are not there yet.
+        account, receipt: account and hash of the receipt that was written; None and empty if none was.
+        pending: measured hours were requested and have not arrived.
     """
 
     created: bool = False
@@ -133,11 +133,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What is written down of a cycle.
+    """What a cycle writes for one job.
 
     Attributes:
-        status: to be written; None where the one that stands is right.
-        events: told after the status that shows their cause.
+        status: to be written; None if it is unchanged.
+        events: emitted after the status is written.
         recorded: whether the decision goes into the ledger.
     """
 
@@ -202,7 +202,7 @@ def conclude(
 
 
 def wake_at(observed: Observed, plan: JobPlan | None, now: datetime) -> datetime | None:
-    """Returns when something is due next for a job that is planned, if nothing happens before."""
+    """Returns when a planned job has to be looked at next if no event comes before; None if never."""
     if plan is None:
         return None
     due = [t for w in plan.windows for t in (w.start, w.end)]
@@ -213,12 +213,12 @@ def wake_at(observed: Observed, plan: JobPlan | None, now: datetime) -> datetime
 
 
 def settle_again_at(pending: bool, now: datetime) -> datetime:
-    """Returns when a receipt is made again whose intensities may still be revised, or were not there yet."""
+    """Returns when a provisional receipt is computed again: soon if measured hours are pending, else in an hour."""
     return now + (SETTLE_SOON if pending else SETTLE_EVERY)
 
 
 def issues_of(forecasts: Iterable[Forecast]) -> tuple[object, ...]:
-    """Returns what tells one set of forecasts from another."""
+    """Returns a value that is equal for equal sets of forecasts."""
     return tuple((f.vintage, f.freshness) for f in forecasts)
 
 

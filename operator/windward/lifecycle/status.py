@@ -1,7 +1,7 @@
-"""What a GreenJob says of itself: conditions, summary, plan, runs, accounting. Conditions are the truth.
+"""Builds the status of a GreenJob: conditions, summary, plan, runs, accounting. The conditions are authoritative.
 
-One function builds the whole status from the observation, the plan and what was decided, so that no two places can
-disagree about a job. The reasons are the closed lists of the API.
+One function builds the whole status from the observation, the plan and the actions, so that its parts agree. Reasons
+are those that the API lists.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _HOLDING = (Reason.NO_ALLOWED_REGION, Reason.AWAITING_FORECAST, Reason.CAPACITY_
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What else a status speaks of.
+    """What a status needs beside the observation, the plan and the actions.
 
     Attributes:
         forecasts: zone -> forecast, of the zones this job may run in.
         account: energy and grams so far.
-        receipt: hash of the receipt in the book, once there is one.
+        receipt: hash of the receipt in the ledger; empty before there is one.
         demo: some of the intensities are demonstration data.
         refusal: why the cluster refused to create the next run, if it did.
         fault: what a step of the cycle raised for this job, if it did.
@@ -48,7 +48,7 @@ class Context:
 def status_of(
     observed: Observed, plan: JobPlan | None, actions: list[Action], now: datetime, context: Context
 ) -> GreenJobStatus:
-    """The status to write."""
+    """Returns the status to write."""
     old = observed.job.status
     finish = next((a for a in actions if isinstance(a, Finish)), None)
     ended_now = finish is not None
@@ -72,7 +72,7 @@ def status_of(
 
 
 def refused(observed_generation: int, old: GreenJobStatus, message: str, now: datetime) -> GreenJobStatus:
-    """The status of an object that cannot be read: what is wrong, and nothing else changed."""
+    """Returns the status of a GreenJob that cannot be read: the old one with the conditions Accepted and Stalled."""
     conditions = (
         _condition("Accepted", "False", "InvalidSpec", message),
         _condition("Stalled", "True", "InvalidSpec", message),
@@ -87,7 +87,7 @@ def refused(observed_generation: int, old: GreenJobStatus, message: str, now: da
 
 
 def stalled(observed_generation: int, old: GreenJobStatus, message: str, now: datetime) -> GreenJobStatus:
-    """The status of a job for which a step of the cycle failed: what failed, and nothing else changed."""
+    """Returns the status of a job for which a step of the cycle failed: the old one with the condition Stalled."""
     conditions = (
         *[c for c in old.conditions if c.type != "Stalled"],
         _condition("Stalled", "True", "InternalError", message),

@@ -1,4 +1,4 @@
-"""From a GreenJob and its runs to the planner's view of the work that is left."""
+"""Translates a GreenJob and its runs into `Work`: what the planner has to place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARGIN = 0.05  # share of the duration kept in reserve before the finish-by time
 
 
 def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
-    """What the planner is to place for this job now."""
+    """Returns the remaining work of a job, for the planner."""
     spec = observed.job.spec
     submitted = observed.job.metadata.creation_timestamp or now
     return Work(
@@ -55,8 +55,8 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
 
 
 def may_pause(observed: Observed) -> bool:
-    """Returns whether a plan may pause its runs: the manifest says so, and no run that was told to pause ended in
-    another way. What did not write a checkpoint then begins anew each time, and would never be done in time."""
+    """Returns whether a plan may pause the job: its policy is Checkpoint, and no run that was asked to pause
+    ended with another exit code. A job that writes no checkpoint would begin anew after each pause."""
     if observed.job.spec.interruption.policy is not InterruptionPolicy.CHECKPOINT:
         return False
     exit_codes = [r.exit_code for r in observed.runs if r.asked and r.phase is Phase.PAUSED]
@@ -64,7 +64,7 @@ def may_pause(observed: Observed) -> bool:
 
 
 def avoided(observed: Observed, now: datetime) -> set[str]:
-    """Returns the regions that lately had no place for this job: its newest run there was ended before it started."""
+    """Returns the regions that recently had no room for a job: its newest run there was stopped before it started."""
     newest = {r.region: r for r in observed.runs}
     return {
         name
@@ -82,13 +82,13 @@ def _regions(observed: Observed, now: datetime) -> tuple[str, ...]:
 
 
 def remaining_of(observed: Observed, now: datetime) -> timedelta:
-    """Running time still needed; all else of its work stays as it is while the same runs go on."""
+    """Returns the running time still needed. While the same runs go on, only this part of the work changes."""
     left = observed.job.spec.duration * (1.0 - progress_of(observed, now))
     return max(left, timedelta(seconds=1))
 
 
 def running_in(observed: Observed) -> str | None:
-    """Region of the newest run that goes on."""
+    """Returns the region of the newest run that is starting or running; None if there is none."""
     run = _going_on(observed)
     return run.region if run is not None else None
 
@@ -98,7 +98,7 @@ def _going_on(observed: Observed) -> Run | None:
 
 
 def levels_of(spec: GreenJobSpec) -> tuple[Level, ...]:
-    """Its power levels as the planner weighs them."""
+    """Returns the power levels of a job, with speeds relative to the declared duration."""
     levels = spec.power.levels if spec.power is not None else ()
     return tuple(Level(spec.duration / v.duration, float(v.watts), name=v.name) for v in levels)
 
@@ -111,17 +111,17 @@ def _running_level(observed: Observed) -> int | None:
 
 
 def pending(observed: Observed) -> bool:
-    """Whether the newest run was created and computes nothing yet: its pod is being scheduled, or has no room."""
+    """Returns whether the newest run has not started yet: its pod is being scheduled, or has no room."""
     return bool(observed.live) and observed.live[-1].phase is Phase.STARTING
 
 
 def home_of(spec: GreenJobSpec) -> str:
-    """The region of the baseline: named, or the only one."""
+    """Returns the home region, in which the baseline runs: the one that is named, else the first allowed one."""
     return spec.placement.home or spec.placement.regions[0]
 
 
 def power_w(spec: GreenJobSpec, level: str = "") -> float:
-    """Declared draw of one run at a level, or the stated default."""
+    """Returns the declared power of one run at a level in W, or the default."""
     if spec.power is None:
         return DEFAULT_POWER_W
     at = spec.power.level(level)
@@ -129,7 +129,7 @@ def power_w(spec: GreenJobSpec, level: str = "") -> float:
 
 
 def speed_of(spec: GreenJobSpec, level: str) -> float:
-    """Work done in an hour at a level, in hours of running as declared."""
+    """Returns the speed at a level, relative to running as declared."""
     at = spec.power.level(level) if spec.power is not None else None
     return 1.0 if at is None else spec.duration / at.duration
 
@@ -154,10 +154,10 @@ def most_power_w(spec: GreenJobSpec, demand: Mapping[str, float] | None = None) 
 
 
 def progress_of(observed: Observed, now: datetime) -> float:
-    """Share of the whole job that is done and safe, or being done: 0 to 1.
+    """Returns the share of the whole job that is done and kept, or in progress: 0 to 1.
 
-    The newest run's own word counts; where a run says nothing, its running time does: while it runs, and afterwards
-    only if it paused by the contract. What a failed or lost run did since its last word has to be done again.
+    Uses the progress that runs report. Of a run without a report its running time counts: while it is live, and after
+    its end only if it paused by the contract. What a failed or lost run did since its last report is lost.
     """
     done = 0.0
     for run in observed.runs:

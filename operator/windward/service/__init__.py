@@ -1,1 +1,1 @@
-"""Wiring: the controller's loop, the operator's handlers and ticks, health, metrics, settings, and the local world."""
+"""The controller and what runs it: the loop, handlers, health, metrics and settings of the operator; local runs."""

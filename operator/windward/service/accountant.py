@@ -1,4 +1,4 @@
-"""The accountant: books the energy of ended runs into the ledger, once, and weighs it until it is settled."""
+"""The accountant: records the energy of ended runs in the ledger, once, and computes accounts until these are final."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ REGION_FACTS = "RegionFacts"
 
 
 class Settlement(NamedTuple):
-    """What came of weighing an ended job.
+    """The result of settling an ended job.
 
     Attributes:
-        account: None where no receipt was written: nothing is known of its energy, or a final one is waited for.
+        account: None if no receipt was written: no energy is recorded, or only a final receipt is wanted.
         receipt: the receipt's hash; empty without one.
-        pending: whether measured hours were asked for just now, so that it is worth asking again in a moment.
+        pending: whether measured hours were requested and have not arrived: another attempt soon may be final.
     """
 
     account: Account | None = None
@@ -43,11 +43,11 @@ class Settlement(NamedTuple):
 
 @dataclass
 class _Page:
-    """What is remembered of one job; all of it only saves work.
+    """The cache of one job.
 
     Attributes:
-        rows: its energy in the book; None: to be read.
-        account, weighed_with: its account, and what that was weighed with.
+        rows: its energy in the ledger; None: not read yet.
+        account, weighed_with: its account, and the inputs of that account.
     """
 
     rows: Sequence[EnergyInterval] | None = None
@@ -67,7 +67,7 @@ class Accountant:
     _regions: dict[str, Region] = field(default_factory=dict)  # as the ledger knows them
 
     def keep_regions(self, regions: Mapping[str, Region], now: datetime) -> None:
-        """Notes zone and PUE of each region that is new or changed, so that runs can be booked that outlive it.
+        """Records zone and PUE of each region that is new or changed, for runs that outlive their region.
 
         Raises:
             LedgerError: the ledger cannot be written.
@@ -80,13 +80,13 @@ class Accountant:
             self._regions[name] = region
 
     def _with_deleted(self, observed: Observed, regions: Mapping[str, Region]) -> Mapping[str, Region]:
-        """The regions with those of a job that were deleted, as the ledger last noted them."""
+        """The regions, plus deleted ones that the job refers to, as last recorded in the ledger."""
         names = {r.region for r in observed.runs if r.started_at is not None} | {home_of(observed.job.spec)}
         gone = {n: region for n in names - regions.keys() if (region := self._noted(n)) is not None}
         return {**regions, **gone} if gone else regions
 
     def _noted(self, name: str) -> Region | None:
-        """A region as the ledger last noted it; asked for once."""
+        """A region as last recorded in the ledger; read once."""
         if name not in self._regions:
             noted = [d for d in self.ledger.decisions(_region_uid(name)) if d.kind == REGION_FACTS]
             if not noted:
@@ -97,16 +97,16 @@ class Accountant:
         return self._regions[name]
 
     def keep(self, jobs: Iterable[Observed]) -> None:
-        """Forget all other jobs."""
+        """Drops the caches of all other jobs."""
         self._pages = {o.uid: self._pages.get(o.uid) or _Page() for o in jobs}
 
     def weighed(
         self, observed: Observed, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast], now: datetime
     ) -> Account | None:
-        """Put the energy of ended runs into the book, once; weigh all that is there.
+        """Records the energy of ended runs and returns the account of the job; None if it is final or has no energy.
 
         Raises:
-            LedgerError: the book cannot be read or written; nothing is half in it.
+            LedgerError: the ledger cannot be read or written; nothing was recorded in part.
         """
         self.record(observed, regions, now)
         page = self._pages.get(observed.uid)
@@ -115,7 +115,7 @@ class Accountant:
         return self._weigh(observed, page, self._with_deleted(observed, regions), forecasts)
 
     def record(self, observed: Observed, regions: Mapping[str, Region], now: datetime) -> None:
-        """Put the energy of ended runs into the book, once.
+        """Records the energy of runs that ended in the ledger; what is recorded already stays as it is.
 
         Raises:
             LedgerError: as `weighed`.
@@ -145,7 +145,7 @@ class Accountant:
     def _weigh(
         observed: Observed, page: _Page, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast]
     ) -> Account | None:
-        """The account of what is in the book, weighed anew when there is more of it or the intensities changed."""
+        """The account of the recorded energy; cached until there is more of it or the intensities change."""
         if not page.rows:
             return None
         with_ = (len(page.rows), regions, tuple((z, f.vintage) for z, f in sorted(forecasts.items())))
@@ -157,14 +157,14 @@ class Accountant:
     def settle(
         self, observed: Observed, regions: Mapping[str, Region], at: datetime, *, provisional: bool = True
     ) -> Settlement:
-        """Weigh an ended job with the best known intensities and put the receipt into the book.
+        """Computes the account of an ended job with the best known intensities and records its receipt.
 
-        Until the provider revises none of them any more this is done again and again: a revised intensity makes the
-        next revision of the receipt, which restates the account; the earlier ones stay in the book. Nothing is waited
-        for here: the first receipt of a job may rest on forecasts, and stands should its object be deleted next.
+        Called again until the provider no longer revises any of them: a revised intensity gives the next revision of
+        the receipt, and the ledger keeps the earlier ones. Never waits for data: the first receipt may rest on
+        forecasts, and remains if the object is deleted next.
 
         Args:
-            provisional: whether it is written too while intensities may still be revised or are not measured yet.
+            provisional: whether to record a receipt that may still be revised.
         """
         page = self._pages.get(observed.uid, _Page())
         rows = page.rows if page.rows is not None else self.ledger.energy(observed.uid)

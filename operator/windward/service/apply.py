@@ -1,4 +1,4 @@
-"""Performs verdicts: the one place where a decision on a GreenJob becomes writes. It holds no rule on when to act."""
+"""Performs verdicts: the only place that writes for a GreenJob. It holds no rules on when to act."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class CycleContext:
 def reconcile_job(
     context: CycleContext, observed: Observed, plan: JobPlan | None, facts: Facts, memory: Memory, now: datetime
 ) -> tuple[Memory, Verdict, Outcome]:
-    """Brings one job from where it is to where it should be: verdict, writes, conclusion.
+    """Reconciles one job: computes its verdict, performs it and writes its status. Returns memory, verdict and outcome.
 
     Raises:
-        ClusterError, LedgerError: something was not written; the next cycle finds out what, and goes on from there.
+        ClusterError, LedgerError: a write failed; the next cycle observes the result and continues from it.
     """
     verdict = reconcile(observed, plan, facts, memory, now)
     outcome = _perform(context, observed, plan, facts, verdict, now)
@@ -74,7 +74,7 @@ def _perform(
 def _create(
     context: CycleContext, observed: Observed, plan: JobPlan | None, action: CreateRun, now: datetime
 ) -> Outcome:
-    """First the attempt number, with a precondition; then the child."""
+    """Writes the attempt number, with a precondition, before it creates the child."""
     job = context.cluster.claim_attempt(observed, action.attempt, action.region)
     region = context.regions.get(action.region)
     forecast = context.forecasts.get(region.zone) if region is not None else None
@@ -88,7 +88,7 @@ def _create(
 
 
 def _settle(context: CycleContext, observed: Observed, facts: Facts, outcome: Outcome, now: datetime) -> Outcome:
-    """Makes the receipt: when a job ends, and again while its intensities may be revised."""
+    """Records the receipt when a job ends, and again while its intensities may be revised."""
     settlement = context.accountant.settle(
         observed,
         context.regions,

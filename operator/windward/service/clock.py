@@ -17,9 +17,9 @@ class SystemClock:
 
 
 class WarpedClock:
-    """A clock that runs `speed` times as fast as the real one, from any start, and may leap ahead.
+    """A clock that runs `speed` times as fast as the real one, from any start, and can leap ahead.
 
-    now = sim + (real now - real) x speed. The pair (real, sim) can be stored and given back after a restart.
+    now = sim + (real now - since) x speed. The pair (sim, since) can be stored and restored.
     """
 
     def __init__(self, real: SystemClock, start: datetime, speed: float, since: datetime | None = None) -> None:
@@ -35,16 +35,16 @@ class WarpedClock:
         return self._sim if self._held else self._sim + (self._real.now() - self._since) * self.speed
 
     def restart(self) -> None:
-        """Begin to run now, at the planned time of the start: setting things up took no planned time."""
+        """Start running now, at the planned start time, so that setup takes no planned time."""
         self._since = self._real.now()
 
     def hold(self, at: datetime | None = None) -> None:
-        """Stand still, now or at the planned time `at` where that is earlier: thinking takes no planned time."""
+        """Stop, now or at the earlier planned time `at`, so that a cycle takes no planned time."""
         now = self.now()
         self._sim, self._held = min(now, at or now), True
 
     def go_on(self, since: datetime | None = None) -> None:
-        """Run on from where it stood, as of the real time `since`; now unless given."""
+        """Continue from where it stopped, as of the real time `since`; default: now."""
         if self._held:
             self._held, self._since = False, since or self._real.now()
 
@@ -54,5 +54,5 @@ class WarpedClock:
             self._sim, self._since = to, self._real.now()
 
     def real_seconds(self, span: timedelta) -> float:
-        """How long `span` takes in real seconds."""
+        """Returns how long `span` takes in real seconds."""
         return span.total_seconds() / self.speed

@@ -1,10 +1,10 @@
 """The controller: observes, plans, reconciles, applies. The same loop for a cluster, a laptop and a simulation.
 
-It keeps no truth of its own: what it remembers (which rows are in the ledger, who was refused when) only saves work,
-and a new controller finds its way from what it observes. Killed between any two writes it goes on.
+It is stateless: what it remembers (rows in the ledger, refused runs) only saves work, and a new controller derives
+all of it from what it observes. It may be killed between any two writes.
 
-Whatever one object makes a step raise stays with that object (`guard`): it is reported in its status, tried again
-later, and all others are served.
+An exception that a step raises for one object affects only that object (`guard`): it is reported in its status and
+retried with back-off, and all other objects are served.
 """
 
 from __future__ import annotations
@@ -94,10 +94,10 @@ class Controller:
         return self.standing.previous
 
     def cycle(self) -> Cycle:
-        """Takes all objects once from what is to what should be.
+        """Runs one cycle over all objects.
 
         Raises:
-            ClusterError: the cluster does not answer. Trouble with one object is that object's, and not raised.
+            ClusterError: the cluster does not answer. Errors of a single object are not raised.
         """
         now = self.clock.now()
         self.guard.begin()
@@ -119,7 +119,7 @@ class Controller:
         return sorted({r.spec.grid_zone for r in regions})
 
     def _regions(self, snapshot: Snapshot, now: datetime) -> dict[str, Region]:
-        """Regions as the planner sees them; the ledger keeps what they were, for runs that outlive them."""
+        """Regions as the planner sees them; their zones and PUEs are recorded for runs that outlive them."""
         out: dict[str, Region] = {}
         for r in snapshot.regions:
             name, version = r.metadata.name, (r.metadata.uid, r.metadata.generation)
@@ -130,7 +130,7 @@ class Controller:
         return out
 
     def _forecasts(self, snapshot: Snapshot, now: datetime) -> dict[str, Forecast]:
-        """What is known of each zone; where it ends before what is to be planned, yesterday's shape goes on."""
+        """The forecast of each zone, extended by the previous day's shape as far as planning needs it."""
         until = needed_until(((o.job.spec.duration, o.finish_by) for o in snapshot.jobs if not o.ended), now)
         out: dict[str, Forecast] = {}
         for zone in self.zones(snapshot.regions):
@@ -150,8 +150,8 @@ class Controller:
         forecasts: Mapping[str, Forecast],
         now: datetime,
     ) -> dict[str, Account | None]:
-        """What each job emitted so far, as far as the ledger can be asked; where only ends are reported, of what is to
-        be placed alone: the energy of the others only goes into the ledger."""
+        """The account of each job so far; None if the ledger cannot be read. Where only ends are reported, accounts are
+        computed for jobs to be placed alone, and the energy of the others is just recorded."""
         self.accountant.keep(snapshot.jobs)
         each_change = self.reports.reporting is Reporting.EACH_CHANGE
         weighed = {o.uid for o in (snapshot.jobs if each_change else placed)}
@@ -176,7 +176,7 @@ class Controller:
         forecasts: Mapping[str, Forecast],
         now: datetime,
     ) -> dict[str, tuple[Action, ...]]:
-        """Each job's verdict, performed; `accounts` are those of the receipts where there are new ones."""
+        """Reconciles each job and returns its actions; updates `accounts` from new receipts."""
         objects = {r.metadata.name: r for r in snapshot.regions}
         context = CycleContext(self.cluster, self.accountant, regions, objects, forecasts)
         zones, issues = {name: region.zone for name, region in regions.items()}, issues_of(forecasts.values())
@@ -194,7 +194,7 @@ class Controller:
         return actions
 
     def _settle_deleted(self, snapshot: Snapshot, regions: Mapping[str, Region], now: datetime) -> None:
-        """Receipts of ended jobs whose objects were deleted before their intensities were final."""
+        """Settles the receipts of ended jobs that were deleted before their intensities were final."""
         self.deleted.keep(snapshot.jobs, now)
         each_change = self.reports.reporting is Reporting.EACH_CHANGE
         for o in self.deleted.due(now):
@@ -205,7 +205,7 @@ class Controller:
             self.deleted.settled(o.uid, final, settlement is not None and settlement.pending, now)
 
     def _sync_crons(self, snapshot: Snapshot, now: datetime) -> None:
-        """Each GreenCronJob: its window where one is due, and its status."""
+        """Creates the due jobs of each GreenCronJob and writes its status."""
         for cron in snapshot.crons:
             key, version = f"GreenCronJob {cron.metadata.namespace}/{cron.metadata.name}", cron.metadata.generation
             self.guard.run("cron", key, version, now, partial(sync_cron, self.cluster, cron, snapshot.jobs, now))
@@ -220,7 +220,7 @@ class Controller:
         self.guard.run("report", key, version, now, report)
 
     def _wake_at(self, snapshot: Snapshot, plan: Plan, now: datetime) -> datetime | None:
-        """When something is due next, if nothing happens before."""
+        """When the next cycle is due if no event comes before."""
         if self.guard.conflict:
             return now + LOOK_AGAIN
         due = [self.guard.due(), *(wake_at(o, plan.jobs.get(o.key), now) for o in snapshot.jobs)]

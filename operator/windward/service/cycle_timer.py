@@ -1,4 +1,4 @@
-"""When the cycles of one machine take place in planned time, which may run many times as fast as the real one."""
+"""Times the cycles of a local controller in planned time, which may run faster than real time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _SHORTEST_WAIT_S = 0.02
 
 
 class CycleTimer:
-    """Runs cycles, and waits between them.
+    """Runs cycles and waits between them.
 
-    Under a fast clock a cycle takes no planned time while nothing runs: the clock stands where the last run ended, and
-    goes on from where the next one begins.
+    Under a fast clock a cycle takes no planned time while nothing runs: the clock stops where the last run ended and
+    continues when the next one starts.
 
     Args:
         warped: whether the clock leaps while nothing runs.
@@ -57,7 +57,7 @@ class CycleTimer:
             self._clock.go_on(min((row.started_real for row in rows if row.started_real >= before), default=None))
 
     def wait(self, cycle: Cycle) -> None:
-        """Wait for the next cycle; a warped clock leaps while nothing runs, so that nobody waits for an empty night."""
+        """Wait for the next cycle; while nothing runs a warped clock leaps to it instead."""
         busy = any(o.live for o in cycle.snapshot.jobs) or any(cycle.actions.values())
         due = cycle.wake_at
         if self._warped and not busy and due is not None:

@@ -1,6 +1,6 @@
-"""One guard per object: an exception of any kind stays with the object that raised it, and the cycle goes on.
+"""Runs each step of a cycle for one object: whatever it raises is kept as that object's fault, and the cycle goes on.
 
-What failed is told by name and tried again after 1 s, doubling up to 5 minutes; at once when its object changed.
+A step that failed is retried after 1 s, doubling up to 5 minutes, and at once when its object changes.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a step for one object raised last.
+    """The last exception that a step raised for one object.
 
     Attributes:
         version: of the object that it was raised for.
-        message: what was raised, for people.
-        expected: a cluster or database that failed or refused, not a fault of the object or of ours.
-        times: in a row.
+        message: the exception as text.
+        expected: whether the cluster or the ledger failed or refused, rather than our code.
+        times: failures in a row.
     """
 
     version: object
@@ -40,7 +40,7 @@ class Fault:
     retry_at: datetime
 
     def sentence(self) -> str:
-        """Returns what happened, what Windward does about it and what a person can do."""
+        """Returns what failed, when it is retried and what a person can do."""
         return (
             f"{self.message}; a fault of Windward that holds up this job alone: tried {self.times} times, again "
             f"{self.retry_at:%m-%d %H:%M:%SZ}, and at once when the job changes. Please report it with the log"
@@ -56,19 +56,19 @@ class Guard:
         self.conflict = False
 
     def begin(self) -> None:
-        """A new cycle begins: what no step asked for in the last one is forgotten."""
+        """Begins a cycle: forgets the faults of steps that did not come up in the previous one."""
         self._faults = {k: f for k, f in self._faults.items() if k in self._seen}
         self._seen = set()
         self.conflict = False
 
     def waits(self, step: str, key: str, version: object, now: datetime) -> bool:
-        """Whether a step failed for this version of an object and is not to be tried again yet."""
+        """Returns whether a step failed for this version of an object and its back-off has not passed."""
         self._seen.add((step, key))
         fault = self._faults.get((step, key))
         return fault is not None and fault.version == version and now < fault.retry_at
 
     def run(self, step: str, key: str, version: object, now: datetime, do: Callable[[], T]) -> T | None:
-        """Returns what `do` returns; None where it raises, or failed a moment ago."""
+        """Returns what `do` returns; None if it raises or is in back-off."""
         if self.waits(step, key, version, now):
             return None
         try:
@@ -96,11 +96,11 @@ class Guard:
             log.error("%s: %s failed, next try in %s", key, step, pause, exc_info=e)
 
     def fault(self, step: str, key: str) -> Fault | None:
-        """Returns what a step raised last for an object; None after it passed."""
+        """Returns the fault of a step for an object; None after the step succeeded."""
         return self._faults.get((step, key))
 
     def faults(self) -> dict[str, Fault]:
-        """Returns the fault of each object that has one, the worst where it has several."""
+        """Returns the faults by object; of several, one that was not expected."""
         out: dict[str, Fault] = {}
         for (_, key), fault in self._faults.items():
             if key not in out or (out[key].expected and not fault.expected):
@@ -108,5 +108,5 @@ class Guard:
         return out
 
     def due(self) -> datetime | None:
-        """Returns when the next step is to be tried again."""
+        """Returns when the next retry is due; None if there is none."""
         return min((f.retry_at for f in self._faults.values()), default=None)

@@ -1,5 +1,4 @@
-"""kopf's part: it watches our objects and wakes the controller. Level-triggered: that something happened matters, not
-what."""
+"""kopf handlers: they watch our objects and wake the controller. Level-triggered: the content of an event is unused."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from windward.service.watch_monitor import WatchMonitor
 
 
 def register(registry: kopf.OperatorRegistry, loop: Loop, watch_monitor: WatchMonitor) -> None:
-    """Handlers for the three kinds. `on.event` leaves no finalizer and no annotation on anything."""
+    """Registers handlers for the three kinds. `on.event` adds no finalizers and no annotations."""
 
     async def seen(meta: kopf.Meta, **_: Any) -> None:
         watch_monitor.delivered(str(meta.get("uid", "")), str(meta.get("resourceVersion", "")))
@@ -26,9 +25,9 @@ def register(registry: kopf.OperatorRegistry, loop: Loop, watch_monitor: WatchMo
 
 
 def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """Credentials of the pod, read anew at each login, so that a rotated token is taken up when the old one is refused.
+    """Returns the credentials of the pod, read at each login, so that a rotated token replaces a refused one.
 
-    The server is the one that the service environment names: kopf's own login asks the cluster's DNS for it.
+    Takes the server from the service environment; kopf's own login needs the cluster's DNS.
     """
     connection = kopf.login_with_service_account(**kwargs)
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
@@ -39,7 +38,7 @@ def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """kopf as a quiet watcher: see `docs/decisions/0003-kopf-enqueues-controller-decides.md`."""
+    """Configures kopf to watch only: see `docs/decisions/0003-kopf-enqueues-controller-decides.md`."""
     settings.posting.enabled = False  # events are ours, one per transition
     settings.scanning.disabled = True  # no right to list CRDs or namespaces is needed
     settings.watching.server_timeout = 300

@@ -1,7 +1,7 @@
 """Health and metrics over HTTP: `/healthz` is liveness, `/readyz` readiness, `/metrics` Prometheus.
 
-At most `MOST` connections are served at once and each has `PATIENCE_S` to send its request, so that whoever holds them
-open neither uses up the process's descriptors nor keeps probes out for longer than that.
+At most `MOST` connections are open at once and each has `PATIENCE_S` to send its request, so that idle clients can
+neither exhaust file descriptors nor block probes for longer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(*args, **kwargs)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection; where too many are open, the oldest is closed for it."""
+        """Serve one connection; if too many are open, close the oldest."""
         with self._guard:
             self._open[request] = None
             oldest = next(iter(self._open)) if len(self._open) > MOST else None
@@ -57,7 +57,7 @@ def serve(
 
     Args:
         live, ready: what is wrong, or None.
-        state: what is said where nothing is wrong.
+        state: the text that follows `ok: ` when nothing is wrong.
     """
 
     class Handler(BaseHTTPRequestHandler):

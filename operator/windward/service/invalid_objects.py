@@ -1,4 +1,4 @@
-"""What an object is told that cannot be read, or that a step of the cycle failed for."""
+"""Reports in the status of an object that it cannot be read, or that a step of the cycle failed for it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STATUS: Mapping[str, type[GreenJobStatus] | type[GreenCronJobStatus] | type[Gre
 
 
 def report_invalid(cluster: Cluster, bad: BadObject, now: datetime) -> None:
-    """Writes into the status of an unreadable object what is wrong with it; once, while it stays so."""
+    """Writes into the status of an unreadable object what is wrong with it; does nothing if it says so already."""
     old = _old(bad.kind, bad.status)
     if isinstance(old, GreenJobStatus):
         new: AnyStatus = refused(bad.generation, old, bad.message, now)

@@ -1,7 +1,7 @@
-"""The controller's thread in the operator: a cycle when something happened, when something is due, and at each resync.
+"""The controller's thread in the operator: runs a cycle after events, when something is due, and at each resync.
 
-Handlers only wake it; whatever wakes it during a cycle leads to one more. One thread runs cycles, so that no two
-decisions are ever made at once.
+Handlers only wake it; a wake-up during a cycle leads to one more. Only one thread runs cycles, so decisions are never
+made concurrently.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Loop:
         self._started = clock.now()
 
     def wake(self) -> None:
-        """Asks for a cycle: something happened."""
+        """Requests a cycle."""
         self._woken.set()
 
     def run(self) -> None:
@@ -55,8 +55,7 @@ class Loop:
                 self.stop.wait(GATHER_S)
 
     def _cycle(self) -> datetime | None:
-        """One cycle; returns when the next thing is due. A cluster that does not answer is asked again at the next
-        resync."""
+        """Runs one cycle; returns when the next one is due. After an error that is the next resync."""
         began = time.perf_counter()
         try:
             self._first_forecasts()
@@ -80,9 +79,9 @@ class Loop:
         return cycle.wake_at
 
     def _first_forecasts(self) -> None:
-        """A zone that was never asked for is asked for once before it is planned with; later ones come by the tick.
+        """Requests the first forecasts before the first cycle; later ones come with the forecast tick.
 
-        A source that does not answer at once delays this one cycle by `FIRST_S`, and no other.
+        Waits for them for at most `FIRST_S`.
         """
         regions = self.controller.cluster.snapshot().regions if not self.zones else ()
         if regions:
@@ -92,7 +91,7 @@ class Loop:
             answered.wait(FIRST_S)
 
     def _ask(self, then: Callable[[], None] = lambda: None) -> None:
-        """Ask for the forecasts of all zones, on another thread; what comes leads to a cycle."""
+        """Requests the forecasts of all zones on another thread; their arrival leads to a cycle."""
 
         def come() -> None:
             then()
@@ -110,7 +109,7 @@ class Loop:
             self._ask()
 
     def refresh(self) -> None:
-        """The forecast tick."""
+        """Refreshes all forecasts: the forecast tick."""
         self.controller.grid.refresh(self.zones, self.clock.now())
         self.wake()
 
@@ -129,7 +128,7 @@ class Loop:
         return None if self.last_good is not None else self.last_error
 
     def good(self) -> str:
-        """When the last good cycle was, for whoever asks how things are."""
+        """Returns when the last good cycle was, as text for a probe."""
         if self.last_good is None:
             return "no good cycle yet"
         return f"good cycle {(self.clock.now() - self.last_good).total_seconds():.0f} s ago"

@@ -1,4 +1,4 @@
-"""What the operator counts, for Prometheus. Grams per kWh are the one exception from base units."""
+"""Prometheus metrics of the operator. Units are base units, except grams per kWh."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from windward.service.controller import Cycle
 
 
 class Metrics:
-    """A registry of its own, so that tests and several operators in one process do not meet."""
+    """Metrics in a registry of their own, so that several operators can share a process, as in tests."""
 
     def __init__(self) -> None:
         r = self.registry = CollectorRegistry()
@@ -70,7 +70,7 @@ class Metrics:
         Gauge("windward_build_info", "Version.", ["version"], registry=r).labels(__version__).set(1)
 
     def cycled(self, cycle: Cycle, grid: Grid, took_s: float, ended_at: datetime) -> None:
-        """Takes in one cycle."""
+        """Updates all metrics from one cycle."""
         self.plan_s.observe(took_s)
         self.last.set(ended_at.timestamp())
         if cycle.plan.certificate is not None:

@@ -1,4 +1,4 @@
-"""The absence of a live source, as a provider: real work does not wait on demonstration data."""
+"""A provider without data, for when no live source is chosen: real work must not wait on demonstration data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIX = "Name one with --provider: windward providers list shows them."
 
 
 class NoLiveSource:
-    """Answers for the zones of a demonstration, and knows nothing of them."""
+    """Lists the zones of the demonstration and raises `NotEntitled` for each of them."""
 
     revised_for = timedelta(0)
     attribution = ""

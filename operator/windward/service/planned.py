@@ -1,4 +1,4 @@
-"""What operator, laptop and `windward plan` share around the planner: forecasts long enough, plans as JSON."""
+"""Around the planner, for the operator and the command line: how far forecasts must reach, and plans as JSON."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ BEYOND = timedelta(days=30)  # for long work: what is looked at beyond its own l
 
 
 def needed_until(work: Iterable[tuple[timedelta, datetime]], now: datetime) -> datetime:
-    """How far forecasts must reach to plan work, given as (how long it runs, finish-by): a week at most, but for work
-    that is about as long: to its finish-by, or to 30 days more than it runs."""
+    """Returns how far forecasts must reach to plan work, given as (running time, finish-by): a week at most; for work
+    longer than 5 days to its finish-by, but no further than 30 days beyond its running time."""
     given = list(work)
     until = min(max((end for _, end in given), default=now), now + WEEK)
     return max([until, *(min(end, now + runs + BEYOND) for runs, end in given if runs > LONG)])
 
 
 def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:
-    """A forecast that ends before `until`, prolonged by the day before's shape and, beyond a week from now, by its
-    mean; marked so."""
+    """Returns a forecast extended to `until`: by the shape of its last day and, beyond a week from now, by its mean.
+    Its detail says so. Unusable forecasts are returned as they are."""
     if forecast.series is None or until <= forecast.series.end or not forecast.freshness.usable:
         return forecast
     longer = extend(None, forecast.series, min(until, max(now + WEEK, forecast.series.end)))
@@ -37,7 +37,7 @@ def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:
 
 
 def plan_body(plan: JobPlan) -> dict[str, object]:
-    """A plan as JSON, for the book and for `-o json`."""
+    """Returns a plan as JSON, for the ledger and for `-o json`."""
     return {
         "reason": str(plan.reason),
         "explanation": plan.explanation,

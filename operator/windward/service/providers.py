@@ -1,4 +1,4 @@
-"""Which providers of carbon data serve: chosen by name from the registry, in order of trust.
+"""Opens the providers of carbon data that are chosen by name, in order of trust.
 
 Credentials and addresses come from the environment of the operator or of the shell, never from a custom resource.
 """

@@ -1,4 +1,4 @@
-"""Writes what a cycle has to say of regions, of objects that cannot be read and of jobs that a step failed for."""
+"""Writes statuses of regions, of unreadable objects, and of jobs for which a step failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reporter(Protocol):
     reporting: Reporting
 
     def report(self, snapshot: Snapshot, forecasts: Mapping[str, Forecast], guard: Guard, now: datetime) -> None:
-        """Writes what changed; each object in a guard of its own."""
+        """Writes what changed, each object in its own guarded step."""
 
 
 class ClusterReporter:
@@ -52,7 +52,7 @@ class ClusterReporter:
 
 
 class DiscardingReporter:
-    """Reports nothing but the ends of jobs: for simulations, in which nobody reads statuses."""
+    """Reports only the ends of jobs, for simulations, in which no statuses are read."""
 
     reporting = Reporting.AT_END
 

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
 
     @property
     def observes(self) -> bool:
-        """Whether plans are made and told, and every job runs at once: nobody's work waits on demonstration data."""
+        """Whether every job runs at once and plans are only shown, as work must not wait on demonstration data."""
         demo = self.provider == "trace" and self.trace_file is None
         return self.mode == "Observe" or (self.mode == "Auto" and demo)
 

@@ -1,6 +1,6 @@
-"""Accounts that were left open on one machine: ended jobs are weighed anew until their intensities stand.
+"""Settles the open accounts of this machine: recomputes ended jobs until their intensities are final.
 
-On a cluster the operator does it; here nobody looks once a command has ended, so the next ones do.
+On a cluster the operator does this; on one machine later commands do it, as no process runs between them.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ Sources = Callable[[str], Provider | None]
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What became of one open account.
+    """The result of settling one open account.
 
     Attributes:
         key: namespace and name of the job.
-        account: as weighed now; None where it could not be.
-        why: what keeps it open; '' where it is final now.
+        account: as computed now; None if it could not be.
+        why: what keeps it open; '' if it is final now.
     """
 
     key: str
@@ -74,11 +74,11 @@ def open_accounts(home: Path) -> list[str]:
 
 
 def settle(home: Path, sources: Sources, uids: list[str] | None = None) -> list[Weighed]:
-    """Weigh the open accounts anew and write what is known now into ledger and status. Asks the jobs' sources.
+    """Recomputes open accounts with the intensities known now, and writes them into ledger and statuses.
 
     Args:
-        sources: the provider of a job, by its annotation ('' where none was chosen); None: there is none to ask.
-        uids: of those to be weighed; None: all.
+        sources: returns the provider of a job from its annotation ('' if none was chosen); None if there is none.
+        uids: of the accounts to settle; None: all.
 
     Raises:
         LedgerError: the ledger cannot be read or written.
@@ -96,9 +96,9 @@ def settle(home: Path, sources: Sources, uids: list[str] | None = None) -> list[
 
 
 def settle_in_passing(home: Path, sources: Sources, patience_s: float = 1.0) -> list[Weighed]:
-    """`settle` for a command that only looks: at most every ten minutes, and no longer than `patience_s`.
+    """Runs `settle` within a read-only command: at most every ten minutes, and for no longer than `patience_s`.
 
-    Where a source does not answer in time the asking is left to itself, and a later command tries again.
+    If a source does not answer in time the work goes on in the background, and a later command tries again.
     """
     stamp = home / "settled"
     try:
@@ -112,7 +112,7 @@ def settle_in_passing(home: Path, sources: Sources, patience_s: float = 1.0) -> 
 
 
 def _bounded(work: Callable[[], list[Weighed]], patience_s: float) -> list[Weighed]:
-    """What `work` gives within the time; nothing where it takes longer or fails: who only looks is not disturbed."""
+    """What `work` returns within the time; nothing if it takes longer or fails, which must not disturb a command."""
     out: list[Weighed] = []
 
     def run() -> None:
@@ -189,7 +189,7 @@ def _open_for(observed: Observed, account: Account, provider: Provider, now: dat
 
 
 def _clock(store: Store, uid: str) -> Clock:
-    """The time that a job was driven by: of a rehearsal it stands still once nobody drives it."""
+    """The clock of a job: the system's, or the time at which a rehearsal was left."""
     saved = store.clock(uid)
     if saved is None:
         return SystemClock()

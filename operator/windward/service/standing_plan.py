@@ -1,5 +1,4 @@
-"""The plan that stands: made anew where anything that it rests on changed, and never lost to one job that cannot be
-planned."""
+"""Keeps the current plan of the fleet; replans when its inputs change, and leaves out jobs that cannot be planned."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ Planner = Callable[[Fleet, Mapping[str, Forecast], datetime, Plan | None], Plan]
 
 
 def version_of(o: Observed) -> object:
-    """What tells one state of a job's manifest from another; its status, which we write, is no part of it."""
+    """Returns a value that changes with the job's manifest, but not with its status, which we write."""
     return o.uid, o.job.metadata.generation, o.run_now
 
 
@@ -50,8 +49,8 @@ class StandingPlan:
     Attributes:
         planner: `planning.plan`, or another policy to compare with it.
         previous: the plan that stands.
-        replan_every: while something is not as planned, a plan is made anew this often.
-        observes: plans are made and told, and every job runs at once.
+        replan_every: how often to replan while jobs have drifted from the plan.
+        observes: plans are only shown, and every job runs at once.
     """
 
     guard: Guard
@@ -84,7 +83,7 @@ class StandingPlan:
         return replace(plan, jobs=undelayed_plans)
 
     def _from_statuses(self, placed: Sequence[Observed], now: datetime) -> Plan:
-        """The plan that stood when another operator wrote the statuses."""
+        """The plan that an earlier operator wrote into the statuses."""
         read = {o.key: self.guard.run("plan", o.key, version_of(o), now, partial(plan_from_status, o)) for o in placed}
         return Plan(now, {k: p for k, p in read.items() if p is not None})
 
@@ -120,7 +119,7 @@ class StandingPlan:
         return work
 
     def _work_of(self, o: Observed, spent_g: float, now: datetime) -> Work:
-        """What is to be planned of a job; while it is the same object, time changes only what is left to do."""
+        """The work of a job; cached while its observation is the same object, up to what time changes."""
         kept = self._work.get(o.uid)
         if kept is None or kept[0] is not o:
             kept = self._work[o.uid] = (o, work_of(o, now, spent_g=spent_g))
@@ -132,7 +131,7 @@ class StandingPlan:
     def _plan_fleet(
         self, fleet: Fleet, placed: Iterable[Observed], forecasts: Mapping[str, Forecast], now: datetime
     ) -> Plan:
-        """The plan of the fleet; where the planner raises, of all but those that it raises for."""
+        """The plan of the fleet; if the planner raises, of all jobs but those for which it raises."""
         try:
             return self.planner(fleet, forecasts, now, self.previous)
         except Exception:

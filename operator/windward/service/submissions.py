@@ -1,4 +1,4 @@
-"""Jobs that are submitted on one machine: each gets a name, is created, or is the one that waits there already."""
+"""Submits jobs on one machine: each gets a name and is created, or is matched with the same job that waits there."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Submission:
     """Jobs that are to run here, with the regions that they name.
 
     Attributes:
-        command: what submitted them, as it is to be typed again; '' where nobody could.
-        source: where the jobs' intensities come from (`settling.source_note`); '' where no source was chosen.
-        any_name: the jobs' names were not chosen by the user: where one is taken, another is used.
+        command: the command line that submitted them, to resume with; '' if there is none.
+        source: where the jobs' intensities come from (`settling.source_note`); '' if no source was chosen.
+        any_name: whether a name that is taken may be replaced: the user did not choose it.
     """
 
     jobs: tuple[Mapping[str, Any], ...]
@@ -43,7 +43,7 @@ class Submission:
 
 
 class NameInUse(Exception):
-    """A job of this name has not ended, and is another, or somebody drives it; nothing was changed."""
+    """A job of this name has not ended, and is different or driven by another process. Nothing was changed."""
 
     def __init__(self, body: Mapping[str, Any], *, driven: bool, same: bool) -> None:
         meta = body["metadata"]
@@ -63,22 +63,22 @@ class Submissions:
     locks: Locks
 
     def admit(self, submission: Submission, now: Callable[[], datetime], resume: Callable[[str], None]) -> list[str]:
-        """Admit all jobs or none: new ones are created, each with a copy of its regions; one that waits here with the
-        same work goes on; one that ended makes room (its accounts stay in the ledger). Returns their uids, in order.
+        """Admits all jobs or none. A new job is created with a copy of its regions; a waiting job with the same spec is
+        resumed; an ended one is replaced (its account stays in the ledger). Returns their uids, in order.
 
         Args:
-            now: tells when new jobs are created.
-            resume: called with the uid of each job that goes on; it may set the clock that `now` reads.
+            now: returns the creation time of new jobs.
+            resume: called with the uid of each resumed job; it may set the clock that `now` reads.
 
         Raises:
-            NameInUse: a job of a name that the user chose has not ended, and somebody drives it or its work is another.
+            NameInUse: a job of a name that the user chose has not ended, and is driven or has another spec.
         """
         with self.locks.admission():
             admissions = [self._admission(job, submission) for job in submission.jobs]
             return [self._enter(old, job, submission, now, resume) for old, job in admissions]
 
     def _admission(self, submitted: Mapping[str, Any], of: Submission) -> tuple[Body | None, Body]:
-        """The object that stands in the way of the job or is it, and the job under its final name. Writes nothing."""
+        """The stored object to resume or replace, if any, and the job under its final name. Writes nothing."""
         job: Body = json.loads(json.dumps(submitted))
         meta = job["metadata"]
         there = {
@@ -103,7 +103,7 @@ class Submissions:
         raise NameInUse(blocking, driven=self.locks.driven(blocking["metadata"]["uid"]), same=False)
 
     def _same(self, old: Body, job: Body, regions: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether a job that was stored is the work that is submitted now; a hold since then does not count."""
+        """Whether a stored job has the spec that is submitted now, apart from `suspend`, and the same regions."""
         kept = {b["metadata"]["name"]: b["spec"] for b in self.store.regions_of([old["metadata"]["uid"]])}
         given = {b["metadata"]["name"]: json.loads(json.dumps(b["spec"])) for b in regions}
         needed = {name: kept.get(name) for name in given}
@@ -132,14 +132,14 @@ class Submissions:
 
 
 def command_to_resume(annotations: Mapping[str, str], folder: Path) -> str:
-    """Returns the command that goes on with a job, as it is to be typed in `folder`; '' where nobody knows."""
+    """Returns the command that resumes a job, to be typed in `folder`; '' if it is unknown."""
     command, where = annotations.get(COMMAND, ""), annotations.get(FOLDER, "")
     moved = command and where and where != str(folder)
     return f"cd {shlex.quote(where)} && {command}" if moved else command
 
 
 def _ended(body: Body) -> bool:
-    """Whether a stored job is over; one that cannot be read any more is."""
+    """Whether a stored job has ended or cannot be read any more."""
     job = read_job(body)
     return isinstance(job, BadObject) or Observed(job).ended
 

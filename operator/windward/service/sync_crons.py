@@ -1,4 +1,4 @@
-"""GreenCronJobs: opens the windows that are due, and tells each schedule's state and trouble in its status."""
+"""GreenCronJobs: creates the jobs that are due and writes each schedule's status."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LONGEST_MESSAGE = 1024
 
 
 def sync_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], now: datetime) -> None:
-    """Open the window of one GreenCronJob where one is due, remove what is beyond its history, write its status.
+    """Creates the due job of one GreenCronJob, deletes jobs beyond its history limits and writes its status.
 
     Args:
-        jobs: all observed GreenJobs; those that this cron made are found among them.
+        jobs: all observed GreenJobs; the cron's own are selected by owner.
 
     Raises:
         ClusterError: the cluster refused something or does not answer.
@@ -52,7 +52,7 @@ def sync_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], no
 
 
 def report_cron_trouble(cluster: Cluster, cron: GreenCronJob, reason: str, cause: str, now: datetime) -> None:
-    """Write what went wrong into the cron's status; nothing is raised where that goes wrong too."""
+    """Writes an error into the cron's status; never raises."""
     trouble = Condition(type="Scheduled", status="False", reason=reason, message=cause[:_LONGEST_MESSAGE])
     try:
         _write(cluster, cron, cron.status, (_ACCEPTED, trouble), now)
@@ -67,7 +67,7 @@ _SCHEDULED = Condition(type="Scheduled", status="True", reason="Scheduled")
 
 
 def _taken(cron: GreenCronJob, name: str, jobs: Sequence[Observed]) -> str:
-    """Why a tick's job cannot be made: a job of its name stands there that is somebody else's; empty where none is."""
+    """Why a tick's job cannot be created: another owner has a job of this name; empty if none has."""
     namespace = cron.metadata.namespace
     for o in jobs:
         if (o.job.metadata.namespace, o.job.metadata.name) == (namespace, name) and not is_child(cron, o.job):

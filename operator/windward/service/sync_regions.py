@@ -1,4 +1,4 @@
-"""GreenRegions: as the planner sees them, and what they say of themselves."""
+"""GreenRegions: converts them for the planner and writes their statuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def regions_of(objects: Sequence[GreenRegion]) -> dict[str, Region]:
 
 
 def running_by_region(jobs: Iterable[Observed]) -> Mapping[str, int]:
-    """Returns how many runs go on in each region."""
+    """Returns the number of live runs in each region."""
     return Counter(run.region for o in jobs for run in o.live)
 
 

@@ -1,8 +1,7 @@
-"""Finds a watch that died silently, as watches have in every operator framework: a list shows what it should have
-delivered.
+"""Detects a watch that stopped delivering without an error, by comparing it with what lists show.
 
-A change that a list shows and that the watch has not delivered within a minute makes the watch stale. Resyncs go on
-serving all jobs meanwhile; the liveness probe has the process restarted.
+The watch is stale when it has not delivered a change within a minute of a list showing it. Resyncs serve all jobs in
+the meantime, and the liveness probe has the process restarted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Kinds of workload that can run a GreenJob, one module each: the registry."""
+"""The registry of engines: the kinds of workload that can run a GreenJob, one module each."""
 
 from windward.cluster.engines.job import JobEngine
 from windward.cluster.engines.port import Engine
 
-ENGINES: tuple[Engine, ...] = (JobEngine(),)  # asked in this order; batch/v1 Job accepts every GreenJob
+ENGINES: tuple[Engine, ...] = (JobEngine(),)  # in order of precedence; the Job engine accepts every GreenJob
 
 __all__ = ["ENGINES", "Engine", "JobEngine"]

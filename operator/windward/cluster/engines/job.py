@@ -1,8 +1,7 @@
-"""batch/v1 Job as an engine: one Job and one pod for each attempt.
+"""The engine for batch/v1 Jobs: one Job and one pod for each attempt.
 
-A pod says how a run ended: its exit code and last words. When a run is paused its pod is removed soon after; what a
-watch saw of it last and what the Job itself counted are then the witnesses, and after that what the GreenJob's own
-status kept.
+The pod shows how a run ended: exit code and termination message. The pod of a paused run is deleted soon after; then
+the end that a watch saw and the counts in the Job's status tell it, and after these the GreenJob's own status.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class JobEngine:
         return _podless(attempt.run, child or {}, pause_requested, kept, now)
 
     def pause(self, api: Requests, job: GreenJob, child: Body, now: datetime) -> None:
-        """Ends the pod with its grace period; the Job counts how it ended (docs/decisions/0014)."""
+        """Deletes the pod with its grace period; the Job counts how it ended (docs/decisions/0014)."""
         namespace, meta = job.metadata.namespace, child["metadata"]
         path = self.resource.path(namespace, meta["name"])
         if PAUSED_AT not in (meta.get("annotations") or {}):
@@ -77,13 +76,13 @@ class JobEngine:
 
 
 def _pause_requested(child: Body) -> bool:
-    """Whether a run was told to pause. That its pod goes is another matter: whoever told it may have died before."""
+    """Whether a run was asked to pause. Its pod may still run: the operator can end between the two writes."""
     annotated = PAUSED_AT in (child["metadata"].get("annotations") or {})
     return annotated or bool(child["spec"].get("suspend")) or "deletionTimestamp" in child["metadata"]
 
 
 def _ended(base: Run, end: PodEnd, pause_requested: bool, kept: RunStatus | None, now: datetime) -> Run:
-    """A run whose pod ended; of one that no container told the end of, what the status kept."""
+    """A run whose pod ended; without an exit code, a pause that was asked for is taken from the status."""
     if end.code < 0 and pause_requested:
         over = kept.finished_at if kept is not None and kept.finished_at is not None else now
         return replace(_paused(base, kept.started_at if kept is not None else None, over), pod_uid=end.pod_uid)
@@ -111,7 +110,7 @@ def _ended(base: Run, end: PodEnd, pause_requested: bool, kept: RunStatus | None
 
 
 def _living(base: Run, pod: Body, now: datetime) -> Run:
-    """A pod that has not ended. One that was to go and is not being deleted is told again: it runs."""
+    """A run whose pod has not ended. It is running until its pod is being deleted, so a pause is asked for again."""
     status = pod.get("status") or {}
     deleting = "deletionTimestamp" in pod["metadata"]
     states = [(c.get("state") or {}) for c in status.get("containerStatuses") or []]
@@ -129,7 +128,7 @@ def _living(base: Run, pod: Body, now: datetime) -> Run:
 
 
 def _succeeded(child: Body) -> bool:
-    """Whether the Job controller counted a pod that ended with 0: a witness that outlives the pod and us."""
+    """Whether the Job controller counted a pod that ended with 0, which outlives the pod."""
     status = child.get("status") or {}
     complete = any(c.get("type") == "Complete" and c.get("status") == "True" for c in status.get("conditions") or [])
     uncounted = (status.get("uncountedTerminatedPods") or {}).get("succeeded")  # seen, and counted in a moment
@@ -137,7 +136,7 @@ def _succeeded(child: Body) -> bool:
 
 
 def _podless(base: Run, child: Body, pause_requested: bool, kept: RunStatus | None, now: datetime) -> Run:
-    """A Job whose pod is not there: not yet, or not any more."""
+    """A run whose Job has no pod: not yet, or no longer."""
     status = child.get("status") or {}
     conditions = {c.get("type"): c for c in status.get("conditions") or [] if c.get("status") == "True"}
     started = kept.started_at if kept is not None else None
@@ -175,6 +174,6 @@ def _paused(base: Run, started: datetime | None, at: datetime) -> Run:
 
 
 def _over_at(conditions: Mapping[Any, Body]) -> datetime | None:
-    """When the Job controller saw that nothing of a run goes on."""
+    """When the Job controller observed that no pod of a run is left."""
     last = conditions.get("Failed") or conditions.get("Suspended")
     return moment(last.get("lastTransitionTime")) if last is not None else None

@@ -1,4 +1,4 @@
-"""The port to what runs a GreenJob on Kubernetes: one engine for each kind of workload, as Kueue's `GenericJob`.
+"""The port to the kinds of workload that run a GreenJob on Kubernetes, one engine each, like Kueue's `GenericJob`.
 
 An engine renders one attempt as one object, reads a run from such an object and its pods, and pauses it. It has no
 method to resume, since a later attempt is another object, and none to delete: an object is owned by its GreenJob, and
@@ -23,7 +23,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The API resource of an engine's objects; namespaced, in a group that has a name."""
+    """The API resource of an engine's objects: namespaced, not in the core group."""
 
     group: str
     version: str
@@ -46,7 +46,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """One rule of the operator's role, as `rules` of a Role has it."""
+    """One rule of the operator's Role."""
 
     group: str
     resource: str
@@ -55,14 +55,14 @@ class Rights:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What a cluster shows of one attempt, of which its object or a pod exists.
+    """The observed state of one attempt whose object or pod exists.
 
     Attributes:
-        run: name, attempt, region, level and uid of the run, in phase Starting: what `observe` adds to.
-        child: its object; None: deleted, and a pod of it is still there.
+        run: name, attempt, region, level and uid of the run, in phase Starting; `observe` adds to it.
+        child: its object; None: deleted, while a pod of it remains.
         pods: its pods.
-        seen: how a pod of it ended, as a watch saw it; the pod may be gone.
-        kept: what the GreenJob's status kept of it.
+        seen: how a pod of it ended, as seen by a watch; the pod may be gone.
+        kept: its entry in the GreenJob's status.
     """
 
     run: Run
@@ -94,17 +94,17 @@ class Engine(Protocol):
 
     @property
     def resource(self) -> Resource:
-        """What its objects are in the API."""
+        """The API resource of its objects."""
         ...
 
     @property
     def rights(self) -> tuple[Rights, ...]:
-        """What the operator's role needs for it, beyond listing and watching pods; the chart grants exactly that."""
+        """The rules that the operator's Role needs for it, beyond listing and watching pods; the chart grants these."""
         ...
 
     def accepts(self, job: GreenJob) -> bool:
-        """Returns whether it runs this GreenJob. The first registered engine that does renders the next attempt;
-        runs are observed through whichever engine made them."""
+        """Returns whether it runs this GreenJob. The first registered engine that does renders the next attempt; a run
+        is observed through the engine that rendered it."""
         ...
 
     def demand(self, spec: GreenJobSpec) -> Mapping[str, float]:
@@ -127,18 +127,17 @@ class Engine(Protocol):
         ...
 
     def observe(self, attempt: Attempt) -> Run | None:
-        """Returns the run that the object and its pods show; None where they show less than `attempt.kept`.
+        """Returns the run as its object and pods show it; None if `attempt.kept` says more.
 
-        A run that may still compute must never be returned in a phase that is not live: another one would start
-        beside it.
+        A run that may still compute must be returned in a live phase: otherwise another one would start beside it.
         """
         ...
 
     def pause(self, api: Requests, job: GreenJob, child: Body, now: datetime) -> None:
-        """Tells a run to pause: SIGTERM to its containers, their grace period, then the end. Returns at once.
+        """Asks a run to pause: SIGTERM to its containers, their grace period, then SIGKILL. Returns at once.
 
-        Called again until the run is seen to end, so that dying at any point of it does no harm. How a container ended,
-        success above all, must be known from the object when its pods are gone (docs/decisions/0014).
+        Called again until the run has ended, so it may be interrupted at any point. The object must still show how the
+        containers ended, success above all, when its pods are gone (docs/decisions/0014).
 
         Raises:
             NotFound: the object, or a pod, is gone already.
