@@ -188,84 +188,36 @@ def list_jobs(
     run(Target.chosen(local, namespace, context, kubeconfig), output)
 
 
-@app.command()
-def why(
-    name: str,
-    local: Local = _LOCAL,
-    namespace: Namespace = "",
-    context: Context = "",
-    kubeconfig: Kubeconfig = None,
-    output: Json = Output.TABLE,
-) -> None:
-    """Say why a job waits, runs or ended: its plan, its conditions, its events."""
-    from windward.cli.listing import why as run
-    from windward.cli.worlds import Target
+def _on_one_job(verb: str, summary: str) -> None:
+    """Register a command that is given one job and where to find it."""
 
-    run(name, Target.chosen(local, namespace, context, kubeconfig), output)
+    @app.command(verb, help=summary)
+    def command(
+        name: str,
+        local: Local = _LOCAL,
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = None,
+        output: Json = Output.TABLE,
+    ) -> None:
+        from windward.cli import change, listing
+        from windward.cli.worlds import Target
 
-
-@app.command("run-now")
-def run_now(
-    name: str,
-    local: Local = _LOCAL,
-    namespace: Namespace = "",
-    context: Context = "",
-    kubeconfig: Kubeconfig = None,
-    output: Json = Output.TABLE,
-) -> None:
-    """Skip the wait: start as soon as there is room."""
-    from windward.cli.change import run_now as run
-    from windward.cli.worlds import Target
-
-    run(name, Target.chosen(local, namespace, context, kubeconfig), output)
+        commands = {
+            "why": listing.why,
+            "run-now": change.run_now,
+            "hold": change.hold,
+            "release": change.release,
+            "cancel": change.cancel,
+        }
+        commands[verb](name, Target.chosen(local, namespace, context, kubeconfig), output)
 
 
-@app.command()
-def hold(
-    name: str,
-    local: Local = _LOCAL,
-    namespace: Namespace = "",
-    context: Context = "",
-    kubeconfig: Kubeconfig = None,
-    output: Json = Output.TABLE,
-) -> None:
-    """Pause a job, or keep it from starting, until it is released."""
-    from windward.cli.change import hold as run
-    from windward.cli.worlds import Target
-
-    run(name, Target.chosen(local, namespace, context, kubeconfig), output)
-
-
-@app.command()
-def release(
-    name: str,
-    local: Local = _LOCAL,
-    namespace: Namespace = "",
-    context: Context = "",
-    kubeconfig: Kubeconfig = None,
-    output: Json = Output.TABLE,
-) -> None:
-    """Let a held job go on."""
-    from windward.cli.change import release as run
-    from windward.cli.worlds import Target
-
-    run(name, Target.chosen(local, namespace, context, kubeconfig), output)
-
-
-@app.command()
-def cancel(
-    name: str,
-    local: Local = _LOCAL,
-    namespace: Namespace = "",
-    context: Context = "",
-    kubeconfig: Kubeconfig = None,
-    output: Json = Output.TABLE,
-) -> None:
-    """Delete a job: what runs of it is ended, and its name is free; its accounts stay in the book."""
-    from windward.cli.change import cancel as run
-    from windward.cli.worlds import Target
-
-    run(name, Target.chosen(local, namespace, context, kubeconfig), output)
+_on_one_job("why", "Say why a job waits, runs or ended: its plan, its conditions, its events.")
+_on_one_job("run-now", "Skip the wait: start as soon as there is room.")
+_on_one_job("hold", "Pause a job, or keep it from starting, until it is released.")
+_on_one_job("release", "Let a held job go on.")
+_on_one_job("cancel", "Delete a job: what runs of it is ended, and its name is free; its accounts stay in the book.")
 
 
 @app.command()
@@ -285,11 +237,7 @@ def report(
 
 
 @app.command()
-def settle(
-    provider: Provider = "",
-    trace: Trace = None,
-    output: Json = Output.TABLE,
-) -> None:
+def settle(provider: Provider = "", trace: Trace = None, output: Json = Output.TABLE) -> None:
     """Weigh ended jobs of this machine anew, and say which receipts became final.
 
     Each is weighed by the source that it was run with; --provider and --trace are for those that had none.

@@ -39,3 +39,8 @@ class CliError(Exception):
 def on_path(what: str, error: OSError, *, fix: str = "", code: Exit = Exit.USAGE) -> CliError:
     """An error about a file or folder that the user named."""
     return CliError(what, cause=error.strerror or str(error), fix=fix or "check the path and its rights", code=code)
+
+
+def usage_error(what: str, *, fix: str = "", cause: str = "") -> CliError:
+    """Returns the error for options or files that the user has to correct."""
+    return CliError(what, cause=cause, fix=fix, code=Exit.USAGE)

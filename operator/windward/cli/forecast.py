@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from windward.cli import text
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, usage_error
 from windward.cli.sources import Source, forecasts_for, moment, span, unknown_zone
 from windward.domain.forecast import Forecast, band_at
 from windward.domain.series import Series
@@ -28,7 +28,7 @@ def forecast(
     """Print strips, or the series themselves."""
     now, ahead, length = moment(at), span(horizon, "--horizon"), span(duration, "--duration")
     if output == "json" and scale != "shared":
-        raise CliError("--scale is of the strips, and JSON has none", fix="leave --scale out", code=Exit.USAGE)
+        raise usage_error("--scale is of the strips, and JSON has none", fix="leave --scale out")
     known, grid = forecasts_for(zones, now, source)
     errors = grid.errors()
     if errors and len(errors) == len(known):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, usage_error
 
 
 def guarded(run: Callable[[], Any]) -> int:
@@ -69,4 +69,4 @@ def _usage(error: Any) -> CliError:
         words = [a for a in sys.argv[1:] if not a.startswith("-")]
         near = get_close_matches(words[-1] if words else "", list(command.commands), n=1)
         fix = f"{path} {near[0]} --help" if near else fix
-    return CliError(message, fix=fix, code=Exit.USAGE)
+    return usage_error(message, fix=fix)

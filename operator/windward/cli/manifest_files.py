@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from windward.cli.errors import CliError, Exit, on_path
+from windward.cli.errors import on_path, usage_error
 from windward.reports.shown import shown
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
@@ -79,12 +79,12 @@ def read_objects(files: Sequence[Path]) -> Objects:
                 faults += [f"{path}, object {number}: {s}" for s in faults_of(e)]
     if faults:
         fix = "correct the fields named above" if len(faults) > 1 else "correct the field"
-        raise CliError("invalid manifest", cause="\n       ".join(faults), fix=fix, code=Exit.USAGE)
+        raise usage_error("invalid manifest", cause="\n       ".join(faults), fix=fix)
     if skipped:
         sys.stderr.write(shown(f"note: skipped {', '.join(skipped)}: not Windward's, kubectl applies it") + "\n")
     if not bodies:
         fix = "give a file with a GreenJob; examples/train.yaml is one"
-        raise CliError("nothing to do: no objects in the files", fix=fix, code=Exit.USAGE)
+        raise usage_error("nothing to do: no objects in the files", fix=fix)
     _twice(bodies)
     return Objects(
         tuple(bodies),
@@ -149,7 +149,7 @@ def _twice(bodies: Sequence[Mapping[str, Any]]) -> None:
         key = (b["kind"], b["metadata"].get("namespace", ""), b["metadata"]["name"])
         if seen.setdefault(key, b).get("spec") != b.get("spec"):
             fix = "rename one, or leave one out"
-            raise CliError(f"{key[0]} {key[2]} is there twice, with another spec", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"{key[0]} {key[2]} is there twice, with another spec", fix=fix)
 
 
 def _documents(path: Path) -> Iterator[Body]:
@@ -158,7 +158,7 @@ def _documents(path: Path) -> Iterator[Body]:
         metadata = document.get("metadata") if isinstance(document, dict) else None
         if not isinstance(document, dict) or not isinstance(metadata or {}, dict):
             what = f"{path} holds something that is no object"
-            raise CliError(what, fix="start each with apiVersion, kind and metadata", code=Exit.USAGE)
+            raise usage_error(what, fix="start each with apiVersion, kind and metadata")
         if document.get("kind") == "List" and isinstance(document.get("items"), list):
             yield from (d for d in document["items"] if isinstance(d, dict))
         else:
@@ -172,14 +172,14 @@ def _parsed(path: Path) -> list[Any]:
         raise on_path(f"cannot read {path}", e, fix="check the path") from e
     fix = "give a YAML manifest, such as examples/train.yaml"
     if len(raw) > MOST_BYTES:
-        raise CliError(f"{path} is too large for a manifest", cause=f"{len(raw)} bytes", fix=fix, code=Exit.USAGE)
+        raise usage_error(f"{path} is too large for a manifest", cause=f"{len(raw)} bytes", fix=fix)
     try:
         return [d for d in yaml.load_all(raw.decode("utf-8-sig"), _Loader) if d is not None]
     except UnicodeDecodeError as e:
-        raise CliError(f"{path} is no text", cause="its bytes are not UTF-8", fix=fix, code=Exit.USAGE) from e
+        raise usage_error(f"{path} is no text", cause="its bytes are not UTF-8", fix=fix) from e
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as e:
         cause = " ".join(str(e).split())
-        raise CliError(f"{path} is no YAML", cause=cause, fix="correct the line named above", code=Exit.USAGE) from e
+        raise usage_error(f"{path} is no YAML", cause=cause, fix="correct the line named above") from e
 
 
 def _foreign(body: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import usage_error
 
 
 def check_output_file(option: str, path: Path, *, example: str) -> None:
@@ -18,4 +18,4 @@ def check_output_file(option: str, path: Path, *, example: str) -> None:
     if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         cause = "it is a folder" if path.is_dir() else f"{parent} is no folder that you may write"
         fix = f"name a file in a folder of yours, as in {option} {example}"
-        raise CliError(f"{option} {path} cannot be written", cause=cause, fix=fix, code=Exit.USAGE)
+        raise usage_error(f"{option} {path} cannot be written", cause=cause, fix=fix)

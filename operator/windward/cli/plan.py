@@ -11,7 +11,7 @@ from typing import Any
 
 from windward import planning
 from windward.cli import text
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import Exit, usage_error
 from windward.cli.forecast import series_body
 from windward.cli.manifest_files import Objects, read_objects
 from windward.cli.schedules import next_of
@@ -34,8 +34,7 @@ def plan(files: Sequence[Path], *, check: bool, at: str, source: Source, output:
     objects, now = read_objects(files), moment(at)
     ticks, objects = _with_next_windows(objects, now)
     if not objects.jobs:
-        fix = "add one, or see examples/"
-        raise CliError("no GreenJob or GreenCronJob in the files", fix=fix, code=Exit.USAGE)
+        raise usage_error("no GreenJob or GreenCronJob in the files", fix="add one, or see examples/")
     fleet, known, fleet_plan = make(objects, now, source)
     if output == "json":
         print(json.dumps(_document(fleet, known, fleet_plan, ticks), indent=2))

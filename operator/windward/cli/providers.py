@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from windward.cli import text
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, usage_error
 from windward.cli.sources import Source
 from windward.domain.series import Series
 from windward.grid.ahead import lacking
@@ -54,8 +54,7 @@ def providers_test(name: str, zone: str, trace: Path | None, output: str) -> Non
     provider = Source.chosen(name, trace).open(clock)
     zone = zone or next(iter(provider.zones() or ()), "")
     if not zone:
-        fix = "give --zone, such as --zone US-CAL-CISO"
-        raise CliError(f"provider {name} cannot list its zones", fix=fix, code=Exit.USAGE)
+        raise usage_error(f"provider {name} cannot list its zones", fix="give --zone, such as --zone US-CAL-CISO")
     now = clock.now()
     checks = [_forecast(provider, zone, now), _history(provider, zone, now)]
     if output == "json":

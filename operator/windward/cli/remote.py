@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, usage_error
 from windward.cli.manifest_files import read_objects
 from windward.cli.worlds import PATH, RemoteJobs, Target
 from windward.cluster.port import ClusterError
@@ -48,7 +48,7 @@ def _namespace(meta: dict[str, Any], target: Target, default: str) -> str:
     named = meta.get("namespace")
     if named and target.namespace and named != target.namespace:
         what = f"{meta['name']} names namespace {named}, not {target.namespace}"
-        raise CliError(what, fix=f"leave -n out, or use -n {named}", code=Exit.USAGE)
+        raise usage_error(what, fix=f"leave -n out, or use -n {named}")
     meta["namespace"] = named or default
     return str(meta["namespace"])
 

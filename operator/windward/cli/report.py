@@ -11,7 +11,7 @@ from pathlib import Path
 
 from windward import __version__
 from windward.cli import text
-from windward.cli.errors import CliError, Exit, on_path
+from windward.cli.errors import CliError, Exit, on_path, usage_error
 from windward.cli.options import ReportOutput
 from windward.cli.output_file import check_output_file
 from windward.cli.receipt import card
@@ -60,7 +60,7 @@ def _check_export(export: str, output: str) -> None:
     """Refuse what cannot be, before anything is read."""
     if output != ReportOutput.TABLE:
         fix = f"leave -o {output} out: an export is always JSON"
-        raise CliError("--export and --output contradict each other", fix=fix, code=Exit.USAGE)
+        raise usage_error("--export and --output contradict each other", fix=fix)
     if export != "-":
         check_output_file("--export", Path(export), example="receipts.json")
 

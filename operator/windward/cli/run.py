@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, usage_error
 from windward.cli.manifest_files import Objects, check_name, checked, faults_of, read_objects
 from windward.cli.progress import Board
 from windward.cli.receipt import card
@@ -55,11 +55,11 @@ class World:
         """
         if speed != 1.0 and not start:
             fix = "add --start 2022-05-11T15:00:00Z, or leave --speed out"
-            raise CliError("--speed without --start: only a rehearsal has another clock", fix=fix, code=Exit.USAGE)
+            raise usage_error("--speed without --start: only a rehearsal has another clock", fix=fix)
         source = Source.chosen(provider, trace)
         if start and provider and source.name != "trace":
             fix = "leave --provider out, or name your own recording: --trace PATH"
-            raise CliError(f"--start rehearses on a recording, and {source.name} is none", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"--start rehearses on a recording, and {source.name} is none", fix=fix)
         source = Source("trace", trace) if start else source
         return cls(source, speed, moment(start, "--start") if start else None)
 
@@ -111,7 +111,7 @@ class CommandOptions:
         given += [f"--{f.name}" for f in fields(self) if getattr(self, f.name)]
         if given:
             fix = f"write it into the manifest, and leave {given[0]} out"
-            raise CliError(f"{given[0]} and --file contradict each other", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"{given[0]} and --file contradict each other", fix=fix)
 
 
 def run_files(files: Sequence[Path], how: World, output: str, *, yes: bool = False, namespace: str = "") -> int:
@@ -120,9 +120,9 @@ def run_files(files: Sequence[Path], how: World, output: str, *, yes: bool = Fal
     if objects.crons:
         names = ", ".join(c.metadata.name for c in objects.crons)
         fix = "apply it to a cluster, or run its GreenJob with `windward run -f`"
-        raise CliError(f"GreenCronJob {names}: this command ends with its jobs", fix=fix, code=Exit.USAGE)
+        raise usage_error(f"GreenCronJob {names}: this command ends with its jobs", fix=fix)
     if not objects.jobs:
-        raise CliError("no GreenJob in the files", fix="add one, or see examples/", code=Exit.USAGE)
+        raise usage_error("no GreenJob in the files", fix="add one, or see examples/")
     jobs = [_from_file(b, namespace) for b in objects.bodies if b["kind"] == "GreenJob"]
     regions = [b for b in objects.bodies if b["kind"] == "GreenRegion"]
     _check_regions(objects, how)
@@ -139,7 +139,7 @@ def _from_file(body: Body, namespace: str) -> Body:
     if namespace and meta.get("namespace", namespace) != namespace:
         fix = f"leave -n out, or use -n {meta['namespace']}"
         what = f"{meta['name']} names namespace {meta['namespace']}, not {namespace}"
-        raise CliError(what, fix=fix, code=Exit.USAGE)
+        raise usage_error(what, fix=fix)
     notes = {k: v for k, v in (meta.get("annotations") or {}).items() if k != TRUSTED}
     return {
         **body,
@@ -155,7 +155,7 @@ def _check_regions(objects: Objects, how: World) -> None:
         missing = [r for r in used if r not in zones]
         if missing:
             fix = f"add the GreenRegion {missing[0]} to the file, or change spec.placement.regions"
-            raise CliError(f"there is no GreenRegion {missing[0]}", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"there is no GreenRegion {missing[0]}", fix=fix)
         provider = how.source.open(SystemClock())
         for zone in check_zones([zones[r] for r in used], provider):
             where = ", ".join(r for r in used if zones[r] == zone)
@@ -176,7 +176,7 @@ def _consent(objects: Objects, yes: bool) -> None:
             command, own, cwd = local_command(job)
         except NotLocal as e:
             fix = "correct the field, or apply it to a cluster"
-            raise CliError(f"{job.metadata.name} cannot run here", cause=str(e), fix=fix, code=Exit.USAGE) from e
+            raise usage_error(f"{job.metadata.name} cannot run here", cause=str(e), fix=fix) from e
         if left := [str(c.get("name")) for c in job.spec.template["spec"]["containers"][1:]]:
             note = f"note: {job.metadata.name}: only its first container runs here, without {', '.join(left)}"
             sys.stderr.write(shown(note) + "\n")
@@ -189,24 +189,23 @@ def _consent(objects: Objects, yes: bool) -> None:
     if not sys.stdin.isatty() or not sys.stderr.isatty():
         cause = f"it would run as you, without a container:\n{listing}"
         fix = f"read the command, then add --yes: {_typed()} --yes"
-        raise CliError("a manifest's command needs your word", cause=cause, fix=fix, code=Exit.USAGE)
+        raise usage_error("a manifest's command needs your word", cause=cause, fix=fix)
     sys.stderr.write(f"These commands would run as you on this machine, without a container:\n{listing}\n")
     sys.stderr.write("Run them? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CliError("not run", fix="--yes answers for you", code=Exit.USAGE)
+        raise usage_error("not run", fix="--yes answers for you")
 
 
 def run_command(command: Sequence[str], options: CommandOptions, how: World, output: str, *, yes: bool = False) -> int:
     """Run one command here; its exit code is ours."""
     if not command:
-        raise CliError("nothing to run", fix="windward run --duration 2h --deadline 12h -- CMD", code=Exit.USAGE)
+        raise usage_error("nothing to run", fix="windward run --duration 2h --deadline 12h -- CMD")
     if yes:
-        fix = "leave --yes out: a command of your own is not asked about"
-        raise CliError("--yes is for manifests", fix=fix, code=Exit.USAGE)
+        raise usage_error("--yes is for manifests", fix="leave --yes out: a command of your own is not asked about")
     if options.deadline and not options.duration:
         fix = "add --duration: without it nobody knows how long the start can wait"
-        raise CliError("--deadline without --duration", fix=fix, code=Exit.USAGE)
+        raise usage_error("--deadline without --duration", fix=fix)
     if options.zone:
         check_zone_name(options.zone)
     job, region = _job(command, options), _region(options.zone)
@@ -248,7 +247,7 @@ def _valid(body: Body) -> None:
         what = faults_of(e)[0]
         for field, option in words.items():
             what = what.replace(field, option)
-        raise CliError(what, fix="windward run --help shows the options", code=Exit.USAGE) from e
+        raise usage_error(what, fix="windward run --help shows the options") from e
 
 
 def _region(zone: str) -> Body:
@@ -263,7 +262,7 @@ def _job(command: Sequence[str], options: CommandOptions) -> Body:
     try:
         check_name("--name", name)
     except ValueError as e:
-        raise CliError(str(e), fix="as in --name nightly-train", code=Exit.USAGE) from e
+        raise usage_error(str(e), fix="as in --name nightly-train") from e
     container = {"name": "command", "image": "local", "command": list(command), "workingDir": str(Path.cwd())}
     spec: Body = {
         "duration": options.duration or "1h",
@@ -336,7 +335,7 @@ def _in_use(e: NameInUse) -> CliError:
     fix = f"use another name, or give this one up: windward cancel {name}{where}"
     if e.driven and e.same:
         fix = f"wait for it: windward why {name}{where}; or use another name"
-    return CliError(f"the name {e} is in use; nothing was changed", cause=cause, fix=fix, code=Exit.USAGE)
+    return usage_error(f"the name {e} is in use; nothing was changed", cause=cause, fix=fix)
 
 
 def _interrupted(world: LocalController, uids: Sequence[str], submission: Submission) -> None:

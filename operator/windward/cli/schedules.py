@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import usage_error
 from windward_api.greencronjob import GreenCronJob
 from windward_api.schedule import parse_schedule
 
@@ -18,7 +18,7 @@ def next_of(cron: GreenCronJob, now: datetime) -> datetime:
     tick = parse_schedule(cron.spec.schedule, cron.spec.time_zone).following(now)
     if tick is None:
         what = f"GreenCronJob {cron.metadata.name} has no next tick"
-        raise CliError(what, fix="correct spec.schedule", code=Exit.USAGE)
+        raise usage_error(what, fix="correct spec.schedule")
     return tick
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from windward import planning
 from windward.cli import text
-from windward.cli.errors import CliError, Exit, on_path
+from windward.cli.errors import on_path, usage_error
 from windward.cli.output_file import check_output_file
 from windward.cli.schedules import ticks_of
 from windward.cli.sources import Source, moment, nearest, span, unreadable
@@ -63,11 +63,9 @@ class Study:
             CliError: an option is none.
         """
         if unknown := [p for p in self.chosen() if p not in POLICIES]:
-            fix = f"all, or of {', '.join(POLICIES)}"
-            raise CliError(f"--policy {unknown[0]}: not known", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"--policy {unknown[0]}: not known", fix=f"all, or of {', '.join(POLICIES)}")
         if self.foresight not in list(Foresight):
-            fix = f"one of {', '.join(Foresight)}"
-            raise CliError(f"--foresight {self.foresight}: not known", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"--foresight {self.foresight}: not known", fix=f"one of {', '.join(Foresight)}")
         span(self.step, "--step")
         if self.page is not None:
             check_output_file("--page", self.page, example="study.html")
@@ -93,8 +91,7 @@ def simulate_fleet(
     first, last = _bounds(actuals, names, begin.year)
     if not first <= begin or begin + timedelta(days=days) > last:
         problem = f"{days} days from {begin:%Y-%m-%d} are not in {actuals.name}"
-        fix = f"choose --start and --days between {first:%Y-%m-%d} and {last:%Y-%m-%d}"
-        raise CliError(problem, fix=fix, code=Exit.USAGE)
+        raise usage_error(problem, fix=f"choose --start and --days between {first:%Y-%m-%d} and {last:%Y-%m-%d}")
     dice = random.Random(study.seed)  # noqa: S311  (a fleet is drawn, nothing secret)
     open_ended = regions_for(names)
     try:
@@ -104,7 +101,7 @@ def simulate_fleet(
             arrivals = drawn(open_ended, begin, timedelta(days=days), jobs, dice, pausable=pausable)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zlib.error) as e:
         fix = "give a CSV with the columns submit_s, duration_s and gpus"
-        raise CliError(f"--fleet: {getattr(e, 'strerror', None) or e}", fix=fix, code=Exit.USAGE) from e
+        raise usage_error(f"--fleet: {getattr(e, 'strerror', None) or e}", fix=fix) from e
     source = fleet.name if fleet is not None else f"drawn fleet, seed {study.seed}"
     title = f"{jobs} jobs over {days} days in {', '.join(names)} ({source}, utilisation {util:g})"
     _study(study, title, arrivals, regions_for(names, arrivals, util), actuals, drawn_faults)
@@ -118,11 +115,9 @@ def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: in
     step = span(every or EVERY, "--every")
     objects = read_objects(files)
     if every and not objects.jobs and objects.crons:
-        fix = "leave --every out: a GreenCronJob is submitted at its ticks"
-        raise CliError("--every is for GreenJobs", fix=fix, code=Exit.USAGE)
+        raise usage_error("--every is for GreenJobs", fix="leave --every out: a GreenCronJob is submitted at its ticks")
     if not objects.jobs and not objects.crons:
-        fix = "add one, or see examples/"
-        raise CliError("no GreenJob or GreenCronJob in the files", fix=fix, code=Exit.USAGE)
+        raise usage_error("no GreenJob or GreenCronJob in the files", fix="add one, or see examples/")
     actuals = _actuals(study.trace)
     jobs, crons, regions = list(objects.jobs), list(objects.crons), [_without_bounds(r) for r in objects.regions]
     if zones:
@@ -130,7 +125,7 @@ def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: in
         jobs = [j.model_copy(update={"spec": _placed(j.spec, regions)}) for j in jobs]
         crons = [c.model_copy(update={"spec": _cron_placed(c.spec, regions)}) for c in crons]
     if not regions:
-        raise CliError("no GreenRegion in the files", fix="add one, or give --zone DE", code=Exit.USAGE)
+        raise usage_error("no GreenRegion in the files", fix="add one, or give --zone DE")
     _check_places(jobs, crons, regions)
     names = _zones(",".join(dict.fromkeys(r.spec.grid_zone for r in regions)), actuals)
     first, last = _bounds(actuals, names, year)
@@ -141,9 +136,9 @@ def backtest(study: Study, files: Sequence[Path], zones: Sequence[str], year: in
         for cron in crons:
             arrivals += ticked(cron, ticks_of(cron, begin, max(begin, end)))
     except ValueError as e:
-        raise CliError(str(e), fix="correct the field", code=Exit.USAGE) from e
+        raise usage_error(str(e), fix="correct the field") from e
     if not arrivals:
-        raise CliError(f"no submission fits into {year}", fix="shorten completeWithin or --every", code=Exit.USAGE)
+        raise usage_error(f"no submission fits into {year}", fix="shorten completeWithin or --every")
     arrivals.sort(key=lambda a: a.at)
     how = f"every {every or EVERY}" if jobs else "at each tick"
     what = ", ".join([*(j.metadata.name for j in jobs), *(c.metadata.name for c in crons)])
@@ -169,7 +164,7 @@ def _check_places(jobs: Sequence[GreenJob], crons: Sequence[GreenCronJob], regio
         missing = [r for r in spec.placement.regions if r not in there]
         if missing:
             fix = "add it to the file, or give --zone DE"
-            raise CliError(f"there is no GreenRegion {missing[0]} in the files", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"there is no GreenRegion {missing[0]} in the files", fix=fix)
 
 
 def _study(
@@ -202,7 +197,7 @@ def _study(
             if missing := lacking(actuals.history(zone, *actuals.span(zone)), "recording", _NOT_WEIGHED):
                 sys.stderr.write(f"note: {missing}\n")
     except ProviderError as e:
-        raise CliError(str(e), code=Exit.USAGE) from e
+        raise usage_error(str(e)) from e
     if study.page is not None:
         from windward.reports.study_page import page
 
@@ -287,7 +282,7 @@ def _zones(text_: str, actuals: TraceProvider) -> list[str]:
             near = nearest(z, known)
             fix = f"did you mean {near[0]}?" if near else f"one of {', '.join(known[:12])}"
             cause = f"it holds {', '.join(known[:12])}"
-            raise CliError(f"zone {z}: not in {actuals.name}", cause=cause, fix=fix, code=Exit.USAGE)
+            raise usage_error(f"zone {z}: not in {actuals.name}", cause=cause, fix=fix)
     return names
 
 
@@ -302,7 +297,7 @@ def _bounds(actuals: TraceProvider, zones: Sequence[str], year: int | None = Non
     first, last = max(a, datetime(year, 1, 1, tzinfo=UTC)), min(b, datetime(year + 1, 1, 1, tzinfo=UTC))
     if last - first < WARM_UP:
         fix = f"its zones reach from {a:%Y-%m-%d} to {b:%Y-%m-%d}"
-        raise CliError(f"{actuals.name} holds too little of {year}", fix=fix, code=Exit.USAGE)
+        raise usage_error(f"{actuals.name} holds too little of {year}", fix=fix)
     return first, last
 
 
@@ -314,15 +309,15 @@ def _faults(words: str, seed: int) -> Faults:
         field = name.strip().replace("-", "_")
         if field not in Faults.__dataclass_fields__ or field == "seed":
             known = ", ".join(f for f in Faults.__dataclass_fields__ if f != "seed")
-            raise CliError(f"--faults {name}: not known", fix=f"of {known}", code=Exit.USAGE)
+            raise usage_error(f"--faults {name}: not known", fix=f"of {known}")
         try:
             named[field] = float(value)
         except ValueError as e:
-            raise CliError(f"--faults {word}: no number", fix=f"{name}=0.05", code=Exit.USAGE) from e
+            raise usage_error(f"--faults {word}: no number", fix=f"{name}=0.05") from e
         most = 1.0 if field in ("late_jobs", "outage_share", "wrong_durations") else 1000.0
         if not 0.0 <= named[field] <= most:
             problem = f"--faults {word}: not between 0 and {most:g}"
-            raise CliError(problem, fix=f"{name}=0.05", code=Exit.USAGE)
+            raise usage_error(problem, fix=f"{name}=0.05")
     return Faults(seed=seed, **named)
 
 

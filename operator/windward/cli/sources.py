@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, usage_error
 from windward.domain.clock import Clock
 from windward.domain.forecast import Forecast
 from windward.domain.series import Kind, Series
@@ -47,8 +47,7 @@ class Source:
             CliError: the two contradict each other.
         """
         if trace is not None and provider and "trace" not in [p.strip() for p in provider.split(",")]:
-            fix = "leave out one of the two"
-            raise CliError(f"--trace is not used by --provider {provider}", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"--trace is not used by --provider {provider}", fix="leave out one of the two")
         name = provider or ("trace" if trace is not None else os.environ.get("WINDWARD_PROVIDER") or "trace")
         return cls(name, trace)
 
@@ -67,11 +66,10 @@ class Source:
         except (ProviderError, ValueError) as e:
             which = f"--trace {self.trace}" if self.trace is not None else f"--provider {self.name}"
             fix = "see docs: a recording has timestamp_utc and carbon_intensity_gco2_kwh"
-            fix = fix if self.trace is not None else "windward providers list"
-            raise CliError(f"{which}: {e}", fix=fix, code=Exit.USAGE) from e
+            raise usage_error(f"{which}: {e}", fix=fix if self.trace is not None else "windward providers list") from e
         except OSError as e:
             cause = f"{e.filename or self.trace}: {e.strerror or e}"
-            raise CliError(f"--trace {cause}", fix="check the path and its rights", code=Exit.USAGE) from e
+            raise usage_error(f"--trace {cause}", fix="check the path and its rights") from e
 
 
 class NoArchive:
@@ -97,13 +95,13 @@ def moment(text: str, option: str = "--at") -> datetime:
     try:
         given = datetime.fromisoformat(text)
     except ValueError as e:
-        raise CliError(f"{option} {text}: not a time", fix="write it as 2022-05-11T15:00:00Z", code=Exit.USAGE) from e
+        raise usage_error(f"{option} {text}: not a time", fix="write it as 2022-05-11T15:00:00Z") from e
     if given.tzinfo is None:
         whole = text if "T" in text or " " in text else f"{text}T00:00:00"
-        raise CliError(f"{option} {text}: no time zone", fix=f"write {whole}Z, or an offset", code=Exit.USAGE)
+        raise usage_error(f"{option} {text}: no time zone", fix=f"write {whole}Z, or an offset")
     if not 1970 < given.year < 9000:
         fix = "give a year from 1971 to 8999, as in 2022-05-11T15:00:00Z"
-        raise CliError(f"{option} {text}: no time to work at", fix=fix, code=Exit.USAGE)
+        raise usage_error(f"{option} {text}: no time to work at", fix=fix)
     return given.astimezone(UTC).replace(microsecond=0)
 
 
@@ -116,9 +114,9 @@ def span(text: str, option: str) -> timedelta:
     try:
         duration = parse_duration(text)
     except ValueError as e:
-        raise CliError(f"{option}: {e}", fix=f"write it as {option} 4h30m", code=Exit.USAGE) from e
+        raise usage_error(f"{option}: {e}", fix=f"write it as {option} 4h30m") from e
     if duration > LONGEST:
-        raise CliError(f"{option} {text}: longer than a year", fix="give 366d or less", code=Exit.USAGE)
+        raise usage_error(f"{option} {text}: longer than a year", fix="give 366d or less")
     return duration
 
 
@@ -131,7 +129,7 @@ def only_local(given: Mapping[str, object]) -> None:
     for option, value in given.items():
         if value:
             fix = "the operator has its own source and clock: leave it out, or use --local"
-            raise CliError(f"{option} is for runs on this machine", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"{option} is for runs on this machine", fix=fix)
 
 
 def check_zone_name(zone: str) -> None:
@@ -142,7 +140,7 @@ def check_zone_name(zone: str) -> None:
     """
     if not ZONE_PATTERN.fullmatch(zone):
         fix = "2 to 64 letters, digits, - or _, as in DE or US-CAL-CISO; windward zones search finds one"
-        raise CliError(f"zone {zone[:80]!r}: no name of a grid zone", fix=fix, code=Exit.USAGE)
+        raise usage_error(f"zone {zone[:80]!r}: no name of a grid zone", fix=fix)
 
 
 def check_zones(zones: Iterable[str], provider: Provider) -> list[str]:
@@ -221,7 +219,7 @@ def forecasts_for(zones: Iterable[str], now: datetime, source: Source) -> tuple[
     wanted = list(zones) or list(grid.provider.zones() or ())
     if not wanted:
         fix = "name the zones, as in windward forecast US-CAL-CISO"
-        raise CliError(f"{provider.name} cannot list its zones", fix=fix, code=Exit.USAGE)
+        raise usage_error(f"{provider.name} cannot list its zones", fix=fix)
     for zone in wanted:
         check_zone_name(zone)
     readable(provider, wanted)
@@ -249,4 +247,4 @@ def unreadable(e: Exception) -> CliError:
     """The error for a recording of the user's, in the words of whoever read it."""
     cause, fix = (e.cause, e.fix) if isinstance(e, ProviderError) else (str(e), "")
     fix = fix or "correct the file: columns timestamp_utc and carbon_intensity_gco2_kwh, equal steps, UTF-8"
-    return CliError("--trace cannot be read", cause=cause, fix=fix, code=Exit.USAGE)
+    return usage_error("--trace cannot be read", cause=cause, fix=fix)

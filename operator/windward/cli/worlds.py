@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from windward.cli.errors import CliError, Exit
+from windward.cli.errors import CliError, Exit, usage_error
 from windward.cli.manifest_files import check_name
 from windward.cluster.parse import read_job
 from windward.cluster.port import BadObject, ClusterError
@@ -36,7 +36,7 @@ class Target:
         """
         if local and (context or kubeconfig is not None):
             option = "--context" if context else "--kubeconfig"
-            raise CliError(f"{option} names a cluster", fix=f"add --cluster, or leave {option} out", code=Exit.USAGE)
+            raise usage_error(f"{option} names a cluster", fix=f"add --cluster, or leave {option} out")
         if namespace:
             _checked("--namespace", namespace)
         return cls(local, namespace, context, kubeconfig)
@@ -284,7 +284,7 @@ def one(jobs: Jobs, target: Target, name: str) -> GreenJob | BadObject:
         given, name = name.split("/", 1)
         if target.namespace and given != target.namespace:
             fix = f"leave out -n, or write {target.namespace}/{name}"
-            raise CliError(f"{given}/{name} is not in namespace {target.namespace}", fix=fix, code=Exit.USAGE)
+            raise usage_error(f"{given}/{name} is not in namespace {target.namespace}", fix=fix)
         namespace = given
     _checked("namespace", namespace)
     _checked("name", name, subdomain=True)
@@ -300,4 +300,4 @@ def _checked(field: str, value: str, *, subdomain: bool = False) -> None:
     try:
         check_name(field, value, subdomain=subdomain)
     except ValueError as e:
-        raise CliError(str(e), fix="windward list shows what there is", code=Exit.USAGE) from e
+        raise usage_error(str(e), fix="windward list shows what there is") from e
