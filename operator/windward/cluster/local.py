@@ -101,11 +101,7 @@ class LocalCluster:
         meta = observed.job.metadata
         status = observed.job.status.model_copy(update={"attempt": attempt, "attempt_region": region})
         body = self.store.update(
-            "GreenJob",
-            meta.namespace,
-            meta.name,
-            status=_dump(status),
-            if_version=meta.resource_version,
+            "GreenJob", meta.namespace, meta.name, status=_dump(status), if_version=meta.resource_version
         )
         if body is None:
             raise AttemptConflict(f"GreenJob {observed.key} is gone")

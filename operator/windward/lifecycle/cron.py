@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from windward.domain.observed import Observed
 from windward_api.greencronjob import ConcurrencyPolicy, GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.meta import API_VERSION
@@ -88,7 +89,7 @@ def decide_cron(cron: GreenCronJob, jobs: Sequence[GreenJob], tick: datetime | N
     if cron.metadata.deletion_timestamp is not None:
         return []
     out: list[CronAction] = []
-    active = [j for j in jobs if not _ended(j)]
+    active = [j for j in jobs if not Observed(j).ended]
     if tick is not None and _worth_from(cron, now) <= tick <= now and not cron.spec.suspend:
         policy = cron.spec.concurrency_policy
         fresh = [j for j in active if j.metadata.name != job_name(cron, tick)]
@@ -152,10 +153,6 @@ def job_body(cron: GreenCronJob, tick: datetime) -> dict[str, Any]:
         },
         "spec": spec,
     }
-
-
-def _ended(job: GreenJob) -> bool:
-    return any(c.type in ("Complete", "Failed") and c.status == "True" for c in job.status.conditions)
 
 
 def _history(cron: GreenCronJob, jobs: Sequence[GreenJob]) -> list[CronAction]:

@@ -77,29 +77,22 @@ def refused(observed_generation: int, old: GreenJobStatus, message: str, now: da
         _condition("Accepted", "False", "InvalidSpec", message),
         _condition("Stalled", "True", "InvalidSpec", message),
     )
-    return old.model_copy(
-        update={
-            "observed_generation": observed_generation,
-            "conditions": transition(old.conditions, conditions, now),
-            "summary": Summary(state="Refused", reason="InvalidSpec"),
-        }
-    )
+    return _with(old, observed_generation, conditions, Summary(state="Refused", reason="InvalidSpec"), now)
 
 
 def stalled(observed_generation: int, old: GreenJobStatus, message: str, now: datetime) -> GreenJobStatus:
     """Returns the status of a job for which a step of the cycle failed: the old one with the condition Stalled."""
-    conditions = (
-        *[c for c in old.conditions if c.type != "Stalled"],
-        _condition("Stalled", "True", "InternalError", message),
-    )
+    others = [c for c in old.conditions if c.type != "Stalled"]
+    conditions = (*others, _condition("Stalled", "True", "InternalError", message))
     summary = old.summary.model_copy(update={"reason": "InternalError"})
-    return old.model_copy(
-        update={
-            "observed_generation": observed_generation,
-            "conditions": transition(old.conditions, conditions, now),
-            "summary": summary,
-        }
-    )
+    return _with(old, observed_generation, conditions, summary, now)
+
+
+def _with(
+    old: GreenJobStatus, generation: int, conditions: tuple[Condition, ...], summary: Summary, now: datetime
+) -> GreenJobStatus:
+    known = transition(old.conditions, conditions, now)
+    return old.model_copy(update={"observed_generation": generation, "conditions": known, "summary": summary})
 
 
 def _condition(kind: str, status: Literal["True", "False", "Unknown"], reason: str, message: str = "") -> Condition:

@@ -120,14 +120,8 @@ def logs(level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in (
-        "urllib3",
-        "kopf",
-        "apscheduler",
-        "httpx",
-        "httpcore",
-        "alembic",
-    ):  # some log URLs, which may hold keys
+    # Some log URLs, which may hold keys.
+    for noisy in ("urllib3", "kopf", "apscheduler", "httpx", "httpcore", "alembic"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 

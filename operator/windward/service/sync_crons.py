@@ -10,12 +10,10 @@ from windward.cluster import Cluster, ClusterError
 from windward.domain.observed import Observed
 from windward.lifecycle.cron import CreateJob, decide_cron, due_tick, is_child, next_tick
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
-from windward_api.greenjob import GreenJob
 from windward_api.meta import Condition, transition
 
 log = logging.getLogger(__name__)
 
-_ENDED = ("Complete", "Failed")
 _LONGEST_MESSAGE = 1024
 
 
@@ -28,10 +26,10 @@ def sync_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], no
     Raises:
         ClusterError: the cluster refused something or does not answer.
     """
-    children = [o.job for o in jobs if is_child(cron, o.job)]
+    children = [o for o in jobs if is_child(cron, o.job)]
     tick = None if cron.spec.suspend else due_tick(cron, now)
     opened, taken = None, ""
-    for action in decide_cron(cron, children, tick, now):
+    for action in decide_cron(cron, [o.job for o in children], tick, now):
         if not isinstance(action, CreateJob):
             cluster.delete_job(cron.metadata.namespace, action.name)
         elif taken := _taken(cron, action.body["metadata"]["name"], jobs):
@@ -44,7 +42,7 @@ def sync_cron(cluster: Cluster, cron: GreenCronJob, jobs: Sequence[Observed], no
         update={
             "last_schedule_time": opened or cron.status.last_schedule_time,
             "next_schedule_time": None if following is None else f"{following:%m-%d %H:%MZ}",
-            "active": tuple(sorted(j.metadata.name for j in children if not _ended(j))),
+            "active": tuple(sorted(o.job.metadata.name for o in children if not o.ended)),
         }
     )
     trouble = Condition(type="Scheduled", status="False", reason="NameTaken", message=taken) if taken else _SCHEDULED
@@ -73,10 +71,6 @@ def _taken(cron: GreenCronJob, name: str, jobs: Sequence[Observed]) -> str:
         if (o.job.metadata.namespace, o.job.metadata.name) == (namespace, name) and not is_child(cron, o.job):
             return f"the window is not opened: GreenJob {name} is not of this GreenCronJob; delete it or rename one"
     return ""
-
-
-def _ended(job: GreenJob) -> bool:
-    return any(c.type in _ENDED and c.status == "True" for c in job.status.conditions)
 
 
 def _key(cron: GreenCronJob) -> str:
