@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-
 # Environment of every run. The run token fences: uid of the GreenJob + "-" + attempt number.
 ENV_JOB = "WINDWARD_JOB"  # namespace/name
 ENV_RUN = "WINDWARD_RUN"  # <uid>-<attempt>

@@ -17,7 +17,7 @@ from cli.test_report import BODIES
 from windward.ledger import MemoryLedger
 from windward.reports import receipt_tables
 from windward.reports.receipt_card import card_lines
-from windward.reports.study_page import page
+from windward.simulation.study_page import page
 
 
 @dataclass(frozen=True)

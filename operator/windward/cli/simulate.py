@@ -25,6 +25,7 @@ from windward.reports import figures
 from windward.service.clock import SystemClock
 from windward.simulation import POLICIES, Arrival, Faults, Foresight, Outcome, Result, from_trace, repeated, simulate
 from windward.simulation.arrivals import drawn, regions_for, ticked
+from windward.simulation.study_page import FIGURES, outcome_cells, page
 from windward_api.greencronjob import GreenCronJob, GreenCronJobSpec
 from windward_api.greenjob import GreenJob, GreenJobSpec
 from windward_api.greenregion import GreenRegion
@@ -199,8 +200,6 @@ def _study(
     except ProviderError as e:
         raise usage_error(str(e)) from e
     if study.page is not None:
-        from windward.reports.study_page import page
-
         try:
             study.page.write_text(page(result), encoding="utf-8")
         except OSError as e:
@@ -214,8 +213,8 @@ _NOT_WEIGHED = "Jobs that ran then are not weighed; for forecasts the week befor
 
 def table(result: Result) -> str:
     """The result on one screen."""
-    rows = [["POLICY", "EMISSIONS", "SAVED", "OF POSSIBLE", "WAIT", "P95", "LATE", "FAILED", "RUNS/JOB", "CHANGES/JOB"]]
-    rows += [_row(o, result.bound_g) for o in result.outcomes]
+    rows = [["POLICY", *(name.upper() for name in FIGURES)]]
+    rows += [[o.policy, *outcome_cells(o, result.bound_g)] for o in result.outcomes]
     first = result.outcomes[0]  # baseline and bound are the same for all
     possible = 100 * (1 - result.bound_g / first.run_now_g) if first.run_now_g else 0.0
     lines = [
@@ -246,22 +245,6 @@ def _undone(o: Outcome) -> str:
         f"{o.policy}: {o.failed} failed and {o.unfinished} unfinished jobs emitted {figures.grams(o.undone_g)}, "
         f"counted above, and saved nothing of the {figures.grams(o.undone_run_now_g)} that they were to take"
     )
-
-
-def _row(o: Outcome, bound_g: float) -> list[str]:
-    of_bound = o.share_of_bound(bound_g)
-    return [
-        o.policy,
-        figures.grams(o.emissions_g),
-        f"{round(100 * o.saved_share, 1) + 0.0:.1f} %",  # no minus before a zero
-        "" if of_bound is None else f"{round(of_bound, 1) + 0.0:.1f} %",
-        f"{o.wait_mean_h:.1f} h",
-        f"{o.wait_p95_h:.1f} h",
-        str(o.missed),
-        str(o.failed + o.unfinished),
-        f"{o.runs_per_job:.2f}",
-        f"{o.moves:.2f}",
-    ]
 
 
 def _actuals(trace: Path | None) -> TraceProvider:

@@ -1,1 +1,1 @@
-"""Ledger rows and studies in, tables, CSV, JSON and HTML out. Pure: the CLI prints them, a web page may show them."""
+"""Ledger rows in, tables, CSV and JSON out. Pure: the CLI prints them, a web page may show them."""

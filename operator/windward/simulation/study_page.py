@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from html import escape
-from typing import Protocol
 
 from windward.reports import figures
+from windward.simulation.result import Outcome, Result
 
 # cividis-like: told apart by lightness, not by red and green
 _COLOURS = ("#8a8a7a", "#b5a95b", "#575d6d", "#00336f", "#e0c94f")
 _WIDTH, _ROW, _LEFT = 760, 30, 130
+FIGURES = ("emissions", "saved", "of possible", "wait", "p95", "late", "failed", "runs/job", "changes/job")
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:820px;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -23,76 +23,7 @@ svg text{font:12px system-ui,sans-serif;fill:#1b1f24}.muted{color:#666}.mark{col
 """
 
 
-class Job(Protocol):
-    """One job under one policy, as `simulation.result.JobOutcome` has it."""
-
-    @property
-    def submitted(self) -> datetime: ...
-    @property
-    def run_now_g(self) -> float | None: ...
-    @property
-    def saved_g(self) -> float: ...
-    @property
-    def weighed(self) -> bool: ...
-
-
-class Outcome(Protocol):
-    """All jobs under one policy, as `simulation.result.Outcome` has them."""
-
-    @property
-    def policy(self) -> str: ...
-    @property
-    def what(self) -> str: ...
-    @property
-    def emissions_g(self) -> float: ...
-    @property
-    def run_now_g(self) -> float: ...
-    @property
-    def saved_share(self) -> float: ...
-    @property
-    def wait_mean_h(self) -> float: ...
-    @property
-    def wait_p95_h(self) -> float: ...
-    @property
-    def missed(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
-    @property
-    def unfinished(self) -> int: ...
-    @property
-    def runs_per_job(self) -> float: ...
-    @property
-    def moves(self) -> float: ...
-    @property
-    def jobs(self) -> Sequence[Job]: ...
-
-    def share_of_bound(self, bound_g: float) -> float | None: ...
-
-
-class Study(Protocol):
-    """A whole simulation or back-test, as `simulation.result.Result` has it."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def start(self) -> datetime: ...
-    @property
-    def end(self) -> datetime: ...
-    @property
-    def foresight(self) -> str: ...
-    @property
-    def faults(self) -> Mapping[str, float]: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def demo(self) -> bool: ...
-    @property
-    def bound_g(self) -> float: ...
-    @property
-    def outcomes(self) -> Sequence[Outcome]: ...
-
-
-def page(study: Study) -> str:
+def page(study: Result) -> str:
     """Returns a simulation or a back-test as a page of HTML; every word of its input is escaped."""
     mark = '<p class="mark">Simulated: no job ran.</p>'
     if study.demo:
@@ -115,7 +46,7 @@ def page(study: Study) -> str:
     )
 
 
-def _bars(study: Study) -> str:
+def _bars(study: Result) -> str:
     shares = [100 * o.saved_share for o in study.outcomes]
     run_now = study.outcomes[0].run_now_g
     bound = 100 * (1 - study.bound_g / run_now) if run_now else 0.0
@@ -140,7 +71,7 @@ def _bars(study: Study) -> str:
     return _svg(height + 12, parts)
 
 
-def _months(study: Study) -> str:
+def _months(study: Result) -> str:
     """A line a policy; a month without jobs is left out."""
     months = sorted({f"{j.submitted:%Y-%m}" for j in study.outcomes[0].jobs})
     lines = [[_saved(o, m) for m in months] for o in study.outcomes]
@@ -182,26 +113,26 @@ def _saved(o: Outcome, month: str) -> float | None:
     return 100 * sum(j.saved_g for j in jobs) / before if before else None
 
 
-def _table(study: Study) -> str:
-    head = ("policy", "emissions", "saved", "of possible", "wait", "p95", "late", "failed", "runs/job", "changes/job")
-    rows = []
-    for o in study.outcomes:
-        share = o.share_of_bound(study.bound_g)
-        cells = (
-            f"{o.policy}: {o.what}",
-            figures.grams(o.emissions_g),
-            _percent(100 * o.saved_share),
-            "" if share is None else _percent(share),
-            f"{o.wait_mean_h:.1f} h",
-            f"{o.wait_p95_h:.1f} h",
-            str(o.missed),
-            str(o.failed + o.unfinished),
-            f"{o.runs_per_job:.2f}",
-            f"{o.moves:.2f}",
-        )
-        rows.append("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
-    header = "".join(f"<th>{h}</th>" for h in head)
-    return f"<table><tr>{header}</tr>{''.join(rows)}</table>"
+def outcome_cells(o: Outcome, bound_g: float) -> list[str]:
+    """Returns the figures of one policy, in the order of `FIGURES`."""
+    share = o.share_of_bound(bound_g)
+    return [
+        figures.grams(o.emissions_g),
+        _percent(100 * o.saved_share),
+        "" if share is None else _percent(share),
+        f"{o.wait_mean_h:.1f} h",
+        f"{o.wait_p95_h:.1f} h",
+        str(o.missed),
+        str(o.failed + o.unfinished),
+        f"{o.runs_per_job:.2f}",
+        f"{o.moves:.2f}",
+    ]
+
+
+def _table(study: Result) -> str:
+    rows = [(f"{o.policy}: {o.what}", *outcome_cells(o, study.bound_g)) for o in study.outcomes]
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{h}</th>' for h in ('policy', *FIGURES))}</tr>{body}</table>"
 
 
 def _percent(value: float) -> str:
