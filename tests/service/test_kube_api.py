@@ -6,8 +6,8 @@ import pytest
 from kubernetes.client import ApiClient, Configuration
 from werkzeug import Response
 
-from windward.cluster.kube_api import Api, NotFound, error_of, message_of
-from windward.cluster.port import AttemptConflict, ClusterError, Refused, Unavailable
+from windward.cluster.kube_api import Api, error_of, message_of
+from windward.cluster.port import AttemptConflict, ClusterError, NotFound, Refused, Unavailable
 
 STATUS = {"kind": "Status", "message": 'greenjobs "x" is not what it was'}
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from windward.cli.errors import CliError, Exit, usage_error
 from windward.cli.manifest_files import check_name
 from windward.cluster.parse import read_job
-from windward.cluster.port import BadObject, ClusterError
+from windward.cluster.port import BadObject, ClusterError, NotFound
 from windward_api.greenjob import GreenJob
 
 PATH = "/apis/windward.dev/v1alpha1"
@@ -197,8 +197,6 @@ class RemoteJobs:
         return str(((context or {}).get("context") or {}).get("namespace") or "default")
 
     def all(self, namespace: str) -> list[GreenJob | BadObject]:
-        from windward.cluster.kube_api import NotFound
-
         place = f"/namespaces/{namespace}" if namespace else ""
         try:
             return [read_job(b) for b in self.request(lambda: self.api.items(f"{PATH}{place}/greenjobs"))]
@@ -207,8 +205,6 @@ class RemoteJobs:
             raise CliError("the cluster knows no GreenJobs", cause=str(e), fix=fix, code=Exit.NOT_FOUND) from e
 
     def get(self, namespace: str, name: str) -> GreenJob | BadObject | None:
-        from windward.cluster.kube_api import NotFound
-
         try:
             return read_job(self.request(lambda: self.api.get(f"{PATH}/namespaces/{namespace}/greenjobs/{name}")))
         except NotFound:
@@ -236,8 +232,6 @@ class RemoteJobs:
         return False
 
     def _done(self, call: Callable[[], object]) -> bool:
-        from windward.cluster.kube_api import NotFound
-
         try:
             self.request(call)
         except NotFound:
@@ -247,8 +241,6 @@ class RemoteJobs:
     @staticmethod
     def request(call: Callable[[], T]) -> T:
         """A call whose trouble is told as an error for people; `NotFound` is the caller's."""
-        from windward.cluster.kube_api import NotFound
-
         fix = "check the cluster and your rights: kubectl get greenjobs, windward doctor"
         try:
             return call()

@@ -11,17 +11,13 @@ from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.client.exceptions import ApiException
 
-from windward.cluster.port import AttemptConflict, ClusterError, Refused, Unavailable
+from windward.cluster.port import AttemptConflict, ClusterError, NotFound, Refused, Unavailable
 
 Body = dict[str, Any]
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 PAGE = 500
 TIMEOUT_S = (5, 20)  # connect, read
-
-
-class NotFound(ClusterError):
-    """There is no such object."""
 
 
 def connect(kubeconfig: str | None = None, context: str | None = None) -> ApiClient:

@@ -16,11 +16,11 @@ from typing import Any
 
 from windward.cluster.engines import ENGINES, Engine
 from windward.cluster.engines.port import engine_of
-from windward.cluster.kube_api import JSON_PATCH, Api, NotFound
+from windward.cluster.kube_api import JSON_PATCH, Api
 from windward.cluster.kube_pods import PodEnd, pod_end
 from windward.cluster.kube_runs import is_child, runs_of
 from windward.cluster.parse import bad_object, read_job, read_objects
-from windward.cluster.port import AttemptConflict, BadObject, ClusterError, Refused, Snapshot, Unavailable
+from windward.cluster.port import AttemptConflict, BadObject, ClusterError, NotFound, Refused, Snapshot, Unavailable
 from windward.domain.clock import Clock
 from windward.domain.observed import Event, Observed
 from windward.manifests import RunFacts

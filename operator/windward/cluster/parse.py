@@ -30,17 +30,11 @@ def read_job(body: Mapping[str, Any]) -> GreenJob | BadObject:
 def read_objects(
     crons: Iterable[Mapping[str, Any]], regions: Iterable[Mapping[str, Any]]
 ) -> tuple[list[GreenCronJob], list[GreenRegion], list[BadObject]]:
-    """All that can be read, and all that cannot."""
-    good_crons: list[GreenCronJob] = []
-    good_regions: list[GreenRegion] = []
-    bad: list[BadObject] = []
-    for body in crons:
-        cron = _read(body, GreenCronJob)
-        bad.append(cron) if isinstance(cron, BadObject) else good_crons.append(cron)
-    for body in regions:
-        region = _read(body, GreenRegion)
-        bad.append(region) if isinstance(region, BadObject) else good_regions.append(region)
-    return good_crons, good_regions, bad
+    """Returns the objects that can be read, and those that cannot."""
+    all_crons, all_regions = [_read(b, GreenCronJob) for b in crons], [_read(b, GreenRegion) for b in regions]
+    bad = [o for o in (*all_crons, *all_regions) if isinstance(o, BadObject)]
+    good_crons = [c for c in all_crons if not isinstance(c, BadObject)]
+    return good_crons, [r for r in all_regions if not isinstance(r, BadObject)], bad
 
 
 def _read(body: Mapping[str, Any], model: type[M]) -> M | BadObject:

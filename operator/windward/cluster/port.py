@@ -3,6 +3,7 @@
 ClusterError            the cluster failed
 |- Unavailable          no answer; whether the write happened is unknown: retry later
 |- AttemptConflict      the object changed since it was observed: observe again before acting
+|- NotFound             there is no such object
 `- Refused              the cluster rejects the request and says why: a retry will not help
 """
 
@@ -29,6 +30,10 @@ class Unavailable(ClusterError):
 
 class AttemptConflict(ClusterError):
     """The object changed since it was observed."""
+
+
+class NotFound(ClusterError):
+    """There is no such object."""
 
 
 class Refused(ClusterError):

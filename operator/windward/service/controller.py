@@ -105,9 +105,10 @@ class Controller:
         regions = self._regions(snapshot, now)
         forecasts = self._forecasts(snapshot, now)
         placed = [o for o in snapshot.jobs if to_be_placed(o)]
-        accounts = self._accounts(snapshot, placed, regions, forecasts, now)  # 2. book what ended
-        plan = self.standing.plan(placed, accounts, Sites(regions, forecasts), now)  # 3. plan the whole fleet
-        actions = self._reconcile(snapshot, plan, accounts, regions, forecasts, now)  # 4. reconcile and apply, by job
+        sites = Sites(regions, forecasts)
+        accounts = self._accounts(snapshot, placed, sites, now)  # 2. book what ended
+        plan = self.standing.plan(placed, accounts, sites, now)  # 3. plan the whole fleet
+        actions = self._reconcile(snapshot, plan, accounts, sites, now)  # 4. reconcile and apply, by job
         self._settle_deleted(snapshot, regions, now)
         self._sync_crons(snapshot, now)  # 5. all others
         self.reports.report(snapshot, forecasts, self.guard, now)
@@ -143,12 +144,7 @@ class Controller:
         return lengthened(self.grid.forecasts([zone], now)[zone], until, now)
 
     def _accounts(
-        self,
-        snapshot: Snapshot,
-        placed: list[Observed],
-        regions: Mapping[str, Region],
-        forecasts: Mapping[str, Forecast],
-        now: datetime,
+        self, snapshot: Snapshot, placed: list[Observed], sites: Sites, now: datetime
     ) -> dict[str, Account | None]:
         """The account of each job so far; None if the ledger cannot be read. Where only ends are reported, accounts are
         computed for jobs to be placed alone, and the energy of the others is just recorded."""
@@ -157,35 +153,28 @@ class Controller:
         weighed = {o.uid for o in (snapshot.jobs if each_change else placed)}
         out: dict[str, Account | None] = {}
         for o in snapshot.jobs:
-
-            def weigh(o: Observed = o) -> Account | None:
-                if o.uid in weighed:
-                    return self.accountant.weighed(o, regions, forecasts, now)
-                self.accountant.record(o, regions, now)
-                return None
-
-            out[o.key] = self.guard.run("book", o.key, version_of(o), now, weigh)
+            if o.uid in weighed:
+                book = partial(self.accountant.weighed, o, sites.regions, sites.forecasts, now)
+                out[o.key] = self.guard.run("book", o.key, version_of(o), now, book)
+            else:
+                record = partial(self.accountant.record, o, sites.regions, now)
+                out[o.key] = self.guard.run("book", o.key, version_of(o), now, record)
         return out
 
     def _reconcile(
-        self,
-        snapshot: Snapshot,
-        plan: Plan,
-        accounts: dict[str, Account | None],
-        regions: Mapping[str, Region],
-        forecasts: Mapping[str, Forecast],
-        now: datetime,
+        self, snapshot: Snapshot, plan: Plan, accounts: dict[str, Account | None], sites: Sites, now: datetime
     ) -> dict[str, tuple[Action, ...]]:
         """Reconciles each job and returns its actions; updates `accounts` from new receipts."""
         objects = {r.metadata.name: r for r in snapshot.regions}
-        context = CycleContext(self.cluster, self.accountant, regions, objects, forecasts)
-        zones, issues = {name: region.zone for name, region in regions.items()}, issues_of(forecasts.values())
+        context = CycleContext(self.cluster, self.accountant, sites.regions, objects, sites.forecasts)
+        zones = {name: region.zone for name, region in sites.regions.items()}
+        issues = issues_of(sites.forecasts.values())
         self._memory = {o.uid: self._memory.get(o.uid) or Memory() for o in snapshot.jobs}
         actions: dict[str, tuple[Action, ...]] = {}
         for o in snapshot.jobs:
             fault = self.guard.fault("plan", o.key) or self.guard.fault("book", o.key)
             sentence = fault.sentence() if fault is not None else ""
-            facts = Facts(forecasts, zones, issues, accounts[o.key], sentence, self.reports.reporting)
+            facts = Facts(sites.forecasts, zones, issues, accounts[o.key], sentence, self.reports.reporting)
             step = partial(reconcile_job, context, o, plan.jobs.get(o.key), facts, self._memory[o.uid], now)
             applied = self.guard.run("reconcile", o.key, version_of(o), now, step)
             if applied is not None:
