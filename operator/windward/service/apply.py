@@ -1,4 +1,4 @@
-"""Performs verdicts: the only place that writes for a GreenJob. It holds no rules on when to act."""
+"""Performs verdicts: the only place that turns decisions on a GreenJob into writes. It holds no rule on when to act."""
 
 from __future__ import annotations
 
