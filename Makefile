@@ -18,7 +18,7 @@ test: .venv/.dev system cluster-binaries lint  ## everything: lint, types, unit,
 
 UNIT := $(addprefix tests/,api domain lifecycle manifests ownership forecasting/test_gaps.py grid/test_days.py \
   ledger/test_conformance.py $(addprefix layout/test_,sizes.py vocabulary.py circles.py no_shadowing.py) \
-  $(addprefix planning/test_,plan.py placer_edges.py windows_edges.py pauses_edges.py) \
+  $(addprefix planning/test_,plan.py $(addsuffix _edges.py,placer windows pauses objective rendering)) \
   $(addprefix service/test_,controller.py loop.py health.py watching.py metrics.py kube_api.py))
 unit: .venv/.dev  ## the fast tests: under a minute on two cores
 	$(BIN)/python -P -m pytest -q --numprocesses 2 --dist loadscope $(UNIT)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.kube import Kube
-from service.memory_cluster import MemoryCluster
+from service.served_cluster import ServedCluster
 
 from windward.cluster.local import LocalCluster
 from windward.cluster.port import Cluster
@@ -150,19 +150,18 @@ class Simulated(Implementation):
         self.cluster.pass_time(MINUTE)
 
 
-class Memory(Implementation):
-    """The stand-in for an API server in tests of the service."""
+class Served(Implementation):
+    """The simulated one as tests of the service have it: objects are JSON."""
 
     def __init__(self) -> None:
-        self.clock = FixedClock(T0)
-        self.cluster: MemoryCluster = MemoryCluster(self.clock)
+        self.cluster: ServedCluster = ServedCluster(FixedClock(T0), ())
         self.apply({"kind": "GreenRegion", "metadata": {"name": self.region}, "spec": {"gridZone": "SE"}})
 
     def submit(self, name: str = "night") -> None:
-        self.cluster.submit(self.job(name))
+        self.apply(self.job(name))
 
     def apply(self, body: Body) -> None:
-        self.cluster.submit(body) if body["kind"] == "GreenJob" else self.cluster.add(body)
+        self.cluster.apply(body)
 
     def pass_time(self) -> None:
         self.cluster.pass_time(MINUTE)

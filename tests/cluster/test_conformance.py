@@ -1,4 +1,4 @@
-"""The promises of the `Cluster` port, kept by each implementation: real, local, simulated, and the tests' own."""
+"""The promises of the `Cluster` port, kept by each implementation: real, local, simulated, and that behind JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster.conftest import RELEASE_NAMESPACE
-from cluster.implementations import Implementation, Kubernetes, Local, Memory, Simulated
+from cluster.implementations import Implementation, Kubernetes, Local, Served, Simulated
 from cluster.kube import Kube
 
 from windward.cluster.port import ClusterError
@@ -17,10 +17,10 @@ from windward.domain.run import Phase
 from windward_api.greenjob import GreenJobStatus
 
 KUBERNETES = pytest.param("kubernetes", marks=pytest.mark.cluster)
-ALL = ["local", "simulated", "memory", KUBERNETES]
+ALL = ["local", "simulated", "served", KUBERNETES]
 # Nothing that is simulated recurs or is malformed; a real API server refuses most of what cannot be read.
-with_crons = pytest.mark.parametrize("it", ["local", "memory", KUBERNETES], indirect=True)
-with_any_text = pytest.mark.parametrize("it", ["local", "memory"], indirect=True)
+with_crons = pytest.mark.parametrize("it", ["local", "served", KUBERNETES], indirect=True)
+with_any_text = pytest.mark.parametrize("it", ["local", "served"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def it(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Implementatio
 def _implementation(request: pytest.FixtureRequest, home: Path) -> Implementation:
     if request.param == "kubernetes":
         return Kubernetes(request.getfixturevalue("without_operator"), request.getfixturevalue("namespace"))
-    return {"local": lambda: Local(home), "simulated": Simulated, "memory": Memory}[request.param]()
+    return {"local": lambda: Local(home), "simulated": Simulated, "served": Served}[request.param]()
 
 
 def test_what_was_submitted_is_seen_with_its_region_and_without_runs(it: Implementation) -> None:

@@ -273,7 +273,7 @@ def world():
 
 def test_a_window_is_opened_once_by_the_controller_and_says_when_the_next_opens(world):
     body = cron().model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
-    world.cluster.add({**body, "kind": "GreenCronJob"})
+    world.cluster.apply({**body, "kind": "GreenCronJob"})
     world.advance(13 * HOUR)  # from 06:00
     assert world.cluster.jobs == {}
     for _ in range(3):
@@ -308,8 +308,8 @@ def conditions(world, name):
 )
 def test_a_cron_that_cannot_be_read_harms_only_itself_and_says_why(world, change, told):
     bad = body_of("a-bad")
-    world.cluster.add({**bad, "spec": {**bad["spec"], **change}})
-    world.cluster.add(body_of("good", schedule="* * * * *"))
+    world.cluster.apply({**bad, "spec": {**bad["spec"], **change}})
+    world.cluster.apply(body_of("good", schedule="* * * * *"))
     world.advance(2 * MINUTE)
     status, reason, message = conditions(world, "a-bad")["Accepted"]
     assert (status, reason) == ("False", "InvalidSpec") and told in message
@@ -334,7 +334,7 @@ def test_what_goes_wrong_with_a_cron_stays_with_it_and_stands_in_its_status(worl
 
     monkeypatch.setattr(world.cluster, "create_job", refusing)
     for name in ("a-bad", "good"):
-        world.cluster.add(body_of(name, schedule="* * * * *"))
+        world.cluster.apply(body_of(name, schedule="* * * * *"))
     world.advance(2 * MINUTE)
     assert any("good-" in key for key in world.cluster.jobs)
     status, said, message = conditions(world, "a-bad")["Scheduled"]
@@ -345,7 +345,7 @@ def test_what_goes_wrong_with_a_cron_stays_with_it_and_stands_in_its_status(worl
 
 
 def test_a_cron_resumed_after_a_month_opens_its_newest_window_and_goes_on(world):
-    world.cluster.add(body_of("nightly", suspend=True))
+    world.cluster.apply(body_of("nightly", suspend=True))
     world.tick()
     world.cluster.pass_time(30 * 24 * HOUR)
     world.tick()
@@ -368,10 +368,10 @@ def test_a_foreign_job_with_a_copied_label_is_no_child(world):
         [{**owner, "kind": "GreenJob"}],
         [{**owner, "controller": False}],
     ]
-    world.cluster.add(body_of("nightly", successfulJobsHistoryLimit=0, concurrencyPolicy="Replace"))
+    world.cluster.apply(body_of("nightly", successfulJobsHistoryLimit=0, concurrencyPolicy="Replace"))
     for i, owners in enumerate(foreign):
         meta = {**mine["metadata"], "name": f"foreign-{i}", "ownerReferences": owners}
-        world.cluster.submit({**mine, "metadata": meta})
+        world.cluster.apply({**mine, "metadata": meta})
     child = GreenJob.model_validate(mine)
     known = cron(metadata={"uid": "uid-nightly"})
     assert is_child(known, child) and not is_child(cron(metadata={"uid": "uid-nightly", "namespace": "b"}), child)
@@ -382,9 +382,9 @@ def test_a_foreign_job_with_a_copied_label_is_no_child(world):
 
 
 def test_a_window_whose_name_somebody_else_took_is_told_and_not_counted_as_opened(world):
-    world.cluster.add(body_of("nightly"))
+    world.cluster.apply(body_of("nightly"))
     meta = {"name": job_name(cron(), T), "namespace": "ml"}
-    world.cluster.submit({**job_body(cron(), T), "metadata": meta})
+    world.cluster.apply({**job_body(cron(), T), "metadata": meta})
     world.advance(15 * HOUR)
     status, reason, message = conditions(world, "nightly")["Scheduled"]
     assert (status, reason) == ("False", "NameTaken") and meta["name"] in message

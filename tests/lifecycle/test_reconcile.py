@@ -62,7 +62,7 @@ def test_a_refused_run_is_asked_for_again_ever_more_rarely_and_at_once_after_a_s
         gaps.append(memory.refusal.retry_at - now)
         early, _ = step(job, NOW, memory=replace(memory, seen=None), now=memory.refusal.retry_at - SECOND)
         assert CreateRun not in kinds(early)
-        now, memory = memory.refusal.retry_at, replace(memory, seen=None)
+        now = memory.refusal.retry_at
     assert gaps == [timedelta(seconds=s) for s in (10, 20, 40, 80, 160, 300, 300, 300)]
     _, conclusion = step(job, NOW, memory=memory, now=now, outcome=Outcome(created=True))
     assert conclusion.memory.refusal is None

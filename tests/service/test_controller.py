@@ -3,12 +3,11 @@
 import logging
 import threading
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from service.fake_provider import FakeProvider
-from service.memory_cluster import Crash
+from service.served_cluster import Crash
 from service.world import T0, World, job_body
 
 from windward.cluster.port import Unavailable
@@ -42,7 +41,7 @@ def conditions(world, name="night"):
 
 
 def test_a_job_from_its_submission_to_its_receipt(world):
-    uid = world.cluster.submit(job_body())
+    uid = world.cluster.apply(job_body())
     world.advance(16 * HOUR)  # 12 h to finish, and 3 h in which the provider still revises
     status = world.status()
     assert status["summary"]["state"] == "Complete" and started(world, uid) == [1]
@@ -66,14 +65,14 @@ def test_a_job_from_its_submission_to_its_receipt(world):
 def test_a_job_at_a_power_level_from_its_plan_to_its_receipt(world):
     """Half as fast at a third of the draw: it runs so wherever it has the time, and counts against the declared way."""
     level = {"name": "slow", "watts": 66, "duration": "4h"}
-    uid = world.cluster.submit(job_body(power={"watts": 200, "levels": [level]}))
+    uid = world.cluster.apply(job_body(power={"watts": 200, "levels": [level]}))
     world.tick()
     assert world.status()["plan"]["powerLevel"] == "slow"
     assert "at slow" in world.status()["plan"]["explanation"]
     world.advance(16 * HOUR)
     status = world.status()
     assert [(r["phase"], r["powerLevel"]) for r in status["runs"]] == [("Succeeded", "slow")]
-    ran = world.cluster.runs[uid][0]
+    ran = world.cluster.runs(uid)[0]
     assert ran.finished_at - ran.started_at == 4 * HOUR and ran.finished_at <= T0 + 12 * HOUR
     account = status["accounting"]
     assert float(account["energyJoules"]) == pytest.approx(66 * 4 * 3600)
@@ -86,9 +85,15 @@ def test_a_job_at_a_power_level_from_its_plan_to_its_receipt(world):
 
 def test_a_recording_settles_when_the_job_ends(world):
     """Nobody revises it; also where the node's clock is ahead, and a meter's last step ends a moment from now."""
-    world.provider.revised_for, world.cluster.ahead = timedelta(0), timedelta(seconds=3)
-    world.cluster.submit(job_body(**AT_ONCE))
-    world.advance(2 * HOUR)
+    world.provider.revised_for, ahead = timedelta(0), 3 * SECOND
+    uid = world.cluster.apply(job_body(**AT_ONCE))
+    world.tick()
+    world.cluster.pass_time(2 * HOUR)
+    (run,) = world.cluster.runs(uid)
+    energy = run.report.energy.model_copy(update={"start": run.report.energy.start + ahead})
+    report = run.report.model_copy(update={"energy": energy})
+    world.cluster.change(uid, finished_at=run.finished_at + ahead, report=report)
+    world.tick()
     status = world.status()
     assert status["summary"]["state"] == "Complete" and status["accounting"]["settled"]
     (receipt,) = world.ledger.receipts(include_demo=True)
@@ -96,7 +101,7 @@ def test_a_recording_settles_when_the_job_ends(world):
 
 
 def test_a_crash_between_claim_and_create_makes_one_run(world):
-    uid = world.cluster.submit(job_body(**AT_ONCE))
+    uid = world.cluster.apply(job_body(**AT_ONCE))
     world.cluster.crash_after_claim = True
     with pytest.raises(Crash):
         world.controller.cycle()
@@ -108,7 +113,7 @@ def test_a_crash_between_claim_and_create_makes_one_run(world):
 
 
 def test_a_conflict_starts_nothing_and_is_made_up_for_in_the_next_turn(world):
-    uid = world.cluster.submit(job_body(**AT_ONCE))
+    uid = world.cluster.apply(job_body(**AT_ONCE))
     world.cluster.conflict_next = True
     cycle = world.controller.cycle()
     assert started(world, uid) == [] and cycle.errors == {}
@@ -117,7 +122,7 @@ def test_a_conflict_starts_nothing_and_is_made_up_for_in_the_next_turn(world):
 
 
 def test_a_refusal_is_told_and_tried_again_later_under_the_same_number(world):
-    uid = world.cluster.submit(job_body(**AT_ONCE))
+    uid = world.cluster.apply(job_body(**AT_ONCE))
     world.cluster.refuse_next = True
     world.tick()
     world.tick()
@@ -137,7 +142,7 @@ def test_a_refusal_is_told_and_tried_again_later_under_the_same_number(world):
 )
 def test_without_any_forecast_the_declared_fallback_and_still_in_time(world, fallback, first):
     world.provider.out = True
-    uid = world.cluster.submit(job_body(policy={"fallback": fallback}))
+    uid = world.cluster.apply(job_body(policy={"fallback": fallback}))
     world.advance(13 * HOUR)
     assert world.cluster.told[uid].created[0][2] == first
     assert world.cluster.finished_at(uid) == first + 2 * HOUR
@@ -148,7 +153,7 @@ def test_without_any_forecast_the_declared_fallback_and_still_in_time(world, fal
 def test_an_outage_after_the_first_forecast_changes_nothing_for_hours(world):
     quiet, loud = World(FakeProvider(error=0.0)), World(FakeProvider(error=0.0))
     for one in (quiet, loud):
-        one.cluster.submit(job_body())
+        one.cluster.apply(job_body())
         one.tick()
     loud.provider.out = True
     for one in (quiet, loud):
@@ -173,8 +178,8 @@ POISON = {
 
 @pytest.mark.parametrize("spec", POISON.values(), ids=POISON)
 def test_a_bad_object_harms_itself_only(world, spec):
-    world.cluster.submit(job_body("poison", **spec))
-    good = world.cluster.submit(job_body("good", **AT_ONCE))
+    world.cluster.apply(job_body("poison", **spec))
+    good = world.cluster.apply(job_body("good", **AT_ONCE))
     world.advance(3 * HOUR)
     assert world.cluster.finished_at(good) is not None
     summary = world.status("poison")["summary"]
@@ -183,7 +188,7 @@ def test_a_bad_object_harms_itself_only(world, spec):
 
 def test_what_status_kept_of_a_run_is_not_booked_a_second_time(world):
     """Its pod is collected and the operator starts anew: no report any more, but its energy is in the book."""
-    uid = world.cluster.submit(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
+    uid = world.cluster.apply(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
     world.advance(HOUR)
     world.cluster.edit("default/night", suspend=True)
     world.advance(10 * MINUTE)
@@ -196,10 +201,10 @@ def test_what_status_kept_of_a_run_is_not_booked_a_second_time(world):
 
 
 def test_a_run_whose_end_nobody_saw_does_not_grow_with_each_restart(world):
-    uid = world.cluster.submit(job_body(**AT_ONCE))
+    uid = world.cluster.apply(job_body(**AT_ONCE))
     world.advance(HOUR)
     world.cluster.lose(uid)
-    world.cluster.runs[uid] = [replace(r, finished_at=None) for r in world.cluster.runs[uid]]
+    world.cluster.change(uid, finished_at=None)
     world.cluster.edit("default/night", suspend=True)
     world.advance(MINUTE)
     booked = joules(world, uid)
@@ -210,7 +215,7 @@ def test_a_run_whose_end_nobody_saw_does_not_grow_with_each_restart(world):
 
 
 def test_a_lost_run_is_booked_as_estimated_once_its_last_words_are_overdue(world):
-    uid = world.cluster.submit(job_body(**AT_ONCE))
+    uid = world.cluster.apply(job_body(**AT_ONCE))
     world.advance(HOUR)
     world.cluster.lose(uid)
     world.tick()
@@ -221,7 +226,7 @@ def test_a_lost_run_is_booked_as_estimated_once_its_last_words_are_overdue(world
 
 
 def test_nothing_answers_and_then_it_does(world):
-    uid = world.cluster.submit(job_body(**AT_ONCE))
+    uid = world.cluster.apply(job_body(**AT_ONCE))
     world.cluster.down = True
     with pytest.raises(Unavailable):
         world.controller.cycle()
@@ -231,7 +236,7 @@ def test_nothing_answers_and_then_it_does(world):
 
 
 def test_a_book_that_cannot_be_written_delays_no_start_and_no_other_job(world, monkeypatch):
-    uid = world.cluster.submit(job_body(**AT_ONCE))
+    uid = world.cluster.apply(job_body(**AT_ONCE))
 
     def broken(*_, **__):
         raise LedgerUnavailable("the disk is full")
@@ -252,11 +257,11 @@ def test_a_book_that_cannot_be_written_delays_no_start_and_no_other_job(world, m
 
 
 def test_suspend_pauses_holds_and_lets_go(world):
-    uid = world.cluster.submit(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
+    uid = world.cluster.apply(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
     world.advance(10 * MINUTE)
     world.cluster.edit("default/night", suspend=True)
     world.tick()
-    assert [r.phase for r in world.cluster.runs[uid]] == [Phase.STOPPING]
+    assert [r.phase for r in world.cluster.runs(uid)] == [Phase.STOPPING]
     world.advance(HOUR)
     assert (world.status()["summary"]["state"], started(world, uid)) == ("Held", [1])
     world.cluster.edit("default/night", suspend=False)
@@ -265,7 +270,7 @@ def test_suspend_pauses_holds_and_lets_go(world):
 
 
 def test_run_now_starts_at_once(world):
-    uid = world.cluster.submit(job_body(completeWithin="30h"))
+    uid = world.cluster.apply(job_body(completeWithin="30h"))
     world.tick()
     waits = started(world, uid) == []
     world.cluster.annotate("default/night", **{"windward.dev/run-now": "true"})
@@ -274,7 +279,7 @@ def test_run_now_starts_at_once(world):
 
 
 def test_failures_are_tried_again_until_the_limit_and_then_it_is_over(world):
-    uid = world.cluster.submit(job_body(backoffLimit=1, **AT_ONCE))
+    uid = world.cluster.apply(job_body(backoffLimit=1, **AT_ONCE))
     for _ in range(5):
         world.advance(MINUTE)
         world.cluster.fail(uid, 3)
@@ -285,7 +290,7 @@ def test_failures_are_tried_again_until_the_limit_and_then_it_is_over(world):
 
 
 def test_the_time_to_live_ends_with_the_object(world):
-    world.cluster.submit(job_body(ttlSecondsAfterFinished=600, **AT_ONCE))
+    world.cluster.apply(job_body(ttlSecondsAfterFinished=600, **AT_ONCE))
     world.advance(2 * HOUR + 5 * MINUTE)
     assert "default/night" in world.cluster.jobs
     world.advance(20 * MINUTE)
@@ -295,7 +300,7 @@ def test_the_time_to_live_ends_with_the_object(world):
 
 
 def test_regions_say_what_is_known_of_them(world):
-    world.cluster.submit(job_body(**AT_ONCE))
+    world.cluster.apply(job_body(**AT_ONCE))
     world.tick()
     world.tick()
     told = {b["metadata"]["name"]: b["status"] for b in world.cluster.others["GreenRegion"]}
@@ -306,7 +311,7 @@ def test_regions_say_what_is_known_of_them(world):
 
 
 def test_a_revised_intensity_restates_the_account_and_the_first_word_stays_in_the_book(world):
-    uid = world.cluster.submit(job_body(completeWithin="3h"))
+    uid = world.cluster.apply(job_body(completeWithin="3h"))
     world.advance(3 * HOUR)
     (first,) = world.ledger.receipts(include_demo=True)
     assert not first.settled, "the provider may still revise these hours"
@@ -324,7 +329,7 @@ def ended(world, count):
     """So many jobs that ended an hour ago, half of them at home in each region."""
     for k in range(count):
         here = ("north", "south")[k % 2]
-        world.cluster.submit(job_body(f"j{k}", **AT_ONCE, placement={"regions": [here], "home": here}))
+        world.cluster.apply(job_body(f"j{k}", **AT_ONCE, placement={"regions": [here], "home": here}))
     world.advance(4 * HOUR)
 
 
@@ -354,11 +359,11 @@ def test_a_provider_that_never_answers_delays_no_decision():
         world.cluster.pass_time(2 * HOUR)
         world.grid.refresh(["DE", "SE"], world.clock.now())
         world.provider.history = lambda *_: gate.wait(60) and None
-        world.cluster.submit(job_body("new", **AT_ONCE))
+        world.cluster.apply(job_body("new", **AT_ONCE))
         began = time.monotonic()
         cycle = world.controller.cycle()
         assert time.monotonic() - began < 1.0
-        assert not cycle.errors and world.cluster.runs[next(reversed(world.cluster.told))], "the new job was started"
+        assert not cycle.errors and world.cluster.runs(next(reversed(world.cluster.told))), "the new job was started"
     finally:
         gate.set()  # or closing would wait for it
         world.close()
@@ -368,7 +373,7 @@ def test_a_job_that_is_deleted_as_soon_as_it_ended_has_its_receipt():
     """Its measured hours were asked for and not there yet: the first receipt says what is known, the last the rest."""
     world, gate = World(background=True), threading.Event()
     try:
-        world.cluster.submit(job_body(**AT_ONCE))
+        world.cluster.apply(job_body(**AT_ONCE))
         world.advance(1 * HOUR)
         history = world.provider.history
         world.provider.history = lambda *asked: gate.wait(60) and history(*asked)
@@ -395,7 +400,7 @@ def test_a_job_that_is_deleted_as_soon_as_it_ended_has_its_receipt():
 def test_hours_that_were_pending_are_in_the_receipt_a_moment_later():
     world = World(background=True)
     try:
-        world.cluster.submit(job_body(**AT_ONCE))
+        world.cluster.apply(job_body(**AT_ONCE))
         world.advance(3 * HOUR)
         for _ in range(200):
             world.cluster.pass_time(timedelta(seconds=20))

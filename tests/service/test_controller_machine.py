@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from service.world import World, job_body
 
-from windward.cluster.parse import read_job
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, run_name
 from windward.lifecycle.work import work_of
@@ -44,8 +43,8 @@ class Conducting(RuleBasedStateMachine):
             self.world.close()
 
     def uid(self, key):
-        body = self.world.cluster.jobs.get(key)
-        return body["metadata"]["uid"] if body else None
+        job = self.world.cluster.jobs.get(key)
+        return job.job.metadata.uid if job else None
 
     @rule(
         target=keys,
@@ -69,10 +68,10 @@ class Conducting(RuleBasedStateMachine):
             backoffLimit=backoff,
             suspend=suspend,
         )
-        uid = self.world.cluster.submit(body)
+        uid = self.world.cluster.apply(body)
         key = f"default/{body['metadata']['name']}"
         now = self.world.clock.now()
-        work = work_of(Observed(read_job(self.world.cluster.jobs[key])), now)
+        work = work_of(self.world.cluster.jobs[key].observed(), now)
         self.facts[uid] = (key, work.finish_by, work.latest_start(), work.latest_start() >= now)
         if suspend:
             self.troubled.add(uid)
@@ -112,7 +111,7 @@ class Conducting(RuleBasedStateMachine):
     @rule(key=keys, what=st.sampled_from(["fail", "lose"]))
     def run_is_harmed(self, key, what):
         uid = self.uid(key)
-        if uid and any(r.phase.live for r in self.world.cluster.runs.get(uid, ())):
+        if uid and any(r.phase.live for r in self.world.cluster.runs(uid)):
             getattr(self.world.cluster, what)(uid)
             self.troubled.add(uid)
             self.world.tick()
@@ -141,8 +140,8 @@ class Conducting(RuleBasedStateMachine):
     @invariant()
     def at_most_one_live_run(self):
         if hasattr(self, "world"):
-            for uid, runs in self.world.cluster.runs.items():
-                assert sum(r.phase.live for r in runs) <= 1, uid
+            for key, job in self.world.cluster.jobs.items():
+                assert sum(r.phase.live for r in job.runs) <= 1, key
 
     @invariant()
     def names_follow_from_uid_and_attempt_and_attempts_from_one(self):
@@ -167,10 +166,10 @@ class Conducting(RuleBasedStateMachine):
     @invariant()
     def the_end_is_the_end(self):
         for uid, (key, *_) in getattr(self, "facts", {}).items():
-            body = self.world.cluster.jobs.get(key)
-            if body is None:
+            job = self.world.cluster.jobs.get(key)
+            if job is None:
                 continue
-            observed = Observed(read_job(body), ())
+            observed = Observed(job.job, ())
             created = len(self.world.cluster.told[uid].created)
             if observed.ended:
                 assert self.ended.setdefault(uid, created) == created, f"{key} was started again after its end"
@@ -186,18 +185,19 @@ class Conducting(RuleBasedStateMachine):
             spent = {}
             for r in rows:
                 spent[r.attempt] = spent.get(r.attempt, 0.0) + r.joules
-            for run in self.world.cluster.runs.get(uid, ()):
+            for run in self.world.cluster.runs(uid):
                 # Every run draws 200 W, measured or declared: twice as much is a run booked twice.
                 most = 200.0 * run.ran_for(self.world.clock.now()).total_seconds()
                 assert spent.get(run.attempt, 0.0) <= most + 1.0, f"{run.name} is in the book more than once"
 
     @invariant()
     def the_status_speaks(self):
-        for key, body in (getattr(self, "world", None) and self.world.cluster.jobs.items()) or ():
-            summary = body.get("status", {}).get("summary")
+        for key in (getattr(self, "world", None) and self.world.cluster.jobs) or ():
+            status = self.world.cluster.status(key)
+            summary = status.get("summary")
             if summary is not None:
                 assert summary["state"] and summary["reason"] and summary["finishBy"], key
-            for told in body.get("status", {}).get("conditions", ()):
+            for told in status.get("conditions", ()):
                 assert told["reason"], told
 
     @invariant()
@@ -222,13 +222,13 @@ TestConducting.settings = settings(
 )
 
 
-def test_phases_are_all_reached_by_the_memory_cluster():
+def test_phases_are_all_reached_by_the_cluster():
     """The machine above means little if its world never pauses, fails or loses anything."""
     world, seen = World(), set()
-    uid = world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}, duration="16h", completeWithin="70h"))
+    uid = world.cluster.apply(job_body(interruption={"policy": "Checkpoint"}, duration="16h", completeWithin="70h"))
     for step in range(80):
         world.advance(timedelta(hours=1))
-        seen |= {r.phase for r in world.cluster.runs.get(uid, ())}
+        seen |= {r.phase for r in world.cluster.runs(uid)}
         if Phase.PAUSED in seen and Phase.FAILED not in seen:
             world.cluster.fail(uid)
         elif Phase.FAILED in seen and Phase.LOST not in seen:

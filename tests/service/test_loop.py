@@ -45,10 +45,10 @@ def turn_s(loop):
 
 def test_a_provider_that_never_answers_delays_no_decision(world):
     loop = Loop(world.controller, world.clock, 30, WatchMonitor(), Metrics())
-    uid = world.cluster.submit(job_body(completeWithin="2h6m"))
+    uid = world.cluster.apply(job_body(completeWithin="2h6m"))
     assert turn_s(loop) < 3 and loop.last_good is not None
     assert world.cluster.told[uid].created, "it was due, and no forecast was to be had"
     world.provider.hangs = {"XX"}
-    world.cluster.add(region_body("new", "XX"))
+    world.cluster.apply(region_body("new", "XX"))
     assert turn_s(loop) < 3
     assert turn_s(loop) < 3 and set(loop.zones) == {"DE", "SE", "XX"}

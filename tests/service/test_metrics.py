@@ -28,8 +28,8 @@ def counted(world, metrics):
 
 def test_jobs_are_counted_by_state_and_forecasts_by_zone(world):
     metrics = Metrics()
-    world.cluster.submit(job_body("one", **AT_ONCE))
-    world.cluster.submit(job_body("held", suspend=True))
+    world.cluster.apply(job_body("one", **AT_ONCE))
+    world.cluster.apply(job_body("held", suspend=True))
     for _ in range(3):
         world.tick()
         world.cluster.pass_time(timedelta(minutes=1))
@@ -42,7 +42,7 @@ def test_jobs_are_counted_by_state_and_forecasts_by_zone(world):
 
 def test_an_ended_job_is_counted_once_with_its_energy(world):
     metrics = Metrics()
-    world.cluster.submit(job_body("one", **AT_ONCE))
+    world.cluster.apply(job_body("one", **AT_ONCE))
     for _ in range(16):
         world.cluster.pass_time(timedelta(minutes=15))
         values = counted(world, metrics)
@@ -53,7 +53,7 @@ def test_an_ended_job_is_counted_once_with_its_energy(world):
 
 def test_what_ended_late_is_counted(world):
     metrics = Metrics()
-    world.cluster.submit(job_body("late", duration="2h", completeWithin="2h"))
+    world.cluster.apply(job_body("late", duration="2h", completeWithin="2h"))
     for _ in range(16):
         world.cluster.pass_time(timedelta(minutes=15))
         values = counted(world, metrics)

@@ -1,6 +1,5 @@
 """Observe: plans are made and told, and nothing is delayed. The account of what outlives its region is kept."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -38,17 +37,17 @@ def test_nobodys_work_waits_on_demonstration_data_unasked(settings, observes):
 
 def test_observing_tells_what_it_would_have_done_and_delays_nothing(world):
     acting = World()
-    acting.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    acting.cluster.apply(job_body(interruption={"policy": "Checkpoint"}))
     acting.tick()
     would = acting.status()["plan"]
     assert would["windows"][0]["start"] > "2026-03-02T07", "a test of waiting has something to wait for"
     acting.close()
 
     world.controller.standing.observes = True
-    uid = world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    uid = world.cluster.apply(job_body(interruption={"policy": "Checkpoint"}))
     world.tick()
     status = world.status()
-    assert world.cluster.told[uid].created[0][2] == T0 and world.cluster.runs[uid][0].region == "south"
+    assert world.cluster.told[uid].created[0][2] == T0 and world.cluster.runs(uid)[0].region == "south"
     assert status["summary"]["reason"] == "Observing" and status["plan"]["reason"] == "Observing"
     said = status["plan"]["explanation"]
     assert "runs at once at home" in said and f"in {would['windows'][0]['region']} and saved about" in said
@@ -60,7 +59,7 @@ def test_observing_tells_what_it_would_have_done_and_delays_nothing(world):
 
 
 def test_a_plan_is_read_back_from_its_status_as_it_stood(world):
-    world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    world.cluster.apply(job_body(interruption={"policy": "Checkpoint"}))
     world.tick()
     made = world.controller.previous.jobs["default/night"]
     (seen,) = world.cluster.snapshot().jobs
@@ -78,7 +77,7 @@ def test_a_plan_is_read_back_from_its_status_as_it_stood(world):
 def test_a_restarted_operator_goes_on_with_the_plan_that_stood():
     """The first plan after a restart is made with the one that stood, not from nothing."""
     world = World(FakeProvider(horizon_h=48))
-    world.cluster.submit(job_body(interruption={"policy": "Checkpoint"}))
+    world.cluster.apply(job_body(interruption={"policy": "Checkpoint"}))
     world.tick()
     before = world.status()["plan"]["windows"]
     world.restart()
@@ -98,12 +97,10 @@ def test_a_restarted_operator_goes_on_with_the_plan_that_stood():
 
 def test_a_run_whose_region_was_deleted_keeps_its_account(world):
     """Also when the operator was restarted since: the ledger keeps zone and PUE of a region as they stood."""
-    uid = world.cluster.submit(job_body(completeWithin="2h6m", placement={"regions": ["south"]}))
+    uid = world.cluster.apply(job_body(completeWithin="2h6m", placement={"regions": ["south"]}))
     world.tick()
     world.cluster.pass_time(HOUR)
-    world.cluster.others["GreenRegion"] = [
-        r for r in world.cluster.others["GreenRegion"] if r["metadata"]["name"] != "south"
-    ]
+    world.cluster.delete_region("south")
     world.restart()
     world.advance(6 * HOUR)
     assert world.cluster.finished_at(uid) is not None
@@ -116,20 +113,18 @@ def test_a_run_whose_region_was_deleted_keeps_its_account(world):
 
 def test_a_receipt_is_not_final_while_a_run_is_not_booked(world, monkeypatch):
     """A run that paused without a word is booked a moment later; its job had ended by then."""
-    uid = world.cluster.submit(job_body(completeWithin="2h6m"))
+    uid = world.cluster.apply(job_body(completeWithin="2h6m"))
     world.provider.revised_for = timedelta(0)
     world.tick()
     world.cluster.lose(uid)  # nothing was said of an hour and a half
-    lost = world.cluster.runs[uid][0]
-    world.cluster.runs[uid][0] = replace(lost, finished_at=T0 + 90 * MINUTE)
+    world.cluster.change(uid, finished_at=T0 + 90 * MINUTE)
     world.cluster.pass_time(90 * MINUTE)
     world.tick()
     world.cluster.pass_time(timedelta(seconds=11))
     world.tick()
-    job = world.cluster.snapshot().jobs[0].job
-    for run in world.cluster.runs[uid]:
-        if run.phase.live:
-            world.cluster._end(job, run, Phase.SUCCEEDED, 0, world.clock.now())
+    night = world.cluster.jobs["default/night"]
+    if night.live is not None:
+        night.end(Phase.SUCCEEDED, 0, world.clock.now())
     world.tick()
     world.advance(3 * HOUR)
     assert {r.attempt for r in world.ledger.energy(uid)} >= {1}

@@ -66,8 +66,8 @@ POISON = {
 
 @pytest.mark.parametrize("poison", POISON.values(), ids=POISON)
 def test_an_object_that_the_api_server_takes_stops_nobody(world, poison):
-    world.cluster.submit(job_body("poison", **poison))
-    uid = world.cluster.submit(job_body("good"))
+    world.cluster.apply(job_body("poison", **poison))
+    uid = world.cluster.apply(job_body("good"))
     world.advance(13 * HOUR)
     assert world.status("good")["summary"]["state"] == "Complete"
     assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
@@ -80,11 +80,11 @@ def test_bad_crons_and_regions_are_told_and_stop_nobody(world):
     for name, change in changes.items():
         meta = {"name": name, "namespace": "default"}
         body = {"schedule": "0 0 * * *", "window": "8h", "jobTemplate": {"spec": spec}, **change}
-        world.cluster.add(
+        world.cluster.apply(
             {"kind": "GreenCronJob", "apiVersion": "windward.dev/v1alpha1", "metadata": meta, "spec": body}
         )
-    world.cluster.add(region_body("odd", "DE", pue="9"))
-    world.cluster.submit(job_body("good"))
+    world.cluster.apply(region_body("odd", "DE", pue="9"))
+    world.cluster.apply(job_body("good"))
     world.advance(13 * HOUR)
     assert world.status("good")["summary"]["state"] == "Complete"
     for cron in world.cluster.others["GreenCronJob"]:
@@ -128,9 +128,9 @@ STEPS = {
 @pytest.mark.parametrize(("owner", "name", "what"), STEPS.values(), ids=STEPS)
 def test_any_exception_of_any_step_stays_with_its_object(world, monkeypatch, owner, name, what):
     monkeypatch.setattr(owner, name, raising(getattr(owner, name), what))
-    world.cluster.add(region_body("odd", "XX"))
-    world.cluster.submit(job_body("poison"))
-    world.cluster.submit(job_body("good"))
+    world.cluster.apply(region_body("odd", "XX"))
+    world.cluster.apply(job_body("poison"))
+    world.cluster.apply(job_body("good"))
     world.tick()
     world.restart()
     cycle = world.tick()
@@ -151,8 +151,8 @@ def test_a_planner_that_raises_for_one_job_plans_all_others(world, monkeypatch):
 
     world.controller.standing.planner = planner
     for n in range(3):
-        world.cluster.submit(job_body(f"good-{n}"))
-    world.cluster.submit(job_body("poison"))
+        world.cluster.apply(job_body(f"good-{n}"))
+    world.cluster.apply(job_body("poison"))
     cycle = world.tick()
     assert sorted(cycle.plan.jobs) == [f"default/good-{n}" for n in range(3)]
     assert "cannot be planned" in conditions(world, "poison")["Stalled"]["message"]
@@ -193,7 +193,7 @@ def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_change
 
     real = controller_module.reconcile_job
     monkeypatch.setattr(controller_module, "reconcile_job", reconcile_job)
-    world.cluster.submit(job_body("poison"))
+    world.cluster.apply(job_body("poison"))
     for _ in range(1200):
         world.cluster.pass_time(timedelta(seconds=1))
         world.tick()
@@ -213,7 +213,7 @@ def test_a_status_that_is_refused_is_that_objects(world, monkeypatch):
         real(self, region, status)
 
     monkeypatch.setattr(type(world.cluster), "write_region_status", refused)
-    world.cluster.submit(job_body("good"))
+    world.cluster.apply(job_body("good"))
     world.advance(13 * HOUR)
     assert world.status("good")["summary"]["state"] == "Complete"
 
@@ -256,19 +256,19 @@ def test_any_object_and_any_report_harm_themselves_only(job, cron, region, repor
     logging.disable(logging.CRITICAL)
     world = World()
     try:
-        world.cluster.add(region_body("any", "FR") | {"spec": region})
-        world.cluster.add(
+        world.cluster.apply(region_body("any", "FR") | {"spec": region})
+        world.cluster.apply(
             {"apiVersion": "windward.dev/v1alpha1", "kind": "GreenCronJob", "metadata": {"name": "any"}, "spec": cron}
         )
-        bad = world.cluster.submit(job_body("any") | {"spec": job})
+        bad = world.cluster.apply(job_body("any") | {"spec": job})
         world.cluster.last_words[bad] = report
-        uid = world.cluster.submit(job_body("good"))
+        uid = world.cluster.apply(job_body("good"))
         world.advance(13 * HOUR)
         assert world.status("good")["summary"]["state"] == "Complete", json.dumps(job)
         assert world.cluster.finished_at(uid) <= T0 + 12 * HOUR
-        body = world.cluster.jobs.get("default/any")
-        assert body is None or body["status"]["summary"]["reason"]
-        event(f"{body['status']['summary']['state']} {body['status']['summary']['reason']}" if body else "deleted")
+        status = world.status("any") if "default/any" in world.cluster.bodies else None
+        assert status is None or status["summary"]["reason"]
+        event(f"{status['summary']['state']} {status['summary']['reason']}" if status else "deleted")
         event(f"region {world.cluster.others['GreenRegion'][-1]['status']['conditions'][0]['reason']}")
         event(f"cron made {sum(k.startswith('default/any-') for k in world.cluster.jobs) > 0}")
         for row in world.ledger.energy(bad):

@@ -33,7 +33,7 @@ def asked(world):
 
 
 def test_a_job_is_planned_once_from_its_submission_to_its_end(world, asked):
-    world.cluster.submit(job_body(completeWithin="3h"))
+    world.cluster.apply(job_body(completeWithin="3h"))
     world.tick()
     for _ in range(40):
         world.cluster.pass_time(5 * MINUTE)
@@ -44,7 +44,7 @@ def test_a_job_is_planned_once_from_its_submission_to_its_end(world, asked):
 
 def test_a_finished_job_tells_its_last_plan_and_leaves_the_fleet_at_once(world, asked):
     """What has succeeded has nothing left to place: it was once given a second somewhere, and told so for ever."""
-    world.cluster.submit(job_body())
+    world.cluster.apply(job_body())
     world.advance(13 * HOUR)
     status = world.status()
     (window,), (run,) = status["plan"]["windows"], status["runs"]
@@ -55,15 +55,15 @@ def test_a_finished_job_tells_its_last_plan_and_leaves_the_fleet_at_once(world, 
 
 
 def test_new_work_finds_the_plan_of_the_rest_standing(world, asked):
-    world.cluster.submit(job_body("one"))
+    world.cluster.apply(job_body("one"))
     world.tick()
-    world.cluster.submit(job_body("two"))
+    world.cluster.apply(job_body("two"))
     world.tick()
     assert asked[-1].unchanged == {"default/one"} and len(asked[-1].work) == 2
 
 
 def test_work_without_a_place_is_planned_anew_each_tick_and_no_oftener(world, asked):
-    world.cluster.submit(job_body(placement={"regions": ["nowhere"], "home": "nowhere"}))
+    world.cluster.apply(job_body(placement={"regions": ["nowhere"], "home": "nowhere"}))
     for _ in range(31):
         world.controller.cycle()
         world.cluster.pass_time(MINUTE)
@@ -71,11 +71,12 @@ def test_work_without_a_place_is_planned_anew_each_tick_and_no_oftener(world, as
 
 
 def test_work_that_finds_no_room_in_time_is_told_when_and_waits_for_news(asked, world):
-    world.cluster.others["GreenRegion"][:] = [region_body("south", "DE", capacity=[{"resource": "pods", "count": 1}])]
+    world.cluster.delete_region("north")
+    world.cluster.apply(region_body("south", "DE", capacity=[{"resource": "pods", "count": 1}]))
     here = {"placement": {"regions": ["south"], "home": "south"}}
-    world.cluster.submit(job_body("long", duration="10h", completeWithin="10h31m", **here))
+    world.cluster.apply(job_body("long", duration="10h", completeWithin="10h31m", **here))
     world.tick()
-    world.cluster.submit(job_body("two", completeWithin="6h", **here))
+    world.cluster.apply(job_body("two", completeWithin="6h", **here))
     for _ in range(31):
         world.controller.cycle()
         world.cluster.pass_time(MINUTE)
@@ -88,8 +89,8 @@ def test_work_that_finds_no_room_in_time_is_told_when_and_waits_for_news(asked, 
 
 
 def test_a_job_that_ended_early_makes_room_that_the_plan_did_not_know_of(world):
-    world.cluster.submit(job_body("one", completeWithin="2h6m"))
-    world.cluster.submit(job_body("two"))
+    world.cluster.apply(job_body("one", completeWithin="2h6m"))
+    world.cluster.apply(job_body("two"))
     world.tick()
     controller = world.controller
     now = world.clock.now()
@@ -103,13 +104,13 @@ def test_while_due_work_waits_for_room_any_early_end_is_news():
     narrow = [region_body("south", "DE", capacity=[{"resource": "pods", "count": 1}])]
     world = World(regions=narrow)
     here = {"placement": {"regions": ["south"], "home": "south"}}
-    world.cluster.submit(job_body("one", completeWithin="2h6m", **here))
+    world.cluster.apply(job_body("one", completeWithin="2h6m", **here))
     world.tick()
-    world.cluster.submit(job_body("two", completeWithin="2h6m", **here))
+    world.cluster.apply(job_body("two", completeWithin="2h6m", **here))
     world.tick()
     summary, plan = world.status("two")["summary"], world.status("two")["plan"]
     assert summary["state"] == "Waiting" and "runs as soon as there is room, from 03-02 08:00Z" in plan["explanation"]
-    assert not world.cluster.runs.get(world.cluster.jobs["default/two"]["metadata"]["uid"])
+    assert not world.cluster.jobs["default/two"].runs
     inputs, made = world.controller.standing._planned_for, world.controller.previous
     without = replace(inputs, jobs={k: v for k, v in inputs.jobs.items() if k != "default/one"})
     assert inputs.still_hold(inputs, made, world.clock.now() + HOUR)
@@ -121,14 +122,12 @@ def test_while_due_work_waits_for_room_any_early_end_is_news():
 
 def test_a_region_that_had_no_place_for_a_job_is_news(world, asked):
     """Else the plan that stood sends it there again."""
-    uid = world.cluster.submit(
-        job_body(completeWithin="3h", placement={"regions": ["north", "south"], "home": "south"})
-    )
+    uid = world.cluster.apply(job_body(completeWithin="3h", placement={"regions": ["north", "south"], "home": "south"}))
     world.tick()
     world.cluster.pass_time(HOUR)
     world.tick()
-    (run,) = world.cluster.runs[uid]
-    never = replace(run, phase=Phase.PAUSED, asked=True, started_at=None, finished_at=world.clock.now(), progress=None)
-    world.cluster.runs[uid] = [never]
+    (run,) = world.cluster.runs(uid)
+    never = {"asked": True, "started_at": None, "finished_at": world.clock.now(), "progress": None}
+    world.cluster.change(uid, phase=Phase.PAUSED, **never)
     world.tick()
     assert asked[-1].work[0].regions == tuple({"north", "south"} - {run.region})

@@ -100,13 +100,13 @@ def submit_all(world):
     """An odd object of each kind and state that leads to some port method, beside good ones."""
     pausable = {"interruption": {"policy": "Checkpoint"}, "placement": {"regions": ["north", "odd"], "home": "odd"}}
     odd = [
-        world.cluster.submit(job_body("odd-job", ttlSecondsAfterFinished=60, **pausable)),
-        world.cluster.submit(job_body("odd-held", **pausable)),
-        world.cluster.submit(job_body("odd-invalid", duration="never")),
+        world.cluster.apply(job_body("odd-job", ttlSecondsAfterFinished=60, **pausable)),
+        world.cluster.apply(job_body("odd-held", **pausable)),
+        world.cluster.apply(job_body("odd-invalid", duration="never")),
     ]
-    world.cluster.add(cron_body("odd-cron"))
-    world.cluster.submit(job_body("good"))
-    world.cluster.add(cron_body("good-cron"))
+    world.cluster.apply(cron_body("odd-cron"))
+    world.cluster.apply(job_body("good"))
+    world.cluster.apply(cron_body("good-cron"))
     return [*odd, "odd", "XX"]
 
 
@@ -137,13 +137,11 @@ def regions_noted(world):
     """Runs in the odd region, which is then deleted: its facts are read from the ledger by another operator."""
     from windward.service.accountant import _region_uid
 
-    world.cluster.submit(job_body("odd-there", placement={"regions": ["odd"]}, completeWithin="2h"))
+    world.cluster.apply(job_body("odd-there", placement={"regions": ["odd"]}, completeWithin="2h"))
     world.tick()
     world.cluster.pass_time(HOUR)
     world.tick()
-    world.cluster.others["GreenRegion"] = [
-        r for r in world.cluster.others["GreenRegion"] if r["metadata"]["name"] != "odd"
-    ]
+    world.cluster.delete_region("odd")
     world.restart()
     return [_region_uid("odd")]
 

@@ -112,7 +112,7 @@ def test_what_happens_during_a_cycle_leads_to_one_more(loop, monkeypatch):
 
 
 def test_a_stale_watch_has_the_process_restarted(loop):
-    loop.controller.cluster.submit(job_body())
+    loop.controller.cluster.apply(job_body())
     loop._cycle()
     loop.clock.advance(PATIENCE + SECOND)
     assert "no longer delivers" in loop.dead()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.fake_provider import FakeProvider
-from service.memory_cluster import Crash, MemoryCluster
+from service.served_cluster import Crash, ServedCluster
 
 from windward.domain.clock import FixedClock
 from windward.grid.cache import Grid
@@ -57,11 +57,11 @@ class World:
     ) -> None:
         self.background = background  # as the operator's; without it what a turn asks for is there in that turn
         self.clock = FixedClock(T0)
-        self.cluster = MemoryCluster(self.clock)
+        self.cluster = ServedCluster(self.clock, ())
         self.provider = provider or FakeProvider()
         self.ledger = open_ledger("sqlite://")
         for body in regions or [region_body("north", "SE", pue="1.1"), region_body("south", "DE", pue="1.25")]:
-            self.cluster.add(body)
+            self.cluster.apply(body)
         self.restart()
 
     def restart(self) -> None:
@@ -93,7 +93,7 @@ class World:
 
     def status(self, name: str = "night") -> dict[str, Any]:
         """A job's status as the API server holds it."""
-        return self.cluster.jobs[f"default/{name}"].get("status", {})
+        return self.cluster.status(f"default/{name}")
 
     def close(self) -> None:
         self.grid.close()

@@ -228,6 +228,8 @@ def _is_unchanged(observed: Observed, plan: JobPlan | None, facts: Facts, memory
     seen, look_at = memory.seen, memory.look_at
     if facts.fault or seen is None or look_at is None or now >= look_at or seen[1] is not plan:
         return False
+    if memory.refusal is not None and now >= memory.refusal.retry_at:
+        return False
     same = seen[0] is observed
     if not observed.live:
         return same and seen[2] == facts.issues

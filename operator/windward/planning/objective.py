@@ -29,16 +29,12 @@ class Objective:
         stopping what runs is one too."""
         p, work = self.problem, self.problem.work
         region, start, _ = candidate.segments[0]
-        other_g = 0.0
-        if work.delay_g_per_hour:
-            other_g += work.delay_g_per_hour * (candidate.segments[-1][2] - p.earliest) / 3600.0
-        if work.grams_per_currency:
-            other_g += work.grams_per_currency * self.currency(candidate)
-        if len(candidate.segments) == 1 and work.running_in is None:
-            return other_g
+        other_g = work.delay_g_per_hour * (candidate.segments[-1][2] - p.earliest) / 3600.0
+        other_g += work.grams_per_currency * self.currency(candidate)
         runs = work.running_in is not None and not work.pending
         stops = runs and (region != work.running_in or start > p.earliest)
-        return other_g + self.pause_g() * (len(candidate.segments) - 1 + stops)
+        pauses = len(candidate.segments) - 1 + stops
+        return other_g + (self.pause_g() * pauses if pauses else 0.0)
 
     def currency(self, candidate: Candidate) -> float:
         """Returns the cost of a candidate's running hours, in the currency of its regions' prices."""
