@@ -14,7 +14,6 @@ EXCEPTIONS = {
     "operator/windward/planning/arrays/reference.py": KERNEL,
     "operator/windward/planning/arrays/kernels.py": KERNEL,
     "operator/windward/planning/pauses_compiled.py": KERNEL,
-    "operator/windward/planning/arrays/instance.py:windows": ROOT_OBJECT,
     "operator/windward/planning/arrays/placement.py:rip_up_and_reroute": ROOT_OBJECT,
     "operator/windward/planning/joint_arrays.py:_assembled": ROOT_OBJECT,
     "operator/windward/planning/pauses.py:best_pauses": ROOT_OBJECT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -149,9 +149,14 @@ class Certificate:
     plan_g: float
     bound_g: float
 
+    @classmethod
+    def total(cls, parts: Sequence[Certificate]) -> Certificate | None:
+        """The certificate of several sets of work together; None where there are none."""
+        return cls(sum(c.plan_g for c in parts), sum(c.bound_g for c in parts)) if parts else None
+
     @property
     def gap(self) -> float:
-        """Share of the bound by which the plan may be above the best."""
+        """By which share of the bound the plan is above it, at most."""
         return self.plan_g / self.bound_g - 1.0 if self.bound_g > 0 else 0.0
 
 
