@@ -128,7 +128,8 @@ def test_a_region_that_had_no_place_for_a_job_is_news(world, asked):
     world.cluster.pass_time(HOUR)
     world.tick()
     (run,) = world.cluster.runs[uid]
-    never = replace(run, phase=Phase.PAUSED, asked=True, started_at=None, finished_at=world.clock.now(), progress=None)
+    now = world.clock.now()
+    never = replace(run, phase=Phase.PAUSED, pause_requested=True, started_at=None, finished_at=now, progress=None)
     world.cluster.runs[uid] = [never]
     world.tick()
     assert asked[-1].work[0].regions == tuple({"north", "south"} - {run.region})

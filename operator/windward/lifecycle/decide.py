@@ -75,18 +75,18 @@ def _given_up(observed: Observed) -> str | None:
 
 def _failed(observed: Observed, run: Run) -> bool:
     """Whether a run counts against backoffLimit: so does one that pauses unasked where nothing may pause."""
-    unasked = run.phase is Phase.PAUSED and not run.asked
+    unasked = run.phase is Phase.PAUSED and not run.pause_requested
     return run.phase is Phase.FAILED or (unasked and observed.job.spec.interruption.policy is InterruptionPolicy.NEVER)
 
 
 def _went_away(run: Run) -> bool:
     """Lost, drained with its node, or paused of its own accord."""
-    return run.phase is Phase.LOST or (run.phase is Phase.PAUSED and not run.asked)
+    return run.phase is Phase.LOST or (run.phase is Phase.PAUSED and not run.pause_requested)
 
 
 def _fruitless(runs: tuple[Run, ...], i: int) -> bool:
     """Whether run `i` went away no further than the run before it had told."""
-    told = [run.told for run in runs[max(0, i - 1) : i + 1]]
+    told = [run.done_share for run in runs[max(0, i - 1) : i + 1]]
     before = told[0] if len(told) == 2 else None
     return _went_away(runs[i]) and (told[-1] is None or told[-1] <= (before or 0.0))
 
