@@ -57,7 +57,7 @@ class CarbonAwareSdkProvider:
             cause = f"its points are rolling means over {window:g} minutes"
             raise ForecastInvalid(zone, InvalidReason.MALFORMED, cause)
         starts = [epoch_s(p.get("timestamp")) for p in points]
-        kept = not_over(zone, points, starts, step_s, now)
+        kept = not_over(zone, starts, step_s, now)
         answer = self._answer(zone, points[kept], starts[kept], "value", Quality.FORECAST, step_s)
         return validate(zone, answer, self._origin(issued(forecast.get("generatedAt"), now), now), now=now)
 
@@ -75,7 +75,7 @@ class CarbonAwareSdkProvider:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         step_s = _step_s(zone, [r.get("duration") for r in records], minutes=False)
         records, starts = in_order(records, [epoch_s(r.get("time")) for r in records])
-        keep = [i for i in within(records, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
+        keep = [i for i in within(starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         kept = [records[i] for i in keep]

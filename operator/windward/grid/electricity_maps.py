@@ -75,7 +75,7 @@ class ElectricityMapsProvider:
         body = self._get(zone, f"/v4/{_FORECAST}", {"zone": zone, "horizonHours": str(HORIZON_H)})
         records = rows_at(zone, body, "forecast", "data")
         starts = [epoch_s(r.get("datetime")) for r in records]
-        kept = not_over(zone, records, starts, _HOUR_S, now)
+        kept = not_over(zone, starts, _HOUR_S, now)
         origin = self._origin(issued(body.get("updatedAt"), now), now)
         values = [r.get("carbonIntensity") for r in records[kept]]
         return validate(zone, self._answer(body, starts[kept], values, Quality.FORECAST), origin, now=now)
@@ -95,7 +95,7 @@ class ElectricityMapsProvider:
             self._check_zone(zone, body)
             records = rows_at(zone, body, "history", "data")
         records, starts = in_order(records, [epoch_s(r.get("datetime")) for r in records])
-        keep = [i for i in within(records, starts, _HOUR_S, start, end) if not starts[i] + _HOUR_S > now.timestamp()]
+        keep = [i for i in within(starts, _HOUR_S, start, end) if not starts[i] + _HOUR_S > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         kept = [records[i] for i in keep]

@@ -47,7 +47,7 @@ class EnerginetProvider:
         area, now = _area(zone), utc(now)
         records = self._rows(zone, "CO2EmisProg", area, now - timedelta(seconds=_STEP_S), now + timedelta(days=3))
         starts = [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in records]
-        kept = not_over(zone, records, starts, _STEP_S, now)
+        kept = not_over(zone, starts, _STEP_S, now)
         answer = _answer(zone, area, records[kept], starts[kept], Quality.FORECAST)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION), now=now)
 
@@ -62,7 +62,7 @@ class EnerginetProvider:
             lambda row: epoch_s(row.get("Minutes5UTC"), zoneless_utc=True),
         )
         records, starts = in_order(records, [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in records])
-        keep = [i for i in within(records, starts, _STEP_S, start, end) if not starts[i] + _STEP_S > now.timestamp()]
+        keep = [i for i in within(starts, _STEP_S, start, end) if not starts[i] + _STEP_S > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         answer = _answer(zone, area, [records[i] for i in keep], [starts[i] for i in keep], Quality.MEASURED)

@@ -83,7 +83,7 @@ class WattTimeProvider:
         body = self._get(zone, "/v3/forecast", params)
         records, meta = rows_at(zone, body, "data"), _meta(zone, body)
         step_s, starts = _step_s(zone, meta), [epoch_s(r.get("point_time")) for r in records]
-        kept = not_over(zone, records, starts, step_s, now)
+        kept = not_over(zone, starts, step_s, now)
         answer = _answer(zone, region, meta, starts[kept], records[kept], Quality.FORECAST, step_s)
         origin = Origin(KIND, self.name, issued(meta.get("generated_at"), now), now, ATTRIBUTION)
         return validate(zone, answer, origin, now=now)
@@ -112,7 +112,7 @@ class WattTimeProvider:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         step_s = _step_s(zone, meta)
         records, starts = in_order(records, [epoch_s(r.get("point_time")) for r in records])
-        keep = [i for i in within(records, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
+        keep = [i for i in within(starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
         if not keep:
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
         kept = [records[i] for i in keep]
