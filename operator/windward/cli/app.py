@@ -261,7 +261,7 @@ def cancel(
     kubeconfig: Kubeconfig = None,
     output: Json = Output.TABLE,
 ) -> None:
-    """Delete a job: what runs of it is ended, and its name is free; its accounts stay in the book."""
+    """Delete a job: what runs of it is ended, and its name is free; its accounts stay in the ledger."""
     from windward.cli.change import cancel as run
     from windward.cli.worlds import Target
 
@@ -272,7 +272,7 @@ def cancel(
 def report(
     output: Annotated[ReportOutput, typer.Option("--output", "-o", help="table, json or csv.")] = ReportOutput.TABLE,
     demo: Annotated[bool, typer.Option("--include-demo", help="Demonstrations too, marked as such.")] = False,
-    database: Annotated[str, typer.Option(help="The book; default: this machine's.")] = "",
+    database: Annotated[str, typer.Option(help="The ledger; default: this machine's.")] = "",
     name: Annotated[str, typer.Option(help="One job: its receipt, every interval of it.")] = "",
     export: Annotated[
         str, typer.Option(metavar="FILE", help="Write the receipts for windward-verify instead; - is stdout.")

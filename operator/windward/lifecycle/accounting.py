@@ -28,7 +28,7 @@ _WORST = [Method.MEASURED, Method.MODELLED, Method.ESTIMATED]
 
 
 def energy_of_run(observed: Observed, run: Run, region: Region, now: datetime) -> list[EnergyInterval]:
-    """What one run used, as rows for the book; empty before it started.
+    """What one run used, as rows for the ledger; empty before it started.
 
     The run's own report counts, each step placed in the planned time (under a warped clock a measured joule stands
     for `time_scale` joules). Where there is no report, and for each minute and more that it leaves out, declared watts

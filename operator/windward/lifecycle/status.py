@@ -31,7 +31,7 @@ class Context:
     Attributes:
         forecasts: zone -> forecast, of the zones this job may run in.
         account: energy and grams so far.
-        receipt: hash of the receipt in the book, once there is one.
+        receipt: hash of the receipt in the ledger, once there is one.
         demo: some of the intensities are demonstration data.
         refusal: why the cluster refused to create the next run, if it did.
         fault: what a step of the cycle raised for this job, if it did.

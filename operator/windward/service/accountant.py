@@ -46,7 +46,7 @@ class _Page:
     """What is remembered of one job; all of it only saves work.
 
     Attributes:
-        rows: its energy in the book; None: to be read.
+        rows: its energy in the ledger; None: to be read.
         account, weighed_with: its account, and what that was weighed with.
     """
 
@@ -103,10 +103,10 @@ class Accountant:
     def weighed(
         self, observed: Observed, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast], now: datetime
     ) -> Account | None:
-        """Put the energy of ended runs into the book, once; weigh all that is there.
+        """Put the energy of ended runs into the ledger, once; weigh all that is there.
 
         Raises:
-            LedgerError: the book cannot be read or written; nothing is half in it.
+            LedgerError: the ledger cannot be read or written; nothing is half in it.
         """
         self.record(observed, regions, now)
         page = self._pages.get(observed.uid)
@@ -115,7 +115,7 @@ class Accountant:
         return self._weigh(observed, page, self._with_deleted(observed, regions), forecasts)
 
     def record(self, observed: Observed, regions: Mapping[str, Region], now: datetime) -> None:
-        """Put the energy of ended runs into the book, once.
+        """Put the energy of ended runs into the ledger, once.
 
         Raises:
             LedgerError: as `weighed`.
@@ -127,7 +127,7 @@ class Accountant:
             return  # nothing ended yet
         if page.rows is None:
             page.rows = self.ledger.energy(observed.uid)
-        # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
+        # What is in the ledger stays: of a run whose pod is gone less is known now than when it was booked.
         booked = {r.attempt for r in page.rows}
         regions = self._with_deleted(observed, regions)
         for run in observed.runs:
@@ -145,7 +145,7 @@ class Accountant:
     def _weigh(
         observed: Observed, page: _Page, regions: Mapping[str, Region], forecasts: Mapping[str, Forecast]
     ) -> Account | None:
-        """The account of what is in the book, weighed anew when there is more of it or the intensities changed."""
+        """The account of what is in the ledger, weighed anew when there is more of it or the intensities changed."""
         if not page.rows:
             return None
         with_ = (len(page.rows), regions, tuple((z, f.vintage) for z, f in sorted(forecasts.items())))
@@ -157,10 +157,10 @@ class Accountant:
     def settle(
         self, observed: Observed, regions: Mapping[str, Region], at: datetime, *, provisional: bool = True
     ) -> Settlement:
-        """Weigh an ended job with the best known intensities and put the receipt into the book.
+        """Weigh an ended job with the best known intensities and put the receipt into the ledger.
 
         Until the provider revises none of them any more this is done again and again: a revised intensity makes the
-        next revision of the receipt, which restates the account; the earlier ones stay in the book. Nothing is waited
+        next revision of the receipt, which restates the account; the earlier ones stay in the ledger. Nothing is waited
         for here: the first receipt of a job may rest on forecasts, and stands should its object be deleted next.
 
         Args:

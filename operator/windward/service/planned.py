@@ -37,7 +37,7 @@ def lengthened(forecast: Forecast, until: datetime, now: datetime) -> Forecast:
 
 
 def plan_body(plan: JobPlan) -> dict[str, object]:
-    """A plan as JSON, for the book and for `-o json`."""
+    """A plan as JSON, for the ledger and for `-o json`."""
     return {
         "reason": str(plan.reason),
         "explanation": plan.explanation,

@@ -161,9 +161,9 @@ def _weigh(cluster: LocalCluster, clock: Clock, ledger: Ledger, provider: Provid
         return Weighed(key, None, "it has not ended")
     grid = Grid(provider, ledger, past=PAST, background=False)
     try:
-        book, regions = Accountant(ledger, grid, clock), regions_of(snapshot.regions)
-        book.record(observed, regions, now)
-        made = book.settle(observed, regions, finished_at)
+        accountant, regions = Accountant(ledger, grid, clock), regions_of(snapshot.regions)
+        accountant.record(observed, regions, now)
+        made = accountant.settle(observed, regions, finished_at)
     finally:
         grid.close()
     account, receipt, _ = made
