@@ -23,7 +23,6 @@ EXCEPTIONS = {
     "operator/windward/cli/forecast.py:_row": "one table row, with a cell for each",
     "operator/windward/grid/trace.py:__init__": ROOT_OBJECT,
     "operator/windward/grid/cache.py:__init__": ROOT_OBJECT,
-    "operator/windward/simulation/arrivals.py": ROOT_OBJECT,
     "operator/windward/simulation/run.py": ROOT_OBJECT,
     "operator/windward/domain/series.py:regular": ROOT_OBJECT,
     "operator/windward/lifecycle/receipt.py:receipt_of": "the receipt as one literal, in the order in which it is read",

@@ -64,12 +64,6 @@ def not_over(zone: str, starts: Sequence[float], step_s: float, now: datetime) -
     return slice(first, None)
 
 
-def within(starts: Sequence[float], step_s: float, start: datetime, end: datetime) -> list[int]:
-    """Indices of the whole periods that overlap [start, end); rows without a readable time stay in."""
-    a, b = utc(start).timestamp(), utc(end).timestamp()
-    return [i for i, t in enumerate(starts) if not (t + step_s <= a or t >= b)]
-
-
 def chunks(start: datetime, end: datetime, span: timedelta) -> Iterator[tuple[datetime, datetime]]:
     """[start, end) in pieces of at most `span`."""
     a = utc(start)
@@ -113,17 +107,37 @@ def gathered(
     return collected
 
 
-def in_order(answer: Sequence[Row], starts: Sequence[float]) -> tuple[list[Row], list[float]]:
-    """Rows by time, each period once, for answers put together from several requests; equal rows are one row.
+def past_periods(
+    zone: str,
+    answer: Sequence[Row],
+    starts: Sequence[float],
+    step_s: float,
+    start: datetime,
+    end: datetime,
+    now: datetime,
+) -> tuple[list[Row], list[float]]:
+    """Rows, with their starts, of the whole periods that overlap [start, end) and are over at `now`, in order of time.
 
-    What stands twice with two values stays twice, for the validator to refuse.
+    Equal rows, as from adjoining requests, are one row. Two rows of one period with different values stay, and so do
+    rows without a readable time, for the validator to refuse.
+
+    Raises:
+        ForecastInvalid: EMPTY.
     """
-    order = sorted(range(len(answer)), key=lambda i: (starts[i] != starts[i], starts[i]))
+    a, b, now_s = utc(start).timestamp(), utc(end).timestamp(), utc(now).timestamp()
     kept: list[int] = []
-    for i in order:
-        if not (kept and starts[kept[-1]] == starts[i] and answer[kept[-1]] == answer[i]):
+    for i in sorted(range(len(answer)), key=lambda i: (starts[i] != starts[i], starts[i])):
+        outside = starts[i] + step_s <= a or starts[i] >= b or starts[i] + step_s > now_s
+        if not outside and not (kept and starts[kept[-1]] == starts[i] and answer[kept[-1]] == answer[i]):
             kept.append(i)
+    if not kept:
+        raise nothing_from(zone, start, end)
     return [answer[i] for i in kept], [starts[i] for i in kept]
+
+
+def nothing_from(zone: str, start: datetime, end: datetime) -> ForecastInvalid:
+    """The refusal of a history without any period."""
+    return ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
 
 
 def issued(stamp: object, now: datetime) -> datetime:
