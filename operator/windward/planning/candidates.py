@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from windward.planning.objective import Objective, start_g
 from windward.planning.pauses import Surcharge, best_pauses
 from windward.planning.problem import Problem
@@ -66,8 +64,7 @@ class Candidates:
         if p.work.running_in in order and not p.work.pending:
             return order[0], p.earliest
         for region in order:
-            span = (np.array([p.earliest]), np.array([p.earliest + p.length_s(region)]))
-            if p.occupancy.free(region, *span, p.work.demand)[0]:
+            if p.occupancy.fits([(region, p.earliest, p.earliest + p.length_s(region))], p.work.demand):
                 return region, p.earliest
         return None
 

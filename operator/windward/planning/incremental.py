@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import numpy as np
-
 from windward.domain.fleet import Fleet, Work
 from windward.domain.plan import Certificate, JobPlan, Plan, Reason
 from windward.planning.bounds import grams_of, least_g
@@ -39,7 +37,8 @@ def join(fleet: Fleet, placer_of: PlacerOf, now: datetime, previous: Plan) -> Pl
         else:
             placer = placer_of(work, held)
             job = placer.plan()
-            if job.reason is Reason.CAPACITY_FULL or not _fits(held, work, job):
+            segments = [(w.region, w.start.timestamp(), w.end.timestamp()) for w in job.windows]
+            if job.reason is Reason.CAPACITY_FULL or not held.fits(segments, work.demand_at(job.level)):
                 return None
             if job.windows and not placer.problem.free and job.windows[0].start > max(work.earliest, now):
                 return None  # it is to start now: others may make room
@@ -57,8 +56,3 @@ def join(fleet: Fleet, placer_of: PlacerOf, now: datetime, previous: Plan) -> Pl
             end = max(w.end, now + OVERRUN) if w is job.windows[-1] and work.running_in is not None else w.end
             held.hold(w.region, w.start.timestamp(), end.timestamp(), work.demand_at(job.level))
     return Plan(now, {w.key: jobs[w.key] for w in fleet.work}, Certificate.total(certificates), previous.prices)
-
-
-def _fits(held: Occupancy, work: Work, job: JobPlan) -> bool:
-    spans = [(w.region, np.array([w.start.timestamp()]), np.array([w.end.timestamp()])) for w in job.windows]
-    return all(held.free(*span, work.demand_at(job.level))[0] for span in spans)

@@ -306,17 +306,15 @@ class _Joint:
         """Hold room for a lifted job again: for the cheapest candidate that fits, or as before if none is cheaper."""
         p, best = self.able[j], self.chosen[j]
         for c in candidates:
-            if c is None or not self._fits(p, c) or c.segments[-1][2] > p.problem.latest_end + 1e-6:
+            if c is None or c.segments[-1][2] > p.problem.latest_end + 1e-6:
+                continue
+            if not self.held.fits(c.segments, p.work.demand_at(c.level)):
                 continue
             if best is None or self._cost(j, c, priced) < self._cost(j, best, priced) * (1 - EVEN) - EVEN:
                 best = c
         self.chosen[j] = best
         if best is not None:
             self._hold(p, best)
-
-    def _fits(self, p: Placer, c: Candidate) -> bool:
-        demand = p.work.demand_at(c.level)
-        return all(self.held.free(region, np.array([a]), np.array([b]), demand)[0] for region, a, b in c.segments)
 
     def _cost(self, j: int, c: Candidate, priced: bool) -> float:
         """Grams of a candidate with the prices on pauses and on changing a plan, and that on room if `priced`."""
