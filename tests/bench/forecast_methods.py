@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from forecasting.backtest import paths_g_per_kwh
 
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.forecasting import Model
@@ -72,14 +73,14 @@ def fortnights(z: Zone, origins: np.ndarray) -> list[tuple[Model, np.ndarray]]:
 
 
 def ours(z: Zone, origins: np.ndarray) -> tuple[Paths, np.ndarray]:
-    """Our forecaster, and its quantiles (levels, origins, LEADS), NaN where none are told."""
+    """Our forecaster, and its quantiles (levels, origins, LEADS), NaN where there are none."""
     paths = np.full((len(origins), LEADS), np.nan)
     bands = np.full((len(LEVELS), len(origins), LEADS), np.nan)
     for model, mine in fortnights(z, origins):
         known = z.series(int(origins[mine][-1]))
-        paths[mine], told = model.paths_g_per_kwh(known, origins[mine] + z.first)
-        if told is not None:
-            bands[:, mine] = told
+        paths[mine], band = paths_g_per_kwh(model, known, origins[mine] + z.first)
+        if band is not None:
+            bands[:, mine] = band
     return paths, bands
 
 

@@ -36,7 +36,7 @@ TABLE = [
     ("plan", "", ["plan", *TRAIN, *AT], 0, ""),
     ("a plan that holds", "", ["plan", *TRAIN, *AT, "--check"], 0, ""),
     ("nothing there yet", "", ["list"], 0, "no GreenJobs on this machine yet; begin with: windward plan -f"),
-    ("an empty book", "", ["report"], 0, "no ended job in the book yet; windward run"),
+    ("an empty ledger", "", ["report"], 0, "no ended job in the ledger yet; windward run"),
     ("no such command", "", ["bogus"], 2, "No such command 'bogus'."),
     ("no such option", "", ["list", "--bogus"], 2, "No such option: --bogus"),
     ("a missing option", "", ["plan"], 2, "Missing option '--file' / '-f'."),
@@ -56,7 +56,7 @@ TABLE = [
     ("too late, checked", LATE, ["plan", "-f", "job.yaml", *AT, "--check"], 3, ""),
     ("no such job", "", ["why", "nobody"], 4, "error: there is no GreenJob default/nobody"),
     ("no such job to hold", "", ["hold", "ml/nobody"], 4, "error: there is no GreenJob ml/nobody"),
-    ("no such receipt", "", ["report", "--name", "nobody"], 4, "error: there is no book on this machine yet"),
+    ("no such receipt", "", ["report", "--name", "nobody"], 4, "error: there is no ledger on this machine yet"),
     ("no cluster", "", ["list", "--cluster"], 5, "error: no cluster can be reached"),
     ("no cluster to apply to", "", ["apply", *TRAIN, "--cluster"], 5, "error: no cluster can be reached"),
     ("no forecast", "", ["forecast", "ATLANTIS", *AT], 5, "error: zone ATLANTIS: not held by trace:2022"),
@@ -65,7 +65,7 @@ TABLE = [
         "",
         ["report", "--database", "sqlite:////nowhere/book.db"],
         5,
-        "error: the book /nowhere/book.db cannot be opened",
+        "error: the ledger /nowhere/book.db cannot be opened",
     ),
 ]
 

@@ -94,7 +94,7 @@ def test_a_run_is_created_once_however_often_it_is_asked_for(it: Implementation)
         it.cluster.create_run(facts)
     (run,) = it.seen().runs
     assert (run.name, run.attempt, run.region) == (facts.name, 1, it.region)
-    assert run.phase.live and run.exit_code is None and run.finished_at is None and not run.asked
+    assert run.phase.live and run.exit_code is None and run.finished_at is None and not run.pause_requested
     it.pass_time()
     assert [r.name for r in it.seen().runs] == [facts.name]
 

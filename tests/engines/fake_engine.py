@@ -46,7 +46,7 @@ class WorkloadEngine:
         paused = child["spec"]["paused"]
         if paused and phase.live:
             phase = Phase.STOPPING if attempt.pods else Phase.PAUSED
-        return replace(attempt.run, phase=phase, asked=paused)
+        return replace(attempt.run, phase=phase, pause_requested=paused)
 
     def pause(self, api, job, child, now):
         api.patch(self.resource.path(job.metadata.namespace, child["metadata"]["name"]), {"spec": {"paused": True}})

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from forecasting.backtest import paths_g_per_kwh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -78,17 +79,17 @@ def test_the_future_is_not_read(at, seed):
 def test_many_origins_at_once_read_no_future_either():
     learnt = Model.of(series(YEAR[: 8 * FORTNIGHT]))
     origins = np.arange(learnt.learnt, learnt.learnt + FORTNIGHT, 5) + learnt.first_hour
-    whole, bands = learnt.paths_g_per_kwh(series(YEAR), origins)
+    whole, bands = paths_g_per_kwh(learnt, series(YEAR), origins)
     for i in (0, 1, len(origins) // 2, len(origins) - 1):
         cut = series(YEAR[: int(origins[i]) - learnt.first_hour])
-        alone, band = learnt.paths_g_per_kwh(cut, origins[i : i + 1])
+        alone, band = paths_g_per_kwh(learnt, cut, origins[i : i + 1])
         assert np.allclose(alone[0], whole[i], rtol=1e-9) and np.allclose(band[:, 0], bands[:, i], rtol=1e-9)
 
 
 def test_an_issue_is_the_back_test_of_its_hour(model):
     now = T0 + len(YEAR) * HOUR
     issue = model.forecast(series(YEAR), now, now + 7 * DAY)
-    paths, bands = model.paths_g_per_kwh(series(YEAR), np.array([int(now.timestamp() // 3600)]))
+    paths, bands = paths_g_per_kwh(model, series(YEAR), np.array([int(now.timestamp() // 3600)]))
     assert np.array_equal(issue.series.intensity_g_per_kwh, paths[0])
     assert np.array_equal(issue.band.intensity_g_per_kwh, bands[:, 0])
 
@@ -240,7 +241,7 @@ def test_trailing_entries_know_nothing_of_later_hours():
 def test_it_beats_the_day_before_where_weekends_and_weather_matter():
     learnt = Model.of(series(YEAR[: 10 * FORTNIGHT]))
     origins = np.arange(10 * FORTNIGHT, len(YEAR) - LEADS, 7)
-    ours, _ = learnt.paths_g_per_kwh(series(YEAR), origins + learnt.first_hour)
+    ours, _ = paths_g_per_kwh(learnt, series(YEAR), origins + learnt.first_hour)
     truth = YEAR[origins[:, None] + np.arange(LEADS)]
     before = np.tile(YEAR[origins[:, None] - 24 + np.arange(24)], (1, 7))
     assert np.abs(ours - truth).mean() < 0.8 * np.abs(before - truth).mean()
@@ -252,7 +253,7 @@ def test_the_band_covers_what_it_says():
     hits = []
     for begin in range(15 * FORTNIGHT, len(values) - LEADS - FORTNIGHT, FORTNIGHT):
         origins = np.arange(begin, begin + FORTNIGHT, EVERY)
-        _, band = known.paths_g_per_kwh(series(values), origins + known.first_hour)
+        _, band = paths_g_per_kwh(known, series(values), origins + known.first_hour)
         truth = values[origins[:, None] + np.arange(LEADS)]
         hits.append((truth >= band[LEVELS.index(0.1)]) & (truth <= band[LEVELS.index(0.9)]))
         known = known.learn(series(values[: begin + FORTNIGHT]))

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from forecasting.backtest import paths_g_per_kwh
 
 from windward.forecasting import Model
 from windward.forecasting.calibrate import LEVELS
@@ -45,7 +46,7 @@ def judged_paths(zone):
         model = Model.of(past) if model is None else model.learn(past)
         mine = (origins >= begin) & (origins < begin + FORTNIGHT)
         if mine.any():
-            forecast[mine], band[:, mine] = model.paths_g_per_kwh(known, origins[mine] + first)
+            forecast[mine], band[:, mine] = paths_g_per_kwh(model, known, origins[mine] + first)
     return actual, forecast, band
 
 

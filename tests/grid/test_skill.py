@@ -45,4 +45,4 @@ def test_the_first_word_for_an_hour_counts():
 
 def test_a_week_is_remembered_and_no_more():
     skill = after(24 * 12)
-    assert len(skill.errors) <= 24 * 7 + 1 and len(skill.said) <= 49
+    assert len(skill.errors) <= 24 * 7 + 1 and len(skill.predicted) <= 49

@@ -12,7 +12,7 @@ from windward.ledger import open_ledger
 def postgres_url():
     bin_dir = postgres.binaries()
     if bin_dir is None:
-        unavailable("postgresql", "the book is not tested on it")
+        unavailable("postgresql", "the ledger is not tested on it")
     # Not pytest's own folder: its parents are closed to the user that the server runs as.
     with tempfile.TemporaryDirectory(prefix="windward-pg-") as folder, postgres.server(bin_dir, Path(folder)) as url:
         yield url

@@ -1,4 +1,4 @@
-"""The database itself keeps the book append-only, whoever writes to it and with whatever tool."""
+"""The database itself keeps the ledger append-only, whoever writes to it and with whatever tool."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -45,7 +45,7 @@ def test_no_row_is_changed_or_removed(filled, table, statement):
         statement = f"UPDATE {{t}} SET {column} = {column}"
     before = content(filled)
     with pytest.raises(
-        sa.exc.DBAPIError, match=f"the book is append-only: rows of {table} are never changed or removed"
+        sa.exc.DBAPIError, match=f"the ledger is append-only: rows of {table} are never changed or removed"
     ):
         attempt(filled, statement.format(t=table))
     assert content(filled) == before

@@ -46,7 +46,7 @@ def run(attempt=1, phase=Phase.RUNNING, region="north", start_h=0.0, end_h=None,
         started_at=None if phase is Phase.STARTING else T0 + start_h * HOUR,
         finished_at=None if live else T0 + (start_h + 1 if end_h is None else end_h) * HOUR,
         exit_code=code if code is not None else codes.get(phase),
-        asked=more.pop("asked", phase is Phase.PAUSED),
+        pause_requested=more.pop("pause_requested", phase is Phase.PAUSED),
         **more,
     )  # fmt: skip
 

@@ -86,15 +86,17 @@ TABLE = {
         observed(*(run(n, L, end_h=0.1, progress=n / 10) for n in range(1, 7))), NOW, 1, start(7)
     ),
     "exit 75 of its own accord is drained, not done": (
-        observed(run(1, P, asked=False, end_h=1), **CHECKPOINT), planned((0, 4)), 1 + 10 / 3600, start(2)
+        observed(run(1, P, pause_requested=False, end_h=1), **CHECKPOINT), planned((0, 4)), 1 + 10 / 3600, start(2)
     ),
-    "but not at once": (observed(run(1, P, asked=False, end_h=1), **CHECKPOINT), planned((0, 4)), 1 + 9 / 3600, []),
+    "but not at once": (
+        observed(run(1, P, pause_requested=False, end_h=1), **CHECKPOINT), planned((0, 4)), 1 + 9 / 3600, [],
+    ),
     "exit 75 for ever": (
-        observed(*(run(n, P, asked=False, end_h=0.1) for n in range(1, 7)), **CHECKPOINT), NOW, 1,
+        observed(*(run(n, P, pause_requested=False, end_h=0.1) for n in range(1, 7)), **CHECKPOINT), NOW, 1,
         [(Finish, False, "BackoffLimitExceeded")],
     ),
     "exit 75 where nothing may pause is a failure": (
-        observed(run(1, P, asked=False), backoffLimit=0), NOW, 1, [(Finish, False, "BackoffLimitExceeded")]
+        observed(run(1, P, pause_requested=False), backoffLimit=0), NOW, 1, [(Finish, False, "BackoffLimitExceeded")]
     ),
     "pauses are nobody's failure": (observed(*(run(n, P, end_h=0.1) for n in (1, 2, 3, 4))), NOW, 1, start(5)),
     # the user's word

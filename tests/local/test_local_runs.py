@@ -66,7 +66,7 @@ def test_a_dead_supervisor_that_left_no_word_is_cleared_after(tmp_path, asked, p
 def test_a_run_that_was_asked_to_pause_ends_as_its_code_says(tmp_path, code, phase, message):
     (tmp_path / run_files.EXIT).write_text(EXIT % code)
     run = observed(tmp_path, Supervisors(False), asked=T0)
-    assert run.phase is phase and message in run.message and run.asked and bool(run.message) is bool(message)
+    assert run.phase is phase and message in run.message and run.pause_requested and bool(run.message) is bool(message)
 
 
 @pytest.mark.parametrize(("after", "killed"), [(GRACE, False), (GRACE + timedelta(seconds=1), True)])

@@ -5,11 +5,11 @@ import pytest
 from bench.planner.later import later
 from hypothesis import given
 from hypothesis import strategies as st
+from planning.instances import windows
 from planning.profiles import thorough
 from skips import need
 
 from windward.planning.arrays import Budget, Instance, solve
-from windward.planning.arrays.instance import windows
 from windward.planning.arrays.kernels import pick
 from windward.planning.arrays.placement import Placement
 from windward.planning.arrays.prices import ascend

@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from planning.fleets import HOUR, REGIONS, T0, hours, known, work
+from planning.instances import windows
 from planning.profiles import thorough
 from planning.test_arrays import drawn
 from planning.test_fleet_plan import crowd, overused
@@ -15,7 +16,6 @@ import windward.planning as planning
 from windward.domain.fleet import Fleet, Region
 from windward.planning import plan
 from windward.planning.arrays import Budget, solve
-from windward.planning.arrays.instance import windows
 from windward.planning.arrays.kernels import pick
 from windward.planning.arrays.placement import Placement, one_by_one
 from windward.planning.arrays.search import score

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planning.instances import windows
 from planning.profiles import thorough
 from skips import need
 
 from windward.planning.arrays import Budget, solve
-from windward.planning.arrays.instance import windows
 from windward.planning.arrays.kernels import pick
 from windward.planning.arrays.search import improve, perturbed, place_all, restarts, score
 

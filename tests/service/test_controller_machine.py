@@ -188,7 +188,7 @@ class Conducting(RuleBasedStateMachine):
             for run in self.world.cluster.runs(uid):
                 # Every run draws 200 W, measured or declared: twice as much is a run booked twice.
                 most = 200.0 * run.ran_for(self.world.clock.now()).total_seconds()
-                assert spent.get(run.attempt, 0.0) <= most + 1.0, f"{run.name} is in the book more than once"
+                assert spent.get(run.attempt, 0.0) <= most + 1.0, f"{run.name} is in the ledger more than once"
 
     @invariant()
     def the_status_speaks(self):

@@ -63,7 +63,7 @@ def test_a_resumed_run_first_spends_its_overhead():
     night = site.start()
     site.nodes.pass_time(HOUR)
     site.nodes.pause(night)
-    assert (night.runs[0].phase, night.runs[0].exit_code, night.runs[0].asked) == (Phase.PAUSED, 75, True)
+    assert (night.runs[0].phase, night.runs[0].exit_code, night.runs[0].pause_requested) == (Phase.PAUSED, 75, True)
     site.start(attempt=2)
     site.nodes.pass_time(10 * HOUR)
     assert night.finished_at == T0 + 2 * HOUR + timedelta(minutes=10)

@@ -217,14 +217,14 @@ _on_one_job("why", "Say why a job waits, runs or ended: its plan, its conditions
 _on_one_job("run-now", "Skip the wait: start as soon as there is room.")
 _on_one_job("hold", "Pause a job, or keep it from starting, until it is released.")
 _on_one_job("release", "Let a held job go on.")
-_on_one_job("cancel", "Delete a job: what runs of it is ended, and its name is free; its accounts stay in the book.")
+_on_one_job("cancel", "Delete a job: what runs of it is ended, and its name is free; its accounts stay in the ledger.")
 
 
 @app.command()
 def report(
     output: Annotated[ReportOutput, typer.Option("--output", "-o", help="table, json or csv.")] = ReportOutput.TABLE,
     demo: Annotated[bool, typer.Option("--include-demo", help="Demonstrations too, marked as such.")] = False,
-    database: Annotated[str, typer.Option(help="The book; default: this machine's.")] = "",
+    database: Annotated[str, typer.Option(help="The ledger; default: this machine's.")] = "",
     name: Annotated[str, typer.Option(help="One job: its receipt, every interval of it.")] = "",
     export: Annotated[
         str, typer.Option(metavar="FILE", help="Write the receipts for windward-verify instead; - is stdout.")

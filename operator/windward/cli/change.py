@@ -37,7 +37,7 @@ def cancel(name: str, target: Target, output: str) -> None:
     namespace, name, _ = _job(jobs, target, name, ended=True)
     if not jobs.delete(namespace, name):
         raise CliError(f"there is no GreenJob {namespace}/{name}", cause=GONE, code=Exit.NOT_FOUND, fix="windward list")
-    _tell(namespace, name, "is cancelled; its accounts stay in the book", output)
+    _tell(namespace, name, "is cancelled; its accounts stay in the ledger", output)
 
 
 def _starts(driver: Driver, _: str) -> str:

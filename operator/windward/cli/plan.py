@@ -92,7 +92,7 @@ def _document(
     return {
         "apiVersion": "cli.windward.dev/v1",
         "kind": "PlanList",
-        "madeAt": format_time(fleet_plan.made_at),
+        "madeAt": format_time(fleet_plan.planned_at),
         "items": [
             {
                 "job": w.key,

@@ -1,4 +1,4 @@
-"""`windward report`: accounts from the book, printed or written to a file."""
+"""`windward report`: accounts from the ledger, printed or written to a file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from windward.service.local import state_home
 
 
 def report(output: str, demo: bool, database: str, name: str, export: str = "") -> None:
-    """Print what the book says of ended jobs, or write its export."""
+    """Print what the ledger says of ended jobs, or write its export."""
     if export:
         _check_export(export, output)
     if not database:
@@ -80,42 +80,42 @@ def _export(receipts: Sequence[Receipt], export: str) -> None:
 def _hidden(hidden: int, shown: bool) -> None:
     """What is not in this report, and why."""
     if not shown:
-        sys.stderr.write("no ended job in the book yet; windward run -- CMD makes one\n")
+        sys.stderr.write("no ended job in the ledger yet; windward run -- CMD makes one\n")
     if hidden > 0:
         sys.stderr.write(f"{count(hidden, 'demonstration')} left out; --include-demo shows them, marked\n")
 
 
 def _open(database: str, name: str) -> Ledger:
     database = database or os.environ.get("WINDWARD_DATABASE_URL", "")  # in the operator's own pod, its ledger
-    book = state_home() / "book.db"
-    exists = book.exists()
+    path = state_home() / "book.db"
+    exists = path.exists()
     if not database and not exists and name:
         fix = "windward run -- CMD makes one"
-        raise CliError("there is no book on this machine yet", fix=fix, code=Exit.NOT_FOUND)
+        raise CliError("there is no ledger on this machine yet", fix=fix, code=Exit.NOT_FOUND)
     if database.startswith("sqlite:///"):
         _check_file(Path(database.removeprefix("sqlite:///")))
     try:
-        return open_ledger(database or (f"sqlite:///{book}" if exists else "sqlite://"))  # an empty one where none is
+        return open_ledger(database or (f"sqlite:///{path}" if exists else "sqlite://"))  # an empty one where none is
     except (LedgerError, ValueError, ImportError) as e:
         fix = "check the address, as in --database sqlite:////path/book.db"
         raise CliError(
-            "the book cannot be opened", cause=_without_password(str(e)), fix=fix, code=Exit.UNREACHABLE
+            "the ledger cannot be opened", cause=_without_password(str(e)), fix=fix, code=Exit.UNREACHABLE
         ) from e
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no book: a report reads one, and makes none."""
+    """Refuse a file that is not a ledger: a report reads one, and creates none."""
     try:
         with path.open("rb") as file:
             good = file.read(16) == b"SQLite format 3\0"
     except OSError as e:
-        problem = f"the book {path} cannot be opened"
+        problem = f"the ledger {path} cannot be opened"
         raise on_path(
             problem, e, fix="check the path, as in --database sqlite:////path/book.db", code=Exit.UNREACHABLE
         ) from e
     if not good:
         fix = "name the book.db of a state folder, as in --database sqlite:////path/book.db"
-        raise CliError(f"the book {path} cannot be opened", cause="it is no book", fix=fix, code=Exit.UNREACHABLE)
+        raise CliError(f"the ledger {path} cannot be opened", cause="it is no ledger", fix=fix, code=Exit.UNREACHABLE)
 
 
 def _without_password(words: str) -> str:
@@ -126,7 +126,7 @@ def _without_password(words: str) -> str:
 def _newest(receipts: Sequence[Receipt], name: str) -> Receipt:
     matching = [r for r in receipts if name in (r.name, f"{r.namespace}/{r.name}", r.uid)]
     if not matching:
-        raise CliError(f"the book has no receipt of {name}", fix="windward report lists them", code=Exit.NOT_FOUND)
+        raise CliError(f"the ledger has no receipt of {name}", fix="windward report lists them", code=Exit.NOT_FOUND)
     return matching[-1]
 
 

@@ -77,7 +77,7 @@ class World:
         """Open it.
 
         Raises:
-            CliError: the state, the book or the trace cannot be opened.
+            CliError: the state, the ledger or the trace cannot be opened.
         """
         source = self.source.open(SystemClock())
         home = self.home or state_home()

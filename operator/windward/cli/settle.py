@@ -30,7 +30,7 @@ def settle(given: Source | None, output: str) -> None:
     try:
         weighed = weigh(state_home(), lambda note: _provider(note, given))
     except LedgerError as e:
-        raise CliError("the book cannot be written", cause=e.cause, fix=e.fix) from e
+        raise CliError("the ledger cannot be written", cause=e.cause, fix=e.fix) from e
     if output == "json":
         items = [_body(w) for w in weighed]
         print(json.dumps({"apiVersion": "cli.windward.dev/v1", "kind": "SettledList", "items": items}, indent=2))

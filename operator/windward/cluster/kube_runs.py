@@ -127,6 +127,6 @@ def _run(context: _Context, attempt: int, shown: _Shown | None, kept: RunStatus 
 def _kept(kept: RunStatus, phase: Phase) -> Run:
     return Run(
         kept.name, kept.attempt, kept.region, phase, started_at=kept.started_at, finished_at=kept.finished_at,
-        exit_code=kept.exit_code, message=kept.message, asked=phase is Phase.PAUSED,
+        exit_code=kept.exit_code, message=kept.message, pause_requested=phase is Phase.PAUSED,
         level=kept.power_level, uid=kept.uid,
     )  # fmt: skip

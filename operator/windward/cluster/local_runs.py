@@ -67,7 +67,7 @@ class LocalRuns:
             message=_message(row, state, report, ended),
             time_scale=row.time_scale,
             started_real=started_real,
-            asked=row.pause_requested_real is not None,
+            pause_requested=row.pause_requested_real is not None,
             level=row.level,
         )
 

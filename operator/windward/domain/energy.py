@@ -10,7 +10,7 @@ from datetime import datetime
 class EnergyInterval:
     """Joules of one component of one run over [start, end), at the meter (before PUE).
 
-    The key (uid, attempt, pod_uid, component, start) is unique in the book, so that a row recorded twice counts once.
+    The key (uid, attempt, pod_uid, component, start) is unique in the ledger, so that a row recorded twice counts once.
 
     Attributes:
         uid: uid of the GreenJob.

@@ -1,4 +1,4 @@
-"""What the planner plans: jobs and regions as plain numbers, free of Kubernetes."""
+"""Input types of the planner: jobs and regions as plain numbers, without Kubernetes objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OnSite:
     """Declared generation on site: a share of the demand in some hours of the day (UTC).
 
     Attributes:
-        intensity_g_per_kwh: of the own generation, counted as the grid's is.
+        intensity_g_per_kwh: of the own generation, of the same kind (signal, scope, basis) as the grid's.
         spans: (first hour, hour at which it ends, share of the demand in (0, 1]); they do not overlap.
     """
 
@@ -25,7 +25,7 @@ class OnSite:
     spans: tuple[tuple[int, int, float], ...]
 
     def mixed(self, grid: Series) -> Series:
-        """The effective intensity: share x own + (1 - share) x grid, in periods that break where the share does."""
+        """Returns the effective intensity, share x own + (1 - share) x grid; periods break at its hours."""
         hour_s, day_s = 3600.0, 86_400.0
         first, last = float(grid.edges[0]), float(grid.edges[-1])
         days = np.arange(np.floor(first / day_s), np.ceil(last / day_s)) * day_s
@@ -45,14 +45,14 @@ class OnSite:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A place to run.
+    """A region as the planner sees it.
 
     Attributes:
         zone: grid zone that feeds it.
         pue: site energy per IT energy.
-        capacity: units of each resource that runs may hold together; a resource that is not listed has no bound.
+        capacity: units of each resource that runs may hold together; a resource that is not listed is unbounded.
         on_site: own generation, part of the effective intensity.
-        price_per_hour: what an hour of one unit of each resource costs here, in any one currency.
+        price_per_hour: cost of one unit of each resource for an hour, in one currency for all regions.
     """
 
     name: str
@@ -63,25 +63,25 @@ class Region:
     price_per_hour: Mapping[str, float] = field(default_factory=dict)
 
     def effective(self, grid: Series) -> Series:
-        """The intensity that a kilowatt-hour here has, given its zone's."""
+        """Returns the intensity of a kilowatt-hour here, with on-site generation, given the zone's series."""
         if self.on_site is None:
             return grid
         return Series.of_stretches([self.on_site.mixed(s) for s in grid.stretches])
 
     def cost_per_hour(self, demand: Mapping[str, float]) -> float:
-        """Of holding `demand` for an hour, in the currency of the prices."""
+        """Returns the cost of holding `demand` for an hour, in the currency of the prices."""
         return sum(units * self.price_per_hour.get(resource, 0.0) for resource, units in demand.items())
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One measured way to run: a power limit, or a number of replicas.
+    """A power level: a measured way to run, such as a power limit or a number of replicas.
 
     Attributes:
-        speed: work done in an hour, in hours of the work's declared running.
-        power_w: draw while it runs so, at the meter, host included.
-        demand: units of each resource that it holds instead of the work's own; empty: the same.
-        name: what the user calls it.
+        speed: work done per hour, in hours of running as declared.
+        power_w: mean power while running, at the meter, host included.
+        demand: units of each resource held instead of the work's own; empty: the same.
+        name: as in the spec.
     """
 
     speed: float
@@ -92,34 +92,35 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One job as the planner sees it: what is left to do, and where and when it may be done.
+    """One job as the planner sees it: its remaining work, and where and when it may run.
 
     Attributes:
         key: namespace/name, the last tie-break.
-        earliest: it may not run before.
-        finish_by: it must be finished by then.
+        earliest: earliest permitted start.
+        finish_by: time by which it must be finished.
         remaining: running time still needed, without resume overhead.
         duration: running time of the whole job, for the run-now baseline.
-        submitted: when running at once would have started.
-        power_w: draw while it runs, at the meter.
-        demand: units of each resource that it holds while it runs.
-        interruptible: it may be paused at any time.
-        overhead: running time that each resume costs.
-        started: at least one run did some of the work, so that the next start is a resume.
-        running_in: region of the run that is going on now; going on there costs no overhead.
-        pending: that run has not begun: it holds nothing yet, and waits for room there.
+        submitted: start of the run-now baseline.
+        power_w: mean power while running, at the meter.
+        demand: units of each resource held while running.
+        interruptible: whether it may be paused at any time.
+        overhead: additional running time of each resume.
+        started: whether a run did some of the work already, so that the next start is a resume.
+        running_in: region of the live run; continuing there costs no overhead.
+        pending: whether the live run's pod still waits for room; it holds nothing yet.
+        min_saving: share of the baseline that a later start must save.
         margin: share of the duration kept in reserve before the finish-by time.
-        asap: the user asked for an immediate start.
+        asap: whether the user requested an immediate start.
         spent_g: grams that its runs emitted so far.
-        levels: measured ways to run beside the declared one; one of them serves the whole job.
-        running_level: index of the level at which it runs now; None: as declared.
-        start_energy_wh: drawn once more at every start and resume, at the meter (loading, warming up).
-        move_energy_wh: drawn at every start away from home, at the meter there (fetching the data).
-        delay_g_per_hour: what an hour of waiting for its end is worth, in grams; never reported as emissions.
-        grams_per_currency: what one unit of currency is worth, in grams; never reported as emissions.
-        priority: higher ones are placed first; lower ones get what room is left.
-        duration_p90: running time of the whole job that nine runs in ten keep: the deadline is held for it, the grams
-            are those of `duration`.
+        levels: power levels beside the declared one; one level serves the whole job.
+        running_level: index of the level of the live run; None: as declared.
+        start_energy_wh: energy of every start and resume, at the meter (loading, warming up).
+        move_energy_wh: energy of every start away from home, at the meter there (fetching the data).
+        delay_g_per_hour: price of an hour until the job's end, in grams; never reported as emissions.
+        grams_per_currency: price of one unit of currency, in grams; never reported as emissions.
+        priority: higher priorities are placed first; lower ones get the room that is left.
+        duration_p90: 90 % quantile of the whole job's running time: the finish-by time is kept for it, the grams are
+            those of `duration`.
     """
 
     key: str
@@ -153,18 +154,18 @@ class Work:
 
     @property
     def reserve(self) -> timedelta:
-        """Time kept free before the finish-by for what no plan foresees: a slower node, one more resume."""
+        """Time kept free before the finish-by time for a slower node or one more resume."""
         longer = (self.duration_p90 or self.duration) - self.duration
         return max(self.duration * self.margin, self.overhead if self.interruptible else timedelta(0), longer)
 
     def demand_at(self, level: int | None) -> Mapping[str, float]:
-        """What it holds while it runs at one of its levels; None: as declared."""
+        """Returns units of each resource held at a power level; None: as declared."""
         return self.demand if level is None else self.levels[level].demand or self.demand
 
     def latest_start(self) -> datetime:
-        """When it must run without further pause to finish in time, whatever the carbon.
+        """Returns the last moment from which it must run without a pause to finish in time.
 
-        Absolute: it follows from the finish-by time alone and never slides with replanning.
+        It follows from the finish-by time and the remaining work alone, so replanning never moves it.
         """
         resume = self.overhead if self.started and (self.running_in is None or self.pending) else timedelta(0)
         speed = 1.0 if self.running_level is None else self.levels[self.running_level].speed
@@ -173,11 +174,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All work to place, and all places.
+    """All jobs to place, and all regions.
 
     Attributes:
-        unchanged: keys of work of which nothing changed since the previous plan, made on these very forecasts.
-            Where the rest finds good room beside it, its plans are kept as they are.
+        unchanged: keys of work that has not changed since the previous plan, which used the same forecasts. Its plans
+            are kept where the other work can be added beside them.
     """
 
     work: tuple[Work, ...]

@@ -1,4 +1,4 @@
-"""One GreenJob as it is seen at one moment, and what may be done about it."""
+"""A GreenJob with its runs as observed in one snapshot, and the actions that reconcile may return for it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from windward_api.greenjob import GreenJob
 
 @dataclass(frozen=True)
 class Observed:
-    """A GreenJob and its runs, ordered by attempt. What follows from them is asked for all the time, and kept.
+    """A GreenJob and its runs, ordered by attempt. Derived values are cached.
 
     Attributes:
-        demand: what one run holds of a region, as its engine says; None: what its spec asks.
+        demand: units of each resource that one run holds, as its engine computes them; None: as the spec requests.
     """
 
     job: GreenJob
@@ -41,14 +41,14 @@ class Observed:
 
     @cached_property
     def attempt(self) -> int:
-        """The highest attempt anyone knows of: an older truth (a restored database) never lowers it."""
+        """The highest attempt in the status or among the runs: a restored older database never lowers it."""
         return max([self.job.status.attempt, *(r.attempt for r in self.runs)])
 
     @property
     def next_attempt(self) -> int:
-        """Number of the run to create: the one claimed whose child never came to be, else one more."""
-        made = max((r.attempt for r in self.runs), default=0)
-        return self.job.status.attempt if self.job.status.attempt > made else made + 1
+        """Number of the run to create: the one in the status if it has no child yet, else one more than the highest."""
+        latest = max((r.attempt for r in self.runs), default=0)
+        return self.job.status.attempt if self.job.status.attempt > latest else latest + 1
 
     @property
     def run_now(self) -> bool:
@@ -62,7 +62,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class CreateRun:
-    """Start attempt `attempt` in `region`, at a power level: first the number into the status, then the child."""
+    """Create the run of `attempt` in `region` at a power level: its number is written to the status, then its child."""
 
     attempt: int
     region: str
@@ -72,7 +72,7 @@ class CreateRun:
 
 @dataclass(frozen=True, slots=True)
 class PauseRun:
-    """Tell a run to write its checkpoint and end."""
+    """Request that a run writes its checkpoint and ends."""
 
     name: str
     reason: str  # PausedCarbonPeak, PausedByUser
@@ -81,7 +81,7 @@ class PauseRun:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The job reached its end; with it goes the receipt."""
+    """Mark the job as ended; its receipt is written with it."""
 
     succeeded: bool
     reason: str  # Succeeded, BackoffLimitExceeded, InvalidSpec
@@ -90,7 +90,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class DeleteJob:
-    """Its time to live after the end is over."""
+    """Delete the job, as its time to live after its end is over."""
 
     why: str
 
@@ -100,7 +100,7 @@ Action = CreateRun | PauseRun | Finish | DeleteJob
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One sentence for people about a transition that happened."""
+    """A Kubernetes event: one sentence about a transition."""
 
     reason: str
     message: str

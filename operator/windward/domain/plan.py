@@ -1,8 +1,8 @@
-"""What the planner answers: windows, with the reasons that led to them."""
+"""Result types of the planner: plans with windows, reasons, alternatives, a bound and congestion prices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,7 +36,7 @@ SOONEST = (  # work with these reasons runs as soon as there is room, whatever t
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of running in one region, with its expected emissions (None where no forecast covers it)."""
+    """An interval [start, end) in one region, with its expected emissions (None where no forecast covers it)."""
 
     region: str
     start: datetime
@@ -53,10 +53,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """What else was weighed: a region's best windows, or why it has none.
+    """An alternative to the plan: the best windows of a region, or why it has none.
 
     Attributes:
-        capacity_g: what the room that it holds is worth to the rest of the fleet, in grams.
+        capacity_g: price of the room that it would hold, in grams: what the room is worth to the rest of the fleet.
         level_name: see `JobPlan`.
     """
 
@@ -79,19 +79,19 @@ class JobPlan:
 
     Attributes:
         windows: in order of time; empty only where `reason` refuses or awaits.
-        emissions_g: expected grams of the whole job: what its runs emitted so far, and the windows; None where a
-            window is not covered by a forecast.
+        emissions_g: expected grams of the whole job: emitted so far, plus the windows; None where a window is not
+            covered by a forecast.
         run_now_g: expected grams of running the whole job at submission, at home, without a pause.
         latest_start: see `Work.latest_start`.
-        feasible: the windows end by the finish-by time.
-        edge: the best windows touch the end of what is known: more forecast may beat them.
-        alternatives: best of each other region and shape, cheapest first.
-        vintages: zone -> hash of the forecast issue it rests on.
-        capacity_g: what the room that it holds is worth to the rest of the fleet, in grams; 0 where nothing competes.
-            Never part of the emissions: emissions_g + capacity_g is what the planner compared.
-        level, level_name: index in the work's levels at which it runs, and its name; None and '': as declared.
-        go_on_g: of work that runs, expected grams of the whole job if it went on without a break, whether or not there
-            is room; None where nothing runs, or the hours are unknown.
+        feasible: whether the windows end by the finish-by time.
+        edge: whether the windows touch the end of the forecast: a longer forecast may allow better ones.
+        alternatives: the best of each other region and shape, cheapest first.
+        vintages: (zone, hash of the forecast issue) of each forecast used.
+        capacity_g: price of the room that it holds, in grams; 0 where nothing competes. Never part of the emissions:
+            the planner compares emissions_g + capacity_g.
+        level, level_name: index and name of the power level; None and '': as declared.
+        go_on_g: of a live run, expected grams of the whole job if it continued without a break, whether or not there is
+            room; None without a live run, or where the hours are unknown.
     """
 
     key: str
@@ -113,7 +113,7 @@ class JobPlan:
 
     @property
     def pause_pays(self) -> bool:
-        """Whether stopping what runs now emits less than going on, its resumes included."""
+        """Whether pausing the live run emits less than continuing it, resumes included."""
         return self.emissions_g is not None and self.go_on_g is not None and self.emissions_g < self.go_on_g
 
     @property
@@ -139,25 +139,30 @@ class JobPlan:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """How good a plan is at worst, against every plan of the same work on the same forecasts that keeps the capacities.
+    """A lower bound for every plan of the same work on the same forecasts that keeps the capacities.
 
     Attributes:
-        plan_g: expected grams of the windows of all work that was free to choose.
-        bound_g: no plan has fewer (docs/planning.md 4).
+        plan_g: expected grams of the windows of all work that had a choice.
+        bound_g: lower bound of `plan_g` over all such plans (docs/planning.md 4).
     """
 
     plan_g: float
     bound_g: float
 
+    @classmethod
+    def total(cls, parts: Sequence[Certificate]) -> Certificate | None:
+        """The certificate of several sets of work together; None where there are none."""
+        return cls(sum(c.plan_g for c in parts), sum(c.bound_g for c in parts)) if parts else None
+
     @property
     def gap(self) -> float:
-        """Share of the bound by which the plan may be above the best."""
+        """By which share of the bound the plan is above it, at most."""
         return self.plan_g / self.bound_g - 1.0 if self.bound_g > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityPrices:
-    """What one unit more of a resource would save the fleet, in grams per unit and period.
+    """Congestion prices: what one more unit of a resource would save the fleet, in grams per unit and period.
 
     Attributes:
         start: of the first period.
@@ -172,14 +177,15 @@ class CapacityPrices:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Plans of a whole fleet, made together.
+    """The plan of a whole fleet.
 
     Attributes:
-        certificate: of the work that was free to choose and has a place in time; None where there is none.
-        prices: None where no capacity was contended; the next plan begins with them.
+        jobs: job key -> its plan.
+        certificate: of the work that had a choice and has a place in time; None where there is none.
+        prices: congestion prices, the first guess of the next plan; None where no capacity was contended.
     """
 
-    made_at: datetime
+    planned_at: datetime
     jobs: Mapping[str, JobPlan]
     certificate: Certificate | None = None
     prices: CapacityPrices | None = None

@@ -77,10 +77,10 @@ class Run:
         name: name of the child.
         attempt: its number, from 1.
         pod_uid: uid of the pod or process; '' before there is one.
-        progress: share of the whole job that is done, if the run told so.
-        report: its last words.
+        progress: share of the whole job that is done, as the live run reports it; None: not reported.
+        report: its final report.
         level: name of the power level at which it runs; '': as declared.
-        asked: it was told to pause; one that pauses of its own accord is started again after a while, not at once.
+        pause_requested: whether the operator requested a pause; a run that pauses by itself is started again later.
         time_scale: planned seconds per real second (warped clock), 1 on a cluster.
         started_real: real time of the start, to place the report's energy series.
         uid: of the child, by which its pods are known after it is gone.
@@ -100,16 +100,16 @@ class Run:
     message: str = ""
     time_scale: float = 1.0
     started_real: datetime | None = None
-    asked: bool = False
+    pause_requested: bool = False
     level: str = ""
     uid: str = ""
     trouble: Trouble | None = None
 
     @property
-    def told(self) -> float | None:
-        """Share of the whole job that it last said is done; its report wins over its live word."""
-        words = self.report.progress if self.report is not None else None
-        return words.fraction if words is not None else self.progress
+    def done_share(self) -> float | None:
+        """Share of the whole job that is done, from the report, else from live progress; None where neither says."""
+        final = self.report.progress if self.report is not None else None
+        return final.fraction if final is not None else self.progress
 
     def ran_for(self, now: datetime) -> timedelta:
         if self.started_at is None:

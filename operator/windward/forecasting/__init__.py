@@ -1,4 +1,4 @@
-"""Thinkers about intensity: our own forecast, its blend with a published one, several sources in one series. Pure."""
+"""Carbon intensity forecasts: our own model, its blend with a published issue, several sources in one series. Pure."""
 
 from windward.forecasting.blend import blend, nowcast
 from windward.forecasting.extend import extend

@@ -1,8 +1,8 @@
-"""Similar days of the past: kernel regression from the shape of the last two days to the coming week.
+"""Kernel regression on similar past days: from the shape of the last two days to the coming week.
 
-The mean of a Gaussian process (Rasmussen and Williams 2006, equation 2.25) with a kernel that is partly linear and
-partly local: days that began alike go on alike. Learnt from origins at the same hour of day only, so that the shape of
-the day needs no formula; what is learnt is the distance from a mixture of profiles.
+It is the mean of a Gaussian process (Rasmussen and Williams 2006, equation 2.25) with a kernel that is partly linear,
+partly local: similar days have similar continuations. Training uses origins at the same hour of day only, so that no
+term is needed for the shape of the day. The target is the deviation from a mixture of profiles (`_base`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from windward.forecasting.past import DAY, FIRST_ORIGIN, LEADS, WEEK, Ints, Past
 _NOISE = 3.0
 _LINEAR = 0.02
 _NARROW = 0.003
-_LEAST_SPREAD = 1e-3  # days that are all alike differ by rounding only; divided by that, the noise below is nothing
+_LEAST_SPREAD = 1e-3  # lower bound of the scale: identical days differ by rounding only
 _MOST_DAYS = 730  # the solve is cubic in the days: two years take some 50 ms
 
 
 @dataclass(frozen=True, eq=False)
 class Analog:
-    """What the hours before `known_until` teach; worked out for each hour of day when it is first asked about.
+    """The regression trained on hours before `known_until`; solved for each hour of day at its first use.
 
     Attributes:
-        known_until: no target at or beyond this index is learnt from. The hours before it never change.
+        known_until: index of the first hour that is not used in training. The hours before it never change.
     """
 
     known_until: int
@@ -49,13 +49,13 @@ class Analog:
         return out
 
     def _scale(self, past: Past) -> float:
-        """Of the learnt part, not of all that `past` may hold."""
+        """Standard deviation of the anomaly in the training hours, not in all hours of `past`."""
         if not self._spread:
             self._spread.append(max(float(np.nanstd(past.anomaly[: self.known_until])), _LEAST_SPREAD))
         return self._spread[0]
 
     def _taught_at(self, past: Past, hour: int) -> tuple[Floats, Floats] | None:
-        """Shapes of the days with an origin at this hour, (n, 104), and the weights of what followed, (n, LEADS)."""
+        """Shapes of the training days with an origin at this hour, (n, 104), and their weights, (n, LEADS)."""
         if hour not in self._taught:
             first = FIRST_ORIGIN + (hour - FIRST_ORIGIN) % DAY
             seen = np.arange(first, self.known_until - LEADS + 1, DAY)[-_MOST_DAYS:]
@@ -70,7 +70,7 @@ class Analog:
 
 
 def _base(past: Past, origins: Ints) -> Floats:
-    """0.4 of the week's profile, 0.4 of the month's, 0.2 of the level, and 0.4 of what the day of the week adds."""
+    """0.4 x week's profile + 0.4 x month's profile + 0.2 x level + 0.4 x weekday deviation, (n, LEADS)."""
     target = origins[:, None] + np.arange(LEADS)
     day = target - DAY * (np.arange(LEADS) // DAY + 1)
     level = past.l168[origins - 1][:, None]
@@ -79,7 +79,7 @@ def _base(past: Past, origins: Ints) -> Floats:
 
 
 def _shape(past: Past, origins: Ints, scale: float) -> Floats:
-    """What makes two origins alike, (n, 104); the factors say how much each part counts in a distance."""
+    """Features by which origins are compared, (n, 104); the factors weigh each part in the distance."""
     level = past.l168[origins - 1][:, None]
     back = origins[:, None] - 1 - np.arange(2 * DAY)
     days = past.x[back] - level

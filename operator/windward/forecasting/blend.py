@@ -1,4 +1,4 @@
-"""A published issue, put right by what was measured since, and continued beyond its end by our own forecast."""
+"""Corrects a published issue by its latest measured error, and continues it beyond its end by our own forecast."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from windward.domain.series import MixedKinds, Quality, Series
 from windward.forecasting.join import joined
 from windward.forecasting.past import HOUR_S
 
-_FADE = 0.9  # of an error, from hour to hour: what is wrong now is hardly wrong tomorrow
-_CARRY = 0.95  # of the step between issue and own forecast, past the issue's end
-_CARRY_FROM_S = 6 * HOUR_S  # of the issue's last hours, whose mean step is carried
+_FADE = 0.9  # factor on an error per hour: today's error says little about tomorrow
+_CARRY = 0.95  # factor per hour on the step between issue and own forecast, beyond the issue's end
+_CARRY_FROM_S = 6 * HOUR_S  # length of the issue's end over which the mean step is taken
 _MOST_ERROR = 0.5
 
 
 def nowcast(issue: Series, history: Series | None) -> Series:
-    """`issue` with its newest error faded out over the hours that are not yet measured.
+    """Returns `issue` corrected by its newest error, which fades over the hours that are not yet measured.
 
-    The error e is measured / issued - 1 in the last measured period that the issue speaks of, at most one half either
-    way; the hour i hours later, i = 1, 2, ..., is multiplied by 1 + e 0.9^i. Without such a period nothing changes. The
-    quality stays what it was: it is still the provider's forecast, and the source says what was done to it.
+    The error e is measured / issued - 1 in the last measured period that the issue covers, clipped to [-0.5, 0.5]; the
+    value i hours later, i = 1, 2, ..., is multiplied by 1 + e 0.9^i. Without such a period the issue is returned as it
+    is. Quality is kept, as it is still the provider's forecast; the source becomes `nowcast:...`.
 
     Raises:
         MixedKinds: zone or kind of the two differ.
@@ -42,10 +42,10 @@ def nowcast(issue: Series, history: Series | None) -> Series:
 
 
 def blend(issue: Series, history: Series | None, own: Series) -> Series:
-    """The published hours, nowcast, then our own: from the issue's start to the later of the two ends.
+    """Returns the issue, nowcast, followed by our own forecast, up to the later of the two ends.
 
-    What the issue says over its last six hours more or less than ours is carried on, fading by a twentieth each hour: a
-    published forecast knows the weather of its last day, and the weather goes on beyond it.
+    The mean step between issue and own forecast over the issue's last six hours is added to the own values, less 5 %
+    each hour: a published forecast includes the weather of its last day, which persists for a while.
 
     Raises:
         MixedKinds: zone or kind of the three differ.

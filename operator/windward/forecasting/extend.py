@@ -1,4 +1,4 @@
-"""An issue prolonged beyond its horizon: by our own forecast where enough is known, else by the day before."""
+"""Extends an issue beyond its horizon: by our own forecast where enough history is known, else by the day before."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from windward.forecasting.tail import repeated
 
 
 def extend(history: Series | None, issue: Series, until: datetime, *, model: Model | None = None) -> Series:
-    """`issue`, and beyond its horizon an estimate, as far as `until`.
+    """Extend `issue` by an estimate up to `until`.
 
-    With eight weeks of actuals in `history`, or a `model` of the zone that has learnt as much, the issue is nowcast and
-    our own forecast follows it (`blend`); the source then says `own:...`. Else the same hour of the day before is
-    repeated: read from the actuals where they reach, else from the issue itself, so that an issue of 24 hours or more
-    needs no history. Where not even the day before is known, the issue is returned as it is.
+    With eight weeks of actuals in `history`, or a `model` trained on as much, the issue is nowcast and followed by our
+    own forecast (`blend`), with `own:...` in the source. Else the same hour of the day before is repeated: from the
+    actuals where they reach, else from the issue itself, so that an issue of 24 hours or more needs no history.
 
     Args:
-        model: learnt before; without it one is learnt here from `history`, which takes near a second for a year.
+        model: a trained model of the zone; without it one is trained on `history`, about a second for a year.
 
     Returns:
-        From the issue's start to the end of the period that contains `until`; added periods are `estimated`.
+        The series from the issue's start to the end of the period that contains `until`; added periods are
+        `estimated`. The issue itself where not even the day before is known.
 
     Raises:
         MixedKinds: zone or kind of the two differ.

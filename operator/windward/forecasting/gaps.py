@@ -1,4 +1,4 @@
-"""A history with holes, as far as it can be made whole for learning: what was not measured is read a week earlier."""
+"""Fills the holes of a history for training, with the values of a week earlier."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ LONGEST_S = 7 * _DAY_S
 
 
 def filled(history: Series) -> Series:
-    """`history` without holes, for a model to learn from; never for an account.
+    """Returns `history` without holes, for training only; accounts never use it.
 
-    A hole of up to a week is filled with the same hours of the week before, failing that of as few whole days before as
-    reach; these periods are `estimated`. After a longer hole, or where nothing before it reaches, the history begins
-    anew. A history without holes is returned as it is.
+    A hole of up to a week is filled with the same hours of the week before, or if the history is too short, of the
+    fewest whole days before that span the hole; these periods are `estimated`. After a longer hole, or one that cannot
+    be filled, the history begins anew. A history without holes is returned as it is.
     """
     first, *others = history.stretches
     whole = first
@@ -29,7 +29,7 @@ def filled(history: Series) -> Series:
 
 
 def _bridge(known: Series, until_s: float) -> Series | None:
-    """From the end of `known` to `until_s`, by what was known before; None where that does not reach."""
+    """Earlier values of `known` from its end to `until_s`, epoch seconds; None where it is too short for the hole."""
     start_s = float(known.edges[-1])
     length_s = until_s - start_s
     days = [7, *range(int(np.ceil(length_s / _DAY_S)) or 1, 7)]

@@ -1,4 +1,4 @@
-"""One series after another."""
+"""Joins two consecutive series."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from windward.domain.series import MixedKinds, Series
 
 
 def joined(earlier: Series, later: Series) -> Series:
-    """Returns `earlier` up to where `later` begins, then `later`; of the two vintages `later`'s is kept.
+    """Returns `earlier` up to the start of `later`, then `later`; source, issue and fetch time are those of `later`.
 
     Raises:
         MixedKinds: zone or kind differ.

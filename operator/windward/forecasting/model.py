@@ -1,12 +1,12 @@
-"""Our own forecaster: from a zone's history alone, a week ahead, with quantiles. Pure, numpy only.
+"""Our own forecaster: a week ahead with quantiles, from a zone's history alone. Pure, numpy only.
 
-The mean of two forecasts that err differently, both on the log scale: a ridge regression (`ridge`) and similar days
-(`analog`). Why the mean and no ranking loss: the grams of a job are linear in the intensity, so the start of least
-expected grams is the start of least mean forecast. Figures and failures: docs/forecasting.md.
+The forecast is the mean of two on the log scale whose errors differ: a ridge regression (`ridge`) and similar days
+(`analog`). It predicts the mean and uses no ranking loss, because the grams of a job are linear in the intensity: the
+start of least expected grams is that of the least mean forecast. Figures and failures: docs/forecasting.md.
 
-A model is a value. `learn` takes what is newly known and folds in every whole fortnight of it, counted from the model's
-first hour: so it makes no difference in how many portions a history arrives. Before a fortnight is folded in, the paths
-for it are issued and noted, and their errors give the quantiles.
+A model is immutable. `learn` trains on each new whole fortnight, counted from the model's first hour, so the result
+does not depend on the portions in which a history arrives. Before training on a fortnight it records forecasts for it,
+whose errors give the quantiles.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _LONGEST_FILL = WEEK
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """One issue of our own.
+    """A forecast of our own.
 
     Attributes:
-        series: from the period that contains `now`; what history knows keeps its quality, the rest is `estimated`.
-        band: quantiles of the estimated hours; None until some three months are known.
-        method: what made the hours ahead: `ridge+analog`, `prior` or `day-before`.
-        detail: one sentence for people where it is less than the full method, else empty.
+        series: from the period that contains `now`; hours from history keep their quality, the rest is `estimated`.
+        band: quantiles of the estimated hours; None until about three months are known.
+        method: the method of the hours ahead: `ridge+analog`, `prior` or `day-before`.
+        detail: one sentence for people where it is not the full method, else empty.
     """
 
     series: Series
@@ -60,7 +60,7 @@ class Own:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lately:
-    """A record that was brought up to date after the last fold, and the hours that it rests on."""
+    """A record updated after the last training, and the hours (n,) that it used."""
 
     record: Record
     values_g_per_kwh: Floats
@@ -68,12 +68,12 @@ class _Lately:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """What is learnt of one zone.
+    """The trained forecaster of one zone.
 
     Attributes:
         first_hour: number of the first known hour since the epoch; indices below count from it.
         values_g_per_kwh: (n,) hourly means, without gaps.
-        learnt: index up to which `ridge` and `analog` have taken the hours; whole fortnights. `record` ends there too.
+        learnt: number of hours that `ridge`, `analog` and `record` are trained on; whole fortnights.
     """
 
     zone: str
@@ -84,14 +84,14 @@ class Model:
     ridge: Ridge
     analog: Analog
     record: Record
-    _lately: list[_Lately] = field(default_factory=list)  # at most one; saves work, and changes no answer
+    _lately: list[_Lately] = field(default_factory=list)  # at most one; a cache, without effect on results
 
     @classmethod
     def of(cls, history: Series) -> Model:
-        """A model that has learnt from `history`.
+        """Returns a model trained on `history`.
 
         Raises:
-            ValueError: it holds no whole hour.
+            ValueError: `history` has no whole hour.
         """
         first, values = whole_hours(history)
         if len(values) == 0:
@@ -100,7 +100,7 @@ class Model:
         return empty._folded()
 
     def learn(self, history: Series) -> Model:
-        """With the hours of `history` that are new; hours already known stay as they are.
+        """Returns the model trained on the new hours of `history` too; hours already known stay as they are.
 
         A gap of up to a week is filled with the same hours a week before; after a longer one a new model begins.
 
@@ -111,15 +111,15 @@ class Model:
         return Model.of(history) if seen is None else seen._folded()
 
     def forecast(self, history: Series, now: datetime, until: datetime) -> Own:
-        """The hours from `now` to `until`, as known from `history` and what was learnt before it.
+        """Forecast the hours from `now` to `until`.
 
-        The hours of `history` are used as far as they are completed at `now`; the coefficients are those of the last
-        `learn`. Beyond a week from the last known hour, its last day is repeated.
+        Uses the hours of `history` that are over at `now`, and the coefficients of the last `learn`. Beyond a week from
+        the last known hour the last day is repeated.
 
         Raises:
             MixedKinds: another zone or kind.
-            ValueError: `until` is not after `now`, not even a day before `now` is known, or hours after `now` were
-                learnt.
+            ValueError: `until` is not after `now`, less than a day before `now` is known, or the model is trained on
+                hours after `now`.
         """
         known = history.clip(history.start, now)
         if known is None or utc(until) <= utc(now):
@@ -133,31 +133,13 @@ class Model:
             return Own(same_hour_yesterday(history, now, until), None, "day-before", detail)
         return model._issued(known, now, until)
 
-    def paths_g_per_kwh(self, history: Series, origins: Ints) -> tuple[Floats, Floats | None]:
-        """Back-tests: forecasts at many origins at once, by the present coefficients, each from what came before it.
-
-        Args:
-            origins: (n,) hours since the epoch, none before the last hour learnt.
-
-        Returns:
-            (n, LEADS) g/kWh, and quantiles (len(LEVELS), n, LEADS) or None.
-        """
-        seen = self._seen(history)
-        if seen is None:
-            raise ValueError(f"{history.zone}: {history.start} does not join what is known")
-        at = np.asarray(origins, dtype=np.int64) - self.first_hour
-        if np.any(at < max(self.learnt, FIRST_ORIGIN)) or np.any(at > len(seen.values_g_per_kwh)):
-            raise ValueError(f"{history.zone}: origins must lie between the last learnt hour and the end of history")
-        past = seen._past()
-        return seen._unlogged(seen._paths(past, at), seen._told(past, at))
-
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _past(self) -> Past:
         return Past(np.log(self.values_g_per_kwh + offset_g_per_kwh(self.values_g_per_kwh)))
 
     def _seen(self, history: Series) -> Model | None:
-        """With new hours known but not learnt; None where they do not join the old ones."""
+        """The model with the new hours known but not trained on; None where the gap before them is too long."""
         if (history.zone, history.kind) != (self.zone, self.kind):
             raise MixedKinds(f"cannot teach {history.zone} ({history.kind}) to {self.zone} ({self.kind})")
         first, values = whole_hours(history)
@@ -170,7 +152,7 @@ class Model:
         return replace(self, values_g_per_kwh=self._joined(values[max(end - first, 0) :], max(gap, 0)))
 
     def _until(self, known: Series) -> Model:
-        """Without the hours that are known but not learnt and lie beyond the end of `known`."""
+        """The model without the untrained hours beyond the end of `known`."""
         end = int(known.edges[-1] // HOUR_S) - self.first_hour
         if end < self.learnt:
             raise ValueError(f"{self.zone}: hours after {known.end} were learnt, so it is no forecast")
@@ -184,7 +166,7 @@ class Model:
         return np.concatenate([old, fill, values])
 
     def _folded(self) -> Model:
-        """With every whole fortnight that is known but not learnt folded in."""
+        """The model trained on every whole fortnight that is known."""
         model, past = self, self._past()
         end = len(self.values_g_per_kwh) // FORTNIGHT * FORTNIGHT
         while model.learnt < end:
@@ -200,23 +182,15 @@ class Model:
         return model
 
     def _paths(self, past: Past, origins: Ints) -> Floats:
-        """(n, LEADS) on the log scale."""
+        """Forecasts (n, LEADS) on the log scale."""
         path = self.ridge.paths(past, origins)
         if self.learnt:
             path = (path + self.analog.paths(past, origins)) / 2
         return path
 
-    def _told(self, past: Past, origins: Ints) -> Floats | None:
-        """Quantiles of the error, (k, n, LEADS) on the log scale: as told at each origin, or at the last noted one."""
-        if not self.learnt:
-            return None
-        noted = np.arange(self.learnt, int(np.max(origins)) + 1, EVERY)
-        _, told = self.record.noted(past, self._paths(past, noted))
-        return None if told is None else told[(origins - self.learnt) // EVERY].transpose(1, 0, 2)
-
-    def _told_now(self, past: Past, path: Floats) -> Floats | None:
-        """The same at the end of what is known, (k, 1, LEADS), where `path` begins; goes on from where the last call
-        came to."""
+    def _quantiles_now(self, past: Past, path: Floats) -> Floats | None:
+        """Error quantiles, (k, 1, LEADS) on the log scale, at the end of the known hours, where `path` begins; updates
+        the record of the last call."""
         origin, record = len(self.values_g_per_kwh), self.record
         if not self.learnt:
             return None
@@ -229,25 +203,25 @@ class Model:
             record, _ = record.noted(past, path if noted.tolist() == [origin] else self._paths(past, noted))
             known = self.values_g_per_kwh[self.learnt : record.next_origin - EVERY]
             self._lately[:] = [_Lately(record, known)]
-        return record.told[-1][:, None] if record.quantiles is not None else None
+        return record.issued[-1][:, None] if record.quantiles is not None else None
 
-    def _unlogged(self, path: Floats, told: Floats | None) -> tuple[Floats, Floats | None]:
+    def _unlogged(self, path: Floats, quantiles: Floats | None) -> tuple[Floats, Floats | None]:
         """From the log scale to g/kWh: the path, and its quantiles."""
         offset = offset_g_per_kwh(self.values_g_per_kwh)
-        # Nothing so far from all that was ever seen is believed; this also keeps the exponential finite.
+        # Values above 1.5 times the maximum ever seen are clipped; this also keeps the exponential finite.
         seen = self.values_g_per_kwh[: max(self.learnt, FIRST_ORIGIN)]
         most = 1.5 * float(np.max(seen)) + offset
         mean = np.clip(np.exp(np.minimum(path, np.log(most))) - offset, 0.0, None)
-        if told is None:
+        if quantiles is None:
             return mean, None
-        moved = np.minimum(path[None] + told, np.log(most))
+        moved = np.minimum(path[None] + quantiles, np.log(most))
         return mean, np.clip(np.exp(moved) - offset, 0.0, None)
 
     def _issued(self, known: Series, now: datetime, until: datetime) -> Own:
         origin = len(self.values_g_per_kwh)
         past, at = self._past(), np.array([origin])
         path = self._paths(past, at)
-        mean, spreads = self._unlogged(path, self._told_now(past, path))
+        mean, spreads = self._unlogged(path, self._quantiles_now(past, path))
         start_s = HOUR_S * (self.first_hour + origin)
         ahead = min(int(np.ceil((utc(until).timestamp() - start_s) / HOUR_S)), LEADS)
         method = "ridge+analog" if self.learnt else "prior"
@@ -270,11 +244,11 @@ class Model:
 
 
 def _completed(history: Series, now: datetime) -> Series | None:
-    """The periods that had ended at `now`, up to the last full hour: a value is known when its period is over."""
+    """The periods that are over at `now`, up to the last full hour; None where there are none."""
     last_s = HOUR_S * np.floor(min(utc(now).timestamp(), float(history.edges[-1])) / HOUR_S)
     n = int(np.searchsorted(history.edges, last_s, side="right")) - 1
     if n < 1 or history.edges[n] != last_s:
-        # A period that lasts beyond the hour is cut by the planner's own rule: only whole ones count here.
+        # Of a period that lasts beyond the hour nothing is used: only whole periods count.
         n = int(np.searchsorted(history.edges, last_s, side="left")) - 1
     if n < 1:
         return None

@@ -1,4 +1,4 @@
-"""One series out of several that know different parts of it."""
+"""Merges several series of one zone and kind by priority."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Ints = npt.NDArray[np.int64]
 
 
 def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series | None:
-    """What the layers know of [start, end), the first layer before the second, and so on.
+    """Merge the layers over [start, end); an earlier layer takes precedence over a later one.
 
     Returns:
-        Whole periods from the first known one on, up to `end`; None where nothing is known. Where no layer knows an
-        hour the series has a hole (check `covers`, see `Series.after_gap`). Periods of a lower layer are cut where a
-        higher one begins; each keeps its own quality. Source and attribution name every layer that contributed; issue
-        and fetch time are those of the highest that did.
+        Whole periods from the first known one up to `end`; None where no layer covers any. Hours that no layer covers
+        are a hole (check `covers`, see `Series.after_gap`). Periods of a lower layer are cut where a higher one begins;
+        each keeps its quality. Source and attribution name every layer used; issue and fetch time are those of the
+        highest layer used.
 
     Raises:
         MixedKinds: the layers are of several zones or kinds.
@@ -34,7 +34,7 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
     a, b = utc(start).timestamp(), utc(end).timestamp()
     layers = [stretch for layer in layers for stretch in layer.stretches]
     if layers[0].edges[0] <= a < b <= layers[0].edges[-1]:
-        return _whole_periods(layers[0], a, b)  # what lies below is not seen
+        return _whole_periods(layers[0], a, b)  # the first layer covers it all
     edges = distinct(np.concatenate([layer.edges for layer in layers]))
     middle = (edges[:-1] + edges[1:]) / 2
     owner = np.full(len(middle), -1)
@@ -56,7 +56,7 @@ def overlay(layers: Sequence[Series], start: datetime, end: datetime) -> Series 
 
 
 def _run(layers: Sequence[Series], edges: Floats, owner: Ints, period: Ints, i: int, j: int) -> Series:
-    """The cells i to j - 1, between which nothing is missing."""
+    """The series of cells i to j - 1, which are contiguous."""
     cells = list(zip(owner[i:j].tolist(), period[i:j].tolist(), strict=True))
     return _assembled(layers, edges[i : j + 1], cells)
 
@@ -82,5 +82,5 @@ def _assembled(layers: Sequence[Series], edges: Floats, cells: list[tuple[int, i
 
 
 def _each_once(names: Iterable[str], mark: str) -> str:
-    """Names joined; those that are joined already are taken apart first, or they would grow with every overlay."""
+    """Joins distinct names; names that are joined already are split first, so that repeated overlays do not grow."""
     return mark.join(dict.fromkeys(part for name in names for part in name.split(mark) if part))

@@ -1,9 +1,9 @@
-"""The known past as whole hours on a log scale, and what may be read from it at any hour.
+"""Hourly history on a log scale, with trailing summaries for the models.
 
-Everything here is *trailing*: the entry at hour i is made of hours <= i alone. So a path issued at origin t, which
-reads no entry beyond t - 1, cannot know the future, however much of it the arrays hold (a test changes it).
+Every summary is trailing: its entry at hour i depends on hours <= i only. A path issued at origin t reads no entry
+beyond t - 1, so it cannot use the future, even where the arrays contain it (a test changes it).
 
-Hours are UTC and carry no clock time of any place: when local clocks jump nothing happens here.
+Hours are UTC, so changes of local clocks have no effect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DOW_RATE = 0.2  # weight of the newest week in the profile of the days of the w
 
 
 def whole_hours(series: Series) -> tuple[int, Floats]:
-    """The full UTC hours in `series`: number of the first one since the epoch, and their means in g/kWh (n,)."""
+    """Returns the full UTC hours of `series`: number of the first since the epoch, and their means (n,) in g/kWh."""
     first = int(np.ceil(series.edges[0] / HOUR_S))
     last = int(np.floor(series.edges[-1] / HOUR_S))
     if last <= first:
@@ -40,10 +40,10 @@ def whole_hours(series: Series) -> tuple[int, Floats]:
 
 
 def offset_g_per_kwh(values_g_per_kwh: Floats) -> float:
-    """What is added before the logarithm: a tenth of the mean of the first four weeks, at least 1 g/kWh.
+    """Returns the offset added before the logarithm: a tenth of the mean of the first four weeks, at least 1 g/kWh.
 
-    The logarithm makes a swing at a high level and one at a low level alike; the offset keeps hours near zero from
-    ruling the fit. It is taken from the first weeks so that more history does not change it.
+    The logarithm makes relative changes comparable at all levels; the offset keeps hours near zero from dominating the
+    fit. It is taken from the first weeks so that more history does not change it.
     """
     return max(1.0, 0.1 * float(np.mean(values_g_per_kwh[: 4 * WEEK])))
 
@@ -84,7 +84,7 @@ class Past:
 
     @cached_property
     def l168(self) -> Floats:
-        """Mean of the last week: the level from which everything is measured."""
+        """Mean of the last week: the level to which features and targets are relative."""
         return self.level(WEEK)
 
     @cached_property

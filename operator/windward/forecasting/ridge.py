@@ -1,11 +1,11 @@
-"""Ridge regression of the coming hours on what is known, one fit for each six hours of lead.
+"""Ridge regression of the coming hours on features of the past, with one fit for each six hours of lead.
 
-Hoerl and Kennard (1970), doi:10.1080/00401706.1970.10488634, shrunk not towards zero but towards a plain mixture of
-profiles (`PRIOR`), which is a fair forecast by itself: with b0 the prior, G = A'A and m = A'(y - A b0),
+Hoerl and Kennard (1970), doi:10.1080/00401706.1970.10488634, but shrunk towards a mixture of profiles (`PRIOR`) rather
+than zero, as the mixture is a fair forecast by itself: with b0 the prior, G = A'A and m = A'(y - A b0),
 
     b = b0 + (G + strength diag(G))^-1 m
 
-G and m are sums over rows, so learning from new hours adds rows and never reads the old ones again.
+G and m are sums over rows, so training on new hours adds their rows and needs none of the old ones.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from windward.forecasting.past import DAY, FIRST_ORIGIN, LEADS, WEEK, Ints, Past
 BLOCK = 6
 BLOCKS = LEADS // BLOCK
 STRENGTH = 1.0
-# Rows of neighbouring origins are nearly the same row. Five has no divisor in common with 24: all hours of day are met.
+# Rows of neighbouring origins are almost equal, so every fifth is used: 5 and 24 are coprime, so all hours occur.
 STRIDE = 5
 
-_TODAY, _M7, _M28, _WEEKDAY = 0, 5, 7, 50  # places of columns in a row
+_TODAY, _M7, _M28, _WEEKDAY = 0, 5, 7, 50  # column indices
 COLUMNS = 64
 
 
 def rows(past: Past, origin: Ints, lead: Ints) -> Floats:
-    """What is known at each `origin` of the hour `lead` hours later: (n, COLUMNS), relative to the week's level.
+    """Returns the features of a forecast `lead` hours after each `origin`: (n, COLUMNS), relative to the week's level.
 
     Args:
         origin: (n,) index of the first unknown hour, >= FIRST_ORIGIN; nothing at or beyond it is read.
@@ -66,7 +66,7 @@ PRIOR = _prior()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge:
-    """Sums over the rows seen so far, and the coefficients that follow from them.
+    """The sums over all training rows so far, and the coefficients that they give.
 
     Attributes:
         gram: (BLOCKS, COLUMNS, COLUMNS) of A'A.
@@ -80,12 +80,12 @@ class Ridge:
 
     @classmethod
     def begin(cls) -> Ridge:
-        """Nothing seen: the prior alone."""
+        """Returns the untrained regression: its coefficients are the prior."""
         gram = np.zeros((BLOCKS, COLUMNS, COLUMNS))
         return cls(gram, np.zeros((BLOCKS, COLUMNS)), np.tile(PRIOR, (BLOCKS, 1)))
 
     def learn(self, past: Past, start: int, end: int) -> Ridge:
-        """With the rows whose target lies in [start, end) added."""
+        """Returns the regression with the rows added whose target lies in [start, end)."""
         gram, moment = self.gram.copy(), self.moment.copy()
         targets, leads = np.meshgrid(np.arange(start, end), np.arange(LEADS), indexing="ij")
         origins = targets - leads

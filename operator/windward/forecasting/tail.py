@@ -1,10 +1,10 @@
-"""Persistence: the same hour of the day before, where neither a forecast nor our own model reaches.
+"""Persistence: repeats the same hour of the day before, where neither a forecast nor our own model reaches.
 
-Skill, best 4 hours of the next 24, July to December 2021, share of the perfect-foresight saving that is kept (a real
-day-ahead forecast in brackets): Germany 54 % (93), California 97 % (98), Texas 47 % (70). So it is better than
-nothing, much worse than a forecast, and never used unless asked for; every value that it gives is `estimated`.
+Share of the perfect-foresight saving that it keeps, for the best 4 hours of the next 24, July to December 2021 (a real
+day-ahead forecast in brackets): Germany 54 % (93), California 97 % (98), Texas 47 % (70). Much worse than a forecast,
+so it is a last resort; all its values are `estimated`.
 
-A day is 24 hours of UTC: on the two days a year when local clocks jump, the repeated shape stays where the sun is.
+A day is 24 hours of UTC, so changes of local clocks do not shift the repeated shape.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ _DAY_S = 86_400.0
 
 
 def repeated(history: Series | None, issue: Series, until: datetime) -> Series:
-    """`issue`, and beyond its horizon the same hour of the day before, as far as `until`.
+    """Extend `issue` up to `until` with the same hour of the day before.
 
     The day before is read from the actuals in `history` where they reach, else from the issue itself, so that an issue
-    of 24 hours or more needs no history. Where the day before is not known, the issue is returned as it is.
+    of 24 hours or more needs no history.
 
     Returns:
-        From the issue's start to the end of the period that contains `until`; added periods are `estimated`.
+        The series from the issue's start to the end of the period that contains `until`; added periods are
+        `estimated`. The issue itself where the day before is not known.
 
     Raises:
         MixedKinds: zone or kind of the two differ.
@@ -47,10 +48,10 @@ def repeated(history: Series | None, issue: Series, until: datetime) -> Series:
 
 
 def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Series:
-    """The last resort: the last known day again and again, from the period that contains `now` to `until`.
+    """Repeat the last known day from the period that contains `now` to `until`; the last resort.
 
-    Periods that `history` knows keep their values and quality; the others are `estimated`. Issue time stays that of
-    the history, so that its age shows how old the day is.
+    Periods of `history` keep their values and quality; the others are `estimated`. The issue time stays that of the
+    history, so that its age shows how old the repeated day is.
 
     Raises:
         ValueError: the history is shorter than a day or begins after `now`, or `until` is not after `now`.
@@ -70,9 +71,9 @@ def same_hour_yesterday(history: Series, now: datetime, until: datetime) -> Seri
 
 
 def flat_days(issue: Series, until: datetime) -> Series:
-    """`issue`, and beyond its end whole days at the mean of its last day, as far as `until`; those are `estimated`.
+    """Extend `issue` up to `until` with whole days at the mean of its last day; those are `estimated`.
 
-    For work longer than any forecast: that far ahead the hours of a day cannot be told apart, and few periods are cheap
+    For work longer than any forecast: that far ahead hours of the day cannot be predicted, and long periods are cheap
     to search. An issue shorter than a day is returned as it is.
     """
     days = math.ceil((utc(until) - issue.end) / timedelta(seconds=_DAY_S))
@@ -85,7 +86,7 @@ def flat_days(issue: Series, until: datetime) -> Series:
 
 
 def _repeated_day(known: Series, until: datetime, like: Series) -> Series:
-    """The last day of `known`, again and again from its end to `until`, estimated; all else as in `like`."""
+    """The last day of `known`, repeated from its end to `until`, as `estimated`; other fields are those of `like`."""
     end, until_s = float(known.edges[-1]), utc(until).timestamp()
     first = int(np.searchsorted(known.edges, end - _DAY_S, side="right")) - 1
     day_edges = known.edges[first + 1 :]

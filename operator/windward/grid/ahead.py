@@ -52,7 +52,7 @@ class Ahead:
         self._models: dict[str, Model] = {}
         self._past: dict[str, Series] = {}
         self._whole: dict[str, Series] = {}
-        self._asked: dict[str, datetime] = {}
+        self._learnt_at: dict[str, datetime] = {}
 
     def own(self, zone: str, now: datetime) -> Seen:
         """A whole forecast of our own.
@@ -65,15 +65,15 @@ class Ahead:
             cause = f"its measured hours end at {whole.end:%Y-%m-%dT%H:%MZ}, more than a week before now"
             raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, cause, "Give it newer hours, or a clock inside them.")
         try:
-            made = self._models[zone].forecast(whole, now, now + REACH)
+            own = self._models[zone].forecast(whole, now, now + REACH)
         except ValueError as error:  # not even a day is known
             fix = "A day of measured hours is needed at least."
             raise ForecastInvalid(zone, InvalidReason.EMPTY, f"no forecast can be made of it: {error}", fix) from error
-        said = made.detail or "Forecast by Windward from the zone's own history."
+        detail = own.detail or "Forecast by Windward from the zone's own history."
         if whole.end < now - timedelta(hours=6):
-            said = f"{said} Measured hours end at {whole.end:%m-%d %H:%MZ}."
-        series = replace(_rounded(made.series), issued_at=now, fetched_at=now)
-        return Seen(series, made.band, said, past, lacking(past, "history", _FILLED))
+            detail = f"{detail} Measured hours end at {whole.end:%m-%d %H:%MZ}."
+        series = replace(_rounded(own.series), issued_at=now, fetched_at=now)
+        return Seen(series, own.band, detail, past, lacking(past, "history", _FILLED))
 
     def beyond(self, issue: Series, now: datetime) -> Seen:
         """The provider's issue, and our own from its end on and in its holes.
@@ -84,30 +84,30 @@ class Ahead:
             return Seen(issue)
         try:
             past, whole = self._learn(issue.zone, now)
-            made = self._models[issue.zone].forecast(whole, now, now + REACH)
+            own = self._models[issue.zone].forecast(whole, now, now + REACH)
         except (ProviderError, ValueError) as error:
             log.info("no forecast of our own for %s: %s", issue.zone, error)
             return cut(issue)
         first, *others = issue.stretches
-        holes = [lacking(issue, "issue", "Windward's forecast stands there."), lacking(past, "history", _FILLED)]
-        said = " ".join(x for x in holes if x)
-        learnt = made.method != "day-before" and made.series.start <= issue.end
+        sentences = [lacking(issue, "issue", "Windward's forecast stands there."), lacking(past, "history", _FILLED)]
+        holes = " ".join(x for x in sentences if x)
+        learnt = own.method != "day-before" and own.series.start <= issue.end
         if not (learnt or issue.gaps or issue.start > now):
-            return Seen(issue, past=past, holes=said)
-        layers, end = [*issue.stretches, made.series], issue.stretches[-1].end
+            return Seen(issue, past=past, holes=holes)
+        layers, end = [*issue.stretches, own.series], issue.stretches[-1].end
         if learnt:
-            blended = blend(first, whole, made.series)
-            layers, end = [*others, blended, made.series], max(end, blended.end)
+            blended = blend(first, whole, own.series)
+            layers, end = [*others, blended, own.series], max(end, blended.end)
         series = overlay(layers, min(issue.start, now), end)
         if series is None or series.gaps:
             return replace(cut(issue), past=past)
         prolonged = f"From {issue.stretches[-1].end:%m-%d %H:%MZ} on it is Windward's forecast." if learnt else ""
-        return Seen(_rounded(series), made.band if learnt else None, prolonged, past, said)
+        return Seen(_rounded(series), own.band if learnt else None, prolonged, past, holes)
 
     def _learn(self, zone: str, now: datetime) -> tuple[Series, Series]:
         """The known past, with its holes, and the same made whole; the newest hours are folded into the model."""
-        past, asked = self._past.get(zone), self._asked.get(zone)
-        if past is None or asked is None or not timedelta(0) <= now - asked < LEARNS_EVERY:
+        past, learnt_at = self._past.get(zone), self._learnt_at.get(zone)
+        if past is None or learnt_at is None or not timedelta(0) <= now - learnt_at < LEARNS_EVERY:
             start = now - self._learns_from
             if past is not None:
                 start = past.stretches[-1].end - timedelta(days=2)  # revised since, maybe
@@ -117,7 +117,7 @@ class Ahead:
             whole = filled(past)
             model = self._models.get(zone)
             self._models[zone] = Model.of(whole) if model is None else model.learn(whole)
-            self._past[zone], self._whole[zone], self._asked[zone] = past, whole, now
+            self._past[zone], self._whole[zone], self._learnt_at[zone] = past, whole, now
         return past, self._whole[zone]
 
 

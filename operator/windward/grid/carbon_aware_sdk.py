@@ -18,7 +18,7 @@ from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, Provider, checked_range, checked_zone
 from windward.grid.provider_spec import Environment, ProviderSpec, declared_kind
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows, within
+from windward.grid.wire import Row, epoch_s, gathered, iso, issued, not_over, nothing_from, past_periods, rows
 
 ATTRIBUTION = "Carbon Aware SDK (self-hosted)"
 URL_VARIABLE, KIND_VARIABLE = "WINDWARD_CARBON_AWARE_SDK_URL", "WINDWARD_CARBON_AWARE_SDK_KIND"
@@ -57,7 +57,7 @@ class CarbonAwareSdkProvider:
             cause = f"its points are rolling means over {window:g} minutes"
             raise ForecastInvalid(zone, InvalidReason.MALFORMED, cause)
         starts = [epoch_s(p.get("timestamp")) for p in points]
-        kept = not_over(zone, points, starts, step_s, now)
+        kept = not_over(zone, starts, step_s, now)
         answer = self._answer(zone, points[kept], starts[kept], "value", Quality.FORECAST, step_s)
         return validate(zone, answer, self._origin(issued(forecast.get("generatedAt"), now), now), now=now)
 
@@ -72,14 +72,11 @@ class CarbonAwareSdkProvider:
 
         records = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("time")))
         if not records:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+            raise nothing_from(zone, start, end)
         step_s = _step_s(zone, [r.get("duration") for r in records], minutes=False)
-        records, starts = in_order(records, [epoch_s(r.get("time")) for r in records])
-        keep = [i for i in within(records, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
-        if not keep:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        kept = [records[i] for i in keep]
-        answer = self._answer(zone, kept, [starts[i] for i in keep], "rating", Quality.MEASURED, step_s)
+        starts = [epoch_s(r.get("time")) for r in records]
+        records, starts = past_periods(zone, records, starts, step_s, start, end, now)
+        answer = self._answer(zone, records, starts, "rating", Quality.MEASURED, step_s)
         return validate(zone, answer, self._origin(now, now))
 
     def close(self) -> None:

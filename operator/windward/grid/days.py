@@ -50,7 +50,7 @@ class Actuals:
 @dataclass(frozen=True, slots=True)
 class _Day:
     series: Series | None
-    asked_at: datetime
+    requested_at: datetime
     failures: int = 0
     not_before: datetime | None = None
 
@@ -96,13 +96,13 @@ class Days:
         if not self._background:
             self.fetch_pending()
         with self._lock:
-            found = [self._days.get(key) for key in keys]
+            days = [self._days.get(key) for key in keys]
             for key in keys:
                 if key in self._days:
                     self._days.move_to_end(key)
-        layers = [day.series for day in found if day is not None and day.series is not None]
-        as_of = min((day.asked_at for day in found if day is not None), default=utc(now))
-        return Actuals(overlay(layers, start, end), as_of, any(day is None for day in found))
+        layers = [day.series for day in days if day is not None and day.series is not None]
+        as_of = min((day.requested_at for day in days if day is not None), default=utc(now))
+        return Actuals(overlay(layers, start, end), as_of, any(day is None for day in days))
 
     def fetch_pending(self) -> None:
         """Ask for all that is pending, on the thread of the caller. Does IO; raises nothing of a provider."""
@@ -129,9 +129,9 @@ class Days:
         if day.not_before is not None:
             return now >= day.not_before or day.not_before - now > DAY  # a clock that was set back must not matter
         final = min(key[1] + DAY, end) + self._provider.revised_for  # from then on what is asked for changes no more
-        if day.asked_at >= final:
+        if day.requested_at >= final:
             return False
-        return now >= final or not timedelta(0) <= now - day.asked_at < AGAIN
+        return now >= final or not timedelta(0) <= now - day.requested_at < AGAIN
 
     def _ask(self, keys: Iterable[Key], now: datetime) -> None:
         with self._lock:

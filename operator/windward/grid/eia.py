@@ -31,7 +31,7 @@ from windward.grid.port import (
 )
 from windward.grid.provider_spec import Key, ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, epoch_s, gathered, iso, rows_at
+from windward.grid.wire import Row, epoch_s, gathered, nothing_from, rows_at
 
 BASE_URL = "https://api.eia.gov"
 ATTRIBUTION = "U.S. Energy Information Administration, Form EIA-930; factors IPCC SRREN 2011"
@@ -96,7 +96,7 @@ class EiaProvider:
         kept = [t for t in sorted(hours) if t > utc(start).timestamp() and t - _HOUR_S < end.timestamp()]
         kept = [t for t in kept if t <= now.timestamp()]
         if not kept:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+            raise nothing_from(zone, start, end)
         if all(hours[t] is None for t in kept):
             cause = f"above {100 * MOST_UNKNOWN:.0f} % of each hour's generation is of a fuel without a factor"
             raise ForecastInvalid(zone, InvalidReason.EMPTY, cause, "Choose another provider for this zone.")

@@ -29,7 +29,7 @@ from windward.grid.port import (
 )
 from windward.grid.provider_spec import Environment, Key, ProviderSpec, flag
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows_at, within
+from windward.grid.wire import Row, epoch_s, gathered, iso, issued, not_over, past_periods, rows_at
 
 BASE_URL = "https://api.electricitymaps.com"
 ATTRIBUTION = "Electricity Maps"
@@ -75,7 +75,7 @@ class ElectricityMapsProvider:
         body = self._get(zone, f"/v4/{_FORECAST}", {"zone": zone, "horizonHours": str(HORIZON_H)})
         records = rows_at(zone, body, "forecast", "data")
         starts = [epoch_s(r.get("datetime")) for r in records]
-        kept = not_over(zone, records, starts, _HOUR_S, now)
+        kept = not_over(zone, starts, _HOUR_S, now)
         origin = self._origin(issued(body.get("updatedAt"), now), now)
         values = [r.get("carbonIntensity") for r in records[kept]]
         return validate(zone, self._answer(body, starts[kept], values, Quality.FORECAST), origin, now=now)
@@ -94,20 +94,11 @@ class ElectricityMapsProvider:
             body = self._get(zone, "/v4/carbon-intensity/history", {"zone": zone})
             self._check_zone(zone, body)
             records = rows_at(zone, body, "history", "data")
-        records, starts = in_order(records, [epoch_s(r.get("datetime")) for r in records])
-        keep = [i for i in within(records, starts, _HOUR_S, start, end) if not starts[i] + _HOUR_S > now.timestamp()]
-        if not keep:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        kept = [records[i] for i in keep]
-        quality = [Quality.ESTIMATED if r.get("isEstimated") else Quality.MEASURED for r in kept]
-        answer = Answer(
-            zone,
-            "gCO2eq/kWh",
-            [starts[i] for i in keep],
-            [r.get("carbonIntensity") for r in kept],
-            quality,
-            step_s=_HOUR_S,
-        )
+        starts = [epoch_s(r.get("datetime")) for r in records]
+        records, starts = past_periods(zone, records, starts, _HOUR_S, start, end, now)
+        quality = [Quality.ESTIMATED if r.get("isEstimated") else Quality.MEASURED for r in records]
+        values = [r.get("carbonIntensity") for r in records]
+        answer = Answer(zone, "gCO2eq/kWh", starts, values, quality, step_s=_HOUR_S)
         return validate(zone, answer, self._origin(now, now))
 
     def close(self) -> None:
@@ -120,10 +111,7 @@ class ElectricityMapsProvider:
             return rows_at(zone, body, "data", "history")
 
         first = start.replace(minute=0, second=0, microsecond=0)
-        records = gathered(first, end, _CHUNK, ask, lambda row: epoch_s(row.get("datetime")))
-        if not records:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        return records
+        return gathered(first, end, _CHUNK, ask, lambda row: epoch_s(row.get("datetime")))
 
     def _get(self, zone: str, path: str, params: Mapping[str, str]) -> Any:
         return self._http.get(zone, path, {**params, "disableCallerLookup": "true"}, self._headers)

@@ -16,7 +16,7 @@ from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
 from windward.grid.provider_spec import ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, not_over, rows_at, within
+from windward.grid.wire import Row, epoch_s, gathered, not_over, past_periods, rows_at
 
 BASE_URL = "https://api.energidataservice.dk"
 ATTRIBUTION = "Energinet, Energi Data Service"
@@ -47,7 +47,7 @@ class EnerginetProvider:
         area, now = _area(zone), utc(now)
         records = self._rows(zone, "CO2EmisProg", area, now - timedelta(seconds=_STEP_S), now + timedelta(days=3))
         starts = [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in records]
-        kept = not_over(zone, records, starts, _STEP_S, now)
+        kept = not_over(zone, starts, _STEP_S, now)
         answer = _answer(zone, area, records[kept], starts[kept], Quality.FORECAST)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION), now=now)
 
@@ -61,11 +61,9 @@ class EnerginetProvider:
             lambda a, b: self._rows(zone, "CO2Emis", area, a - timedelta(seconds=_STEP_S), b),
             lambda row: epoch_s(row.get("Minutes5UTC"), zoneless_utc=True),
         )
-        records, starts = in_order(records, [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in records])
-        keep = [i for i in within(records, starts, _STEP_S, start, end) if not starts[i] + _STEP_S > now.timestamp()]
-        if not keep:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        answer = _answer(zone, area, [records[i] for i in keep], [starts[i] for i in keep], Quality.MEASURED)
+        starts = [epoch_s(r.get("Minutes5UTC"), zoneless_utc=True) for r in records]
+        records, starts = past_periods(zone, records, starts, _STEP_S, start, end, now)
+        answer = _answer(zone, area, records, starts, Quality.MEASURED)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION))
 
     def close(self) -> None:

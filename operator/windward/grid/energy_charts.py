@@ -18,7 +18,7 @@ from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
 from windward.grid.provider_spec import ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import chunks, iso
+from windward.grid.wire import chunks, iso, not_over, nothing_from
 
 BASE_URL = "https://api.energy-charts.info"
 ATTRIBUTION = "Energy-Charts, Fraunhofer ISE, CC BY 4.0"
@@ -74,12 +74,10 @@ class EnergyChartsProvider:
         _check_zone(zone)
         now = utc(now)
         starts, known, foreseen = self._arrays(zone, {"country": zone.lower()})
-        step_s, now_s = _step_s(starts), now.timestamp()
-        first = next((i for i, t in enumerate(starts) if not t + step_s <= now_s), None)
-        if first is None:
-            raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, f"{len(starts)} values, all of them over")
-        values = [f if k is None else k for k, f in zip(known[first:], foreseen[first:], strict=True)]
-        answer = Answer(None, "gCO2eq/kWh", starts[first:], values, Quality.FORECAST, step_s=step_s)
+        step_s = _step_s(starts)
+        kept = not_over(zone, starts, step_s, now)
+        values = [f if k is None else k for k, f in zip(known[kept], foreseen[kept], strict=True)]
+        answer = Answer(None, "gCO2eq/kWh", starts[kept], values, Quality.FORECAST, step_s=step_s)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION), now=now)
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
@@ -98,12 +96,12 @@ class EnergyChartsProvider:
                 continue  # a fortnight without data costs only itself
             rows.update(zip(times, zip(known, foreseen, strict=True), strict=True))
         if not rows:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+            raise nothing_from(zone, start, end)
         starts = sorted(rows)
         step_s, a_s, b_s = _step_s(starts), utc(start).timestamp(), min(utc(end), now).timestamp()
         kept = [t for t in starts if t + step_s > a_s and t < b_s and t + step_s <= now.timestamp()]
         if not kept:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+            raise nothing_from(zone, start, end)
         values = [rows[t][1] if rows[t][0] is None else rows[t][0] for t in kept]
         quality = [Quality.ESTIMATED if rows[t][0] is None else Quality.MEASURED for t in kept]
         answer = Answer(None, "gCO2eq/kWh", kept, values, quality, step_s=step_s)

@@ -25,9 +25,9 @@ class FirstOf:
             raise ValueError("no provider is named")
         kinds = {p.kind for p in providers}
         if len(kinds) > 1 and not across_kinds:
-            said = ", ".join(f"{p.name} ({p.kind})" for p in providers)
+            names = ", ".join(f"{p.name} ({p.kind})" for p in providers)
             raise MixedKinds(
-                f"these count different things: {said}; declare the fallback across kinds, or name one kind"
+                f"these count different things: {names}; declare the fallback across kinds, or name one kind"
             )
         self._providers = tuple(providers)
         self.name = "+".join(p.name for p in providers)

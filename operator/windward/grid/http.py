@@ -106,12 +106,12 @@ class JsonClient:
         left_s = max(give_up_at - time.monotonic(), 0.01)
         timeout = httpx.Timeout(min(self._read_s, left_s), connect=min(CONNECT_S, left_s))
         try:
-            asked = {**headers, **(known.conditions if known is not None else {})}
-            with self._client.stream("GET", url, headers=asked, timeout=timeout) as response:
+            headers = {**headers, **(known.conditions if known is not None else {})}
+            with self._client.stream("GET", url, headers=headers, timeout=timeout) as response:
                 if response.status_code == 304 and known is not None:
                     return known.body
                 if response.status_code in (401, 403):
-                    response.extensions["said"] = self._read(zone, response, give_up_at)
+                    response.extensions["refusal"] = self._read(zone, response, give_up_at)
                 _check_status(zone, host, response)
                 body = self._read(zone, response, give_up_at)
                 self._remember(str(url), response, body)
@@ -188,10 +188,10 @@ def public_addresses(host: str, port: int) -> list[str]:
         httpx.ConnectError: the name does not resolve, or an address is loopback, private, link-local or reserved.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise httpx.ConnectError(f"{host} does not resolve: {error}") from error
-    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in resolved]
     for address in addresses:
         ip = ipaddress.ip_address(address)
         # An IPv4 address in IPv6 clothes (::ffff:10.0.0.1) is refused whatever it maps to: no resolver needs it here.
@@ -208,8 +208,8 @@ def _check_status(zone: str, host: str, response: httpx.Response) -> None:
     if 300 <= status < 400:
         raise ForecastInvalid(zone, InvalidReason.REDIRECTED, f"{host} redirects ({status}), which is not followed")
     if status in (401, 403):
-        said = _words(response.extensions.get("said", b""))
-        cause = f"{host} answers {status}" + (f": {said}" if said else "")
+        message = _message(response.extensions.get("refusal", b""))
+        cause = f"{host} answers {status}" + (f": {message}" if message else "")
         raise NotEntitled(zone, cause, "Check the key and whether its plan includes this zone and signal.")
     if status == 404:
         raise UnknownZone(zone, f"{host} answers 404")
@@ -221,18 +221,15 @@ def _check_status(zone: str, host: str, response: httpx.Response) -> None:
     raise ForecastInvalid(zone, InvalidReason.MALFORMED, f"{host} answers {status}")
 
 
-def _words(body: bytes) -> str:
-    """What a refusal says of itself (401 also means "not in your plan"): one line of at most 160 characters."""
+def _message(body: bytes) -> str:
+    """The message in a refusal's body (401 also means "not in your plan"): one line of at most 160 characters."""
     try:
-        said = json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    words = (
-        next((said[k] for k in ("message", "error", "detail") if isinstance(said.get(k), str)), "")
-        if isinstance(said, dict)
-        else ""
-    )
-    return " ".join(words.split())[:160].rstrip(".")
+    fields = answer if isinstance(answer, dict) else {}
+    text = next((fields[k] for k in ("message", "error", "detail") if isinstance(fields.get(k), str)), "")
+    return " ".join(text.split())[:160].rstrip(".")
 
 
 def retry_after(header: str | None, date: str | None) -> timedelta | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from windward.domain.clock import Clock, utc
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
@@ -19,6 +18,7 @@ from windward.grid.http import TOTAL_S, JsonClient
 from windward.grid.port import ForecastInvalid, InvalidReason, UnknownZone, checked_range, checked_zone
 from windward.grid.provider_spec import ProviderSpec
 from windward.grid.validate import Answer, Origin, validate
+from windward.grid.wire import Row, epoch_s, gathered, nothing_from
 
 BASE_URL = "https://api.carbonintensity.org.uk"
 ATTRIBUTION = "National Energy System Operator (NESO) Carbon Intensity API, CC BY 4.0"
@@ -59,7 +59,7 @@ class NesoProvider:
         rows = self._rows(zone, f"/intensity/{_inside(now)}/fw48h")
         now_s = now.timestamp()
         # Rows without a readable time stay in: the validator shall refuse them, not this filter hide them.
-        kept = [row for row in rows if (end := _epoch_s(row.get("to"))) is None or end > now_s]
+        kept = [row for row in rows if not epoch_s(row.get("to")) <= now_s]
         if rows and not kept:
             raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, f"{len(rows)} half hours, all of them over")
         values = [_intensity(row, "forecast") for row in kept]
@@ -77,22 +77,16 @@ class NesoProvider:
         _check_zone(zone)
         now = utc(self._clock.now())
         end = min(utc(end), now)
-        rows: list[dict[str, Any]] = []
-        chunk_start = utc(start)
-        while chunk_start < end:
-            chunk_end = min(chunk_start + _CHUNK, end)
-            try:
-                half_hours = self._rows(zone, f"/intensity/{_inside(chunk_start)}/{_inside(chunk_end)}")
-            except ForecastInvalid as refusal:
-                if refusal.reason is not InvalidReason.EMPTY:
-                    raise
-                half_hours = []  # a fortnight without data costs only itself
-            rows += [row for row in half_hours if _belongs(row, chunk_start, chunk_end, first=not rows, now=now)]
-            chunk_start = chunk_end
+        half_hours = gathered(
+            start,
+            end,
+            _CHUNK,
+            lambda a, b: self._rows(zone, f"/intensity/{_inside(a)}/{_inside(b)}"),
+            lambda row: epoch_s(row.get("from")),
+        )
+        rows = [row for row in half_hours if not _is_outside(row, utc(start), end, now)]
         if not rows:
-            raise ForecastInvalid(
-                zone, InvalidReason.EMPTY, f"nothing from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
-            )
+            raise nothing_from(zone, start, end)
         values, quality = [], []
         for row in rows:
             actual = _intensity(row, "actual")
@@ -103,7 +97,7 @@ class NesoProvider:
     def close(self) -> None:
         self._http.close()
 
-    def _rows(self, zone: str, path: str) -> list[dict[str, Any]]:
+    def _rows(self, zone: str, path: str) -> list[Row]:
         body = self._http.get(zone, path)
         data = body.get("data", []) if isinstance(body, dict) else None
         if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
@@ -128,34 +122,21 @@ def _inside(moment: datetime) -> str:
     return datetime.fromtimestamp(floor, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def _belongs(row: dict[str, Any], start: datetime, end: datetime, *, first: bool, now: datetime) -> bool:
-    """Whether a row is of this chunk: a half hour on the border between two chunks must not come twice."""
-    row_start, row_end = _epoch_s(row.get("from")), _epoch_s(row.get("to"))
-    if row_start is None or row_end is None:
-        return True  # for the validator to refuse
-    after_start = row_end > start.timestamp() if first else row_start >= start.timestamp()
-    return after_start and row_start < end.timestamp() and row_end <= now.timestamp()
+def _is_outside(row: Row, start: datetime, end: datetime, now: datetime) -> bool:
+    """Whether a half hour does not overlap [start, end), or is not over; False for times that cannot be read."""
+    row_start, row_end = epoch_s(row.get("from")), epoch_s(row.get("to"))
+    if row_start != row_start or row_end != row_end:
+        return False
+    return row_end <= start.timestamp() or row_start >= end.timestamp() or row_end > now.timestamp()
 
 
-def _answer(rows: Sequence[dict[str, Any]], values: list[object], quality: list[Quality]) -> Answer:
-    nowhere = float("nan")
-    starts = [nowhere if (t := _epoch_s(row.get("from"))) is None else t for row in rows]
-    ends = [nowhere if (t := _epoch_s(row.get("to"))) is None else t for row in rows]
+def _answer(rows: Sequence[Row], values: list[object], quality: list[Quality]) -> Answer:
+    starts, ends = ([epoch_s(row.get(key)) for row in rows] for key in ("from", "to"))
     # National answers name no zone; the unit is documented, not sent.
     return Answer(None, "gCO2/kWh", starts, values, quality, ends=ends)
 
 
-def _epoch_s(stamp: object) -> float | None:
-    if not isinstance(stamp, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(stamp)
-    except ValueError:
-        return None
-    return moment.timestamp() if moment.tzinfo else None  # a time without a zone is refused, never guessed
-
-
-def _intensity(row: dict[str, Any], field: str) -> object:
+def _intensity(row: Row, field: str) -> object:
     intensity = row.get("intensity")
     return intensity.get(field) if isinstance(intensity, dict) else None
 

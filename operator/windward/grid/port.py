@@ -1,14 +1,14 @@
-"""The carbon data port: what every provider promises, and how it fails.
+"""The carbon data port: the interface of a provider of carbon data, and its errors.
 
     ProviderError(zone, cause, fix)     no usable answer; the last good issue stays in force
-    |-- Unreachable                     no answer in time: DNS, TLS, reset, 5xx, slow drip; try again later
-    |   `-- RateLimited(retry_after)    429: later, and not before `retry_after`
-    |-- NotEntitled                     401, 403: a key is missing, wrong or its plan does not include this
-    |-- UnknownZone                     the provider has no such zone, so asking again is no use
-    |-- NoForecast                      the provider knows the past only; our own forecaster goes on from there
-    `-- ForecastInvalid(reason)         an answer came and is refused; `InvalidReason` says for what
+    |-- Unreachable                     no answer in time: DNS, TLS, reset, 5xx, slow body; retry later
+    |   `-- RateLimited(retry_after)    429: retry no earlier than `retry_after`
+    |-- NotEntitled                     401, 403: the key is missing or wrong, or its plan does not include this
+    |-- UnknownZone                     the provider has no such zone; a retry is useless
+    |-- NoForecast                      the provider has history only; our own forecaster supplies the forecast
+    `-- ForecastInvalid(reason)         the answer is refused; `InvalidReason` says why
 
-Each error reads as three short sentences: what happened (the zone), why (`cause`), what to do (`fix`).
+The text of an error is three short sentences: what happened (the zone), why (`cause`), what to do (`fix`).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Protocol
 
 from windward.domain.series import Kind, Series
 
-# Zones reach URLs, file names and metric labels, so anything else never gets past the port.
+# Zones are used in URLs, file names and metric labels, so no other characters are accepted.
 ZONE_PATTERN = re.compile(r"[A-Za-z0-9_-]{2,64}")
 
 
 class InvalidReason(StrEnum):
-    """Why an answer was refused; the value is what metrics and events show."""
+    """Why an answer was refused; metrics and events show the value."""
 
     # the envelope
     NOT_JSON = "NotJson"  # HTML, text, half an answer
     TOO_LARGE = "TooLarge"  # more than the body limit
     TOO_DEEP = "TooDeep"  # nested beyond any carbon answer
     REDIRECTED = "Redirected"  # a redirect; never followed
-    MALFORMED = "Malformed"  # parsed, but not the provider's shape
-    EMPTY = "Empty"  # nothing in it: `200 {}`, `{"data": []}`, only nulls
-    # what it says it is
-    WRONG_ZONE = "WrongZone"  # answered for another zone (fallback to the caller's address)
+    MALFORMED = "Malformed"  # JSON, but not the provider's schema
+    EMPTY = "Empty"  # no values: `200 {}`, `{"data": []}`, only nulls
+    # zone and unit
+    WRONG_ZONE = "WrongZone"  # the answer is for another zone (chosen by the caller's address)
     WRONG_UNIT = "WrongUnit"  # an unknown unit, or numbers that can only be another unit
     # values
     NOT_A_NUMBER = "NotANumber"  # infinity, text, true
@@ -46,7 +46,7 @@ class InvalidReason(StrEnum):
     # times
     BAD_TIME = "BadTime"  # not a time, or one without a zone
     UNSORTED = "Unsorted"
-    DOUBLED = "Doubled"  # one period twice: local time sold as UTC on the day of 25 hours
+    DOUBLED = "Doubled"  # one period twice: local time given as UTC on the day of 25 hours
     GAP = "Gap"  # more holes than one period in ten
     MIXED_STEPS = "MixedSteps"  # steps change and the ends of periods are not stated
     PAST_ONLY = "PastOnly"  # ends before now
@@ -57,8 +57,8 @@ class ProviderError(Exception):
     """No usable answer for `zone`.
 
     Attributes:
-        zone: the zone that was asked for.
-        cause: what went wrong, without a trailing full stop; never holds a credential.
+        zone: the requested zone.
+        cause: what went wrong, without a trailing full stop; never contains a credential.
         fix: what a person can do, one sentence; empty where only waiting helps.
     """
 
@@ -73,11 +73,11 @@ class ProviderError(Exception):
 
 
 class Unreachable(ProviderError):
-    """No answer in time; the caller tries again later with growing pauses."""
+    """No answer in time; the caller retries with back-off."""
 
 
 class RateLimited(Unreachable):
-    """The provider asks for fewer requests; `retry_after` is its own wish, None where it stated none."""
+    """The provider limits the rate of requests; `retry_after` is its Retry-After, None where it gave none."""
 
     def __init__(self, zone: str, cause: str, fix: str = "", *, retry_after: timedelta | None = None) -> None:
         super().__init__(zone, cause, fix)
@@ -97,7 +97,7 @@ class NoForecast(ProviderError):
 
 
 class ForecastInvalid(ProviderError):
-    """An answer came and is refused as garbage; the last good issue is kept."""
+    """The answer is refused as invalid; the last good issue is kept."""
 
     def __init__(self, zone: str, reason: InvalidReason, cause: str, fix: str = "") -> None:
         super().__init__(zone, cause, fix)
@@ -110,25 +110,25 @@ class ForecastInvalid(ProviderError):
 
 
 class Provider(Protocol):
-    """Carbon intensity of zones, as one data set of one kind.
+    """Carbon intensity of zones: one data set of one kind.
 
-    Promise of every implementation (one conformance suite runs over all of them):
-    - Safe to call from several threads at once; nothing is remembered that changes a later answer.
-    - Reads only; asking twice does no harm.
-    - An issue comes within 10 s or raises a `ProviderError`; history takes as long for each request it needs. No other
-      exception leaves it.
-    - Never repairs: a value is never invented. A missing period is a hole: the series ends there, and what follows
-      stands in `Series.after_gap`.
+    Requirements on every implementation (one conformance suite runs over all of them):
+    - Thread-safe; a call has no effect on later answers.
+    - Read-only and idempotent.
+    - `issue` returns or raises a `ProviderError` within 10 s; `history` may take 10 s for each request that it needs.
+      No other exception is raised.
+    - Values are never invented. A missing period is a hole: the series ends there, and what follows is in
+      `Series.after_gap`.
     """
 
     @property
     def name(self) -> str:
-        """Provider and data set, as it stands in `Series.source`, for example `neso` or `trace:2022`."""
+        """Provider and data set, as in `Series.source`, for example `neso` or `trace:2022`."""
         ...
 
     @property
     def kind(self) -> Kind:
-        """What every value of this provider counts."""
+        """Signal, scope and basis of every value of this provider."""
         ...
 
     @property
@@ -137,51 +137,51 @@ class Provider(Protocol):
         ...
 
     def zones(self) -> tuple[str, ...] | None:
-        """The zones it answers for, or None where it cannot list them without asking."""
+        """Returns the zones it has data for; None where it cannot list them without a request."""
         ...
 
     def issue(self, zone: str, now: datetime) -> Series:
-        """The newest forecast at `now`.
+        """Returns the newest forecast at `now`.
 
-        It begins with the period that contains `now` (with the next one where the provider gives no more) and ends
-        where the provider ends: maybe hours before its stated horizon, never before `now`.
+        It starts with the period that contains `now`, or with the next one where the provider omits that, and ends
+        where the provider's data ends: possibly hours before the stated horizon, never before `now`.
 
         Raises:
-            ProviderError: one of the tree above.
+            ProviderError: one of the subclasses above.
         """
         ...
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
-        """What is known afterwards: the whole periods that overlap [start, end); holes as in `issue`.
+        """Returns past intensities: the whole periods that overlap [start, end); holes as in `issue`.
 
-        It may begin later or end earlier than asked: check `Series.covers`. `quality` says per period whether it is
-        an actual or the provider's own estimate. A live service returns nothing that is not over yet; a recording has
-        no present, so whoever replays one asks for no more than the past of his own clock.
+        The series may start later or end earlier than requested: check `Series.covers`. `quality` says for each period
+        whether it is measured or the provider's estimate. A live service returns only periods that are over. A
+        recording has no present, so its caller must request only times before its own clock.
 
         Raises:
-            ProviderError: one of the tree above; `ForecastInvalid(EMPTY)` where nothing overlaps.
+            ProviderError: one of the subclasses above; `ForecastInvalid(EMPTY)` where nothing overlaps.
             ValueError: `end` is not after `start`, or a time is naive.
         """
         ...
 
 
 class Archive(Protocol):
-    """Where issues are kept for ever; the ledger is one."""
+    """Permanent store of issues; the ledger is one."""
 
     def archive(self, series: Series) -> str:
-        """Keep `series` and return its vintage (sha256, hex). Idempotent: an issue already kept is not kept twice."""
+        """Store `series` and return its vintage (sha256, hex). Idempotent."""
         ...
 
     def issues(self, zone: str, kind: Kind, start: datetime, end: datetime) -> Sequence[Series]:
-        """Kept issues that overlap [start, end), oldest issue first."""
+        """Returns stored issues that overlap [start, end), oldest issue first."""
         ...
 
 
 def checked_zone(zone: str) -> str:
-    """`zone`, once it is certain that it can stand in a URL, a path and a metric label.
+    """Returns `zone` if it is safe in a URL, a path and a metric label.
 
     Raises:
-        UnknownZone: it is no zone name.
+        UnknownZone: it does not match `ZONE_PATTERN`.
     """
     if not ZONE_PATTERN.fullmatch(zone):
         raise UnknownZone(zone[:64], "this is no zone name", "Use a zone such as DE or US-CAL-CISO.")
@@ -189,7 +189,7 @@ def checked_zone(zone: str) -> str:
 
 
 def checked_range(start: datetime, end: datetime) -> tuple[float, float]:
-    """[start, end) as epoch seconds.
+    """Returns [start, end) as epoch seconds.
 
     Raises:
         ValueError: a time is naive, or the range is empty.

@@ -1,4 +1,4 @@
-"""How good a zone's forecasts have been: what was said a day ahead, against what was then measured."""
+"""How good a zone's forecasts have been: the values forecast a day ahead against those measured since."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from windward.domain.series import Quality, Series
 
 LEAD = timedelta(hours=24)
 OVER = timedelta(days=7)
-FEWEST = 12  # hours judged before anything is said
+FEWEST = 12  # hours compared before an error is stated
 
 _HOUR_S = 3600.0
 
@@ -20,28 +20,28 @@ _HOUR_S = 3600.0
 class Skill:
     """Mean absolute error of one zone's forecasts at a lead of a day, over the last week.
 
-    Counted from what this process itself said and heard: after a restart it is silent for a day and a half.
+    It covers what this process has seen itself: after a restart it is None for a day and a half.
     """
 
-    said: dict[float, float] = field(default_factory=dict)  # hour, epoch seconds -> g/kWh a day ahead
+    predicted: dict[float, float] = field(default_factory=dict)  # hour, epoch seconds -> g/kWh a day ahead
     errors: deque[tuple[float, float]] = field(default_factory=deque)  # hour, |error| in g/kWh
 
     def note(self, series: Series, now: datetime) -> None:
-        """Remember what is forecast for the hour a day from now; the first word for an hour counts."""
+        """Note the forecast for the hour a day from now; the first one for an hour counts."""
         hour = utc(now + LEAD).timestamp() // _HOUR_S * _HOUR_S
         value = series.at(datetime.fromtimestamp(hour + _HOUR_S / 2, now.tzinfo))
         if value is not None:
-            self.said.setdefault(hour, value)
+            self.predicted.setdefault(hour, value)
 
     def judge(self, measured: Series, now: datetime) -> None:
-        """Compare with the hours that are measured by now."""
-        for hour in sorted(h for h in self.said if h + _HOUR_S <= utc(now).timestamp()):
+        """Compare noted forecasts with the hours measured by now."""
+        for hour in sorted(h for h in self.predicted if h + _HOUR_S <= utc(now).timestamp()):
             middle = datetime.fromtimestamp(hour + _HOUR_S / 2, now.tzinfo)
             part = measured.clip(middle, middle + timedelta(seconds=1))
             if part is not None and part.quality[0] is Quality.MEASURED:
-                self.errors.append((hour, abs(self.said.pop(hour) - float(part.intensity_g_per_kwh[0]))))
+                self.errors.append((hour, abs(self.predicted.pop(hour) - float(part.intensity_g_per_kwh[0]))))
             elif utc(now).timestamp() - hour > LEAD.total_seconds() * 2:
-                del self.said[hour]  # nobody will tell any more
+                del self.predicted[hour]  # it will not be measured any more
         while self.errors and self.errors[0][0] < utc(now - OVER).timestamp():
             self.errors.popleft()
 

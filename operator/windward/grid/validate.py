@@ -117,13 +117,14 @@ def validate(zone: str, answer: Answer, origin: Origin, *, now: datetime | None 
         _check_rows_missing(zone, starts, ends)
     present = ~np.isnan(values) & ~_no_zeros(zone, values, float(ends[-1] - starts[0]), origin.kind)
     starts, ends, values = starts[present], ends[present], values[present]
-    said = (
+    quality = (
         (answer.quality,) * len(values) if isinstance(answer.quality, Quality) else _kept(answer.quality, keep, present)
     )
     cuts = np.flatnonzero(ends[:-1] < starts[1:]) + 1
     bounds = [0, *cuts.tolist(), len(values)]
     stretches = [
-        _series(zone, origin, np.append(starts[i:j], ends[j - 1]), values[i:j], said[i:j]) for i, j in pairwise(bounds)
+        _series(zone, origin, np.append(starts[i:j], ends[j - 1]), values[i:j], quality[i:j])
+        for i, j in pairwise(bounds)
     ]
     if now is not None:
         stretches = _reaching(zone, stretches, utc(now).timestamp())

@@ -29,7 +29,7 @@ from windward.grid.port import (
 )
 from windward.grid.provider_spec import Environment, Key, ProviderSpec, declared_pairs
 from windward.grid.validate import Answer, Origin, validate
-from windward.grid.wire import Row, epoch_s, gathered, in_order, iso, issued, not_over, rows_at, within
+from windward.grid.wire import Row, epoch_s, gathered, iso, issued, not_over, nothing_from, past_periods, rows_at
 
 BASE_URL = "https://api.watttime.org"
 ATTRIBUTION = "WattTime"
@@ -83,7 +83,7 @@ class WattTimeProvider:
         body = self._get(zone, "/v3/forecast", params)
         records, meta = rows_at(zone, body, "data"), _meta(zone, body)
         step_s, starts = _step_s(zone, meta), [epoch_s(r.get("point_time")) for r in records]
-        kept = not_over(zone, records, starts, step_s, now)
+        kept = not_over(zone, starts, step_s, now)
         answer = _answer(zone, region, meta, starts[kept], records[kept], Quality.FORECAST, step_s)
         origin = Origin(KIND, self.name, issued(meta.get("generated_at"), now), now, ATTRIBUTION)
         return validate(zone, answer, origin, now=now)
@@ -109,14 +109,11 @@ class WattTimeProvider:
 
         records = gathered(start, min(utc(end), now), _CHUNK, ask, lambda row: epoch_s(row.get("point_time")))
         if not records:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
+            raise nothing_from(zone, start, end)
         step_s = _step_s(zone, meta)
-        records, starts = in_order(records, [epoch_s(r.get("point_time")) for r in records])
-        keep = [i for i in within(records, starts, step_s, start, end) if not starts[i] + step_s > now.timestamp()]
-        if not keep:
-            raise ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
-        kept = [records[i] for i in keep]
-        answer = _answer(zone, region, meta, [starts[i] for i in keep], kept, Quality.MEASURED, step_s)
+        starts = [epoch_s(r.get("point_time")) for r in records]
+        records, starts = past_periods(zone, records, starts, step_s, start, end, now)
+        answer = _answer(zone, region, meta, starts, records, Quality.MEASURED, step_s)
         return validate(zone, answer, Origin(KIND, self.name, now, now, ATTRIBUTION))
 
     def close(self) -> None:

@@ -38,20 +38,19 @@ def rows_at(zone: str, body: Any, *names: str) -> list[Row]:
     """
     if not isinstance(body, dict):
         raise ForecastInvalid(zone, InvalidReason.MALFORMED, f"the answer is not {{{names[0]}: [...]}}")
-    found: Any = next((body[n] for n in names if n in body), [])
-    return rows(zone, found)
+    return rows(zone, next((body[n] for n in names if n in body), []))
 
 
-def rows(zone: str, found: Any) -> list[Row]:
-    """`found` as a list of objects; see `rows_at`."""
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+def rows(zone: str, answer: Any) -> list[Row]:
+    """`answer` as a list of objects; see `rows_at`."""
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
         raise ForecastInvalid(zone, InvalidReason.MALFORMED, "the answer is not a list of objects")
-    if not found:
+    if not answer:
         raise ForecastInvalid(zone, InvalidReason.EMPTY, "the answer holds no value")
-    return found
+    return answer
 
 
-def not_over(zone: str, found: Sequence[Row], starts: Sequence[float], step_s: float, now: datetime) -> slice:
+def not_over(zone: str, starts: Sequence[float], step_s: float, now: datetime) -> slice:
     """The rows from the period that contains `now` on. Rows without a readable time stay in: the validator shall
     refuse them, not this filter hide them.
 
@@ -61,14 +60,8 @@ def not_over(zone: str, found: Sequence[Row], starts: Sequence[float], step_s: f
     now_s = utc(now).timestamp()
     first = next((i for i, t in enumerate(starts) if not t + step_s <= now_s), None)
     if first is None:
-        raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, f"{len(found)} values, all of them over")
+        raise ForecastInvalid(zone, InvalidReason.PAST_ONLY, f"{len(starts)} values, all of them over")
     return slice(first, None)
-
-
-def within(found: Sequence[Row], starts: Sequence[float], step_s: float, start: datetime, end: datetime) -> list[int]:
-    """Indices of the whole periods that overlap [start, end); rows without a readable time stay in."""
-    a, b = utc(start).timestamp(), utc(end).timestamp()
-    return [i for i, t in enumerate(starts) if not (t + step_s <= a or t >= b)]
 
 
 def chunks(start: datetime, end: datetime, span: timedelta) -> Iterator[tuple[datetime, datetime]]:
@@ -100,7 +93,7 @@ def gathered(
         ForecastInvalid: as `ask`, except EMPTY.
     """
     pieces = list(chunks(start, end, span))
-    found: list[Row] = []
+    collected: list[Row] = []
     for i, (a, b) in enumerate(pieces):
         try:
             piece = ask(a, b)
@@ -110,21 +103,41 @@ def gathered(
             continue
         after = a.timestamp() if i > 0 else float("-inf")
         before = b.timestamp() if i < len(pieces) - 1 else float("inf")
-        found += [row for row in piece if not (start_of(row) < after or start_of(row) >= before)]
-    return found
+        collected += [row for row in piece if not (start_of(row) < after or start_of(row) >= before)]
+    return collected
 
 
-def in_order(found: Sequence[Row], starts: Sequence[float]) -> tuple[list[Row], list[float]]:
-    """Rows by time, each period once, for answers put together from several requests; equal rows are one row.
+def past_periods(
+    zone: str,
+    answer: Sequence[Row],
+    starts: Sequence[float],
+    step_s: float,
+    start: datetime,
+    end: datetime,
+    now: datetime,
+) -> tuple[list[Row], list[float]]:
+    """Rows, with their starts, of the whole periods that overlap [start, end) and are over at `now`, in order of time.
 
-    What stands twice with two values stays twice, for the validator to refuse.
+    Equal rows, as from adjoining requests, are one row. Two rows of one period with different values stay, and so do
+    rows without a readable time, for the validator to refuse.
+
+    Raises:
+        ForecastInvalid: EMPTY.
     """
-    order = sorted(range(len(found)), key=lambda i: (starts[i] != starts[i], starts[i]))
+    a, b, now_s = utc(start).timestamp(), utc(end).timestamp(), utc(now).timestamp()
     kept: list[int] = []
-    for i in order:
-        if not (kept and starts[kept[-1]] == starts[i] and found[kept[-1]] == found[i]):
+    for i in sorted(range(len(answer)), key=lambda i: (starts[i] != starts[i], starts[i])):
+        outside = starts[i] + step_s <= a or starts[i] >= b or starts[i] + step_s > now_s
+        if not outside and not (kept and starts[kept[-1]] == starts[i] and answer[kept[-1]] == answer[i]):
             kept.append(i)
-    return [found[i] for i in kept], [starts[i] for i in kept]
+    if not kept:
+        raise nothing_from(zone, start, end)
+    return [answer[i] for i in kept], [starts[i] for i in kept]
+
+
+def nothing_from(zone: str, start: datetime, end: datetime) -> ForecastInvalid:
+    """The refusal of a history without any period."""
+    return ForecastInvalid(zone, InvalidReason.EMPTY, f"nothing from {iso(start)} to {iso(end)}")
 
 
 def issued(stamp: object, now: datetime) -> datetime:

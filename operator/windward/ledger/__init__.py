@@ -1,6 +1,6 @@
-"""The book: issues, energy, decisions and receipts, append-only.
+"""The ledger: issues, energy, decisions and receipts, append-only.
 
-Importing it is quick; SQLAlchemy and Alembic are loaded when a book is opened.
+Importing it is quick; SQLAlchemy and Alembic are loaded when a ledger is opened.
 """
 
 from __future__ import annotations

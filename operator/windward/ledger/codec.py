@@ -57,18 +57,18 @@ def encode(series: Series) -> str:
 
 def decode(text: str, fetched_at: datetime) -> Series:
     """The series that `encode` was given."""
-    said = json.loads(text)
+    fields = json.loads(text)
     return Series(
-        zone=said["zone"],
-        kind=Kind(Signal(said["signal"]), Scope(said["scope"]), Basis(said["basis"])),
-        edges=np.array(said["edges_s"], dtype=np.float64),
-        intensity_g_per_kwh=np.array(said["intensity_g_per_kwh"], dtype=np.float64),
-        quality=tuple(Quality(word) for word in said["quality"]),
-        source=said["source"],
-        issued_at=datetime.fromisoformat(said["issued_at"]).astimezone(UTC),
+        zone=fields["zone"],
+        kind=Kind(Signal(fields["signal"]), Scope(fields["scope"]), Basis(fields["basis"])),
+        edges=np.array(fields["edges_s"], dtype=np.float64),
+        intensity_g_per_kwh=np.array(fields["intensity_g_per_kwh"], dtype=np.float64),
+        quality=tuple(Quality(word) for word in fields["quality"]),
+        source=fields["source"],
+        issued_at=datetime.fromisoformat(fields["issued_at"]).astimezone(UTC),
         fetched_at=fetched_at,
-        attribution=said["attribution"],
-        demo=said["demo"],
+        attribution=fields["attribution"],
+        demo=fields["demo"],
     )
 
 

@@ -1,4 +1,4 @@
-"""The book in memory, for worlds that end with the program: a simulation writes more of it than a database likes.
+"""The ledger in memory, for simulations: they end with the program, and write more than a database can take.
 
 The promises of the port but two: nothing outlives the program, and nothing but this code keeps rows from being changed.
 """
@@ -33,7 +33,7 @@ class _Receipt:
     demo: bool
     text: str
 
-    def told(self, revision: int) -> Receipt:
+    def as_revision(self, revision: int) -> Receipt:
         body = json.loads(self.text)
         digest = codec.sha256(self.text)
         return Receipt(self.uid, self.namespace, self.name, self.at, revision, self.settled, self.demo, body, digest)
@@ -82,8 +82,8 @@ class MemoryLedger:
 
     def issues(self, zone: str, kind: Kind, start: datetime, end: datetime) -> Sequence[Series]:
         with self._lock:
-            found = self._issues.get((zone, kind), _Issues()).over(utc(start), utc(end))
-        return [s for _, s in sorted(found, key=lambda f: (f[1].issued_at, f[1].fetched_at, f[0]))]
+            overlapping = self._issues.get((zone, kind), _Issues()).over(utc(start), utc(end))
+        return [s for _, s in sorted(overlapping, key=lambda f: (f[1].issued_at, f[1].fetched_at, f[0]))]
 
     def record_energy(self, rows: Sequence[EnergyInterval]) -> int:
         for row in rows:
@@ -91,16 +91,16 @@ class MemoryLedger:
         new = 0
         with self._lock:
             for row in rows:
-                mine = self._energy.setdefault(row.uid, {})
+                rows_of_job = self._energy.setdefault(row.uid, {})
                 key = (utc(row.start), row.attempt, row.pod_uid, row.component)
-                new += key not in mine
-                mine.setdefault(key, replace(row, start=utc(row.start), end=utc(row.end)))
+                new += key not in rows_of_job
+                rows_of_job.setdefault(key, replace(row, start=utc(row.start), end=utc(row.end)))
         return new
 
     def energy(self, uid: str) -> Sequence[EnergyInterval]:
         with self._lock:
-            mine = self._energy.get(uid, {})
-            return [mine[key] for key in sorted(mine)]
+            rows_of_job = self._energy.get(uid, {})
+            return [rows_of_job[key] for key in sorted(rows_of_job)]
 
     def record_decision(self, uid: str, namespace: str, name: str, at: datetime, kind: str, body: Body) -> None:
         text, at = codec.canonical(body), utc(at)
@@ -145,8 +145,8 @@ class MemoryLedger:
             for r, n in newest
             if namespace in (None, r.namespace) and after <= r.at < before and (include_demo or not r.demo)
         ]
-        return [r.told(n) for r, n in sorted(wanted, key=lambda found: (found[0].at, found[0].uid))]
+        return [r.as_revision(n) for r, n in sorted(wanted, key=lambda pair: (pair[0].at, pair[0].uid))]
 
     def receipt_history(self, uid: str) -> Sequence[Receipt]:
         with self._lock:
-            return [r.told(n) for n, r in enumerate(self._receipts.get(uid, []), 1)]
+            return [r.as_revision(n) for n, r in enumerate(self._receipts.get(uid, []), 1)]

@@ -6,7 +6,7 @@ from windward.ledger.port import Ledger
 
 
 def open_ledger(url: str) -> Ledger:
-    """Open the book at `url` and bring its schema up to date.
+    """Open the ledger at `url` and bring its schema up to date.
 
     Args:
         url: `sqlite:///path/to/book.db`, `sqlite://` (in memory, gone when closed) or

@@ -1,8 +1,8 @@
-"""The ledger port: a book in which nothing is ever changed or struck out.
+"""The ledger port: an append-only store, in which nothing is changed or removed.
 
     LedgerError(cause, fix)
     |-- LedgerUnavailable     the database cannot be reached, opened or written now; try again later
-    `-- LedgerTooNew          a newer Windward has written this book; an older one does not touch it
+    `-- LedgerTooNew          a newer Windward has written this ledger; an older one does not touch it
 
 What is not in this tree (`ValueError` for a naive time or a body that is no JSON) is a mistake of the caller.
 """
@@ -23,7 +23,7 @@ Body = Mapping[str, Any]  # JSON: text keys; text, numbers (finite), booleans, n
 
 
 class LedgerError(Exception):
-    """The book could not do it.
+    """The ledger could not do it.
 
     Attributes:
         cause: what went wrong, without a trailing full stop; never holds a password.
@@ -44,7 +44,7 @@ class LedgerUnavailable(LedgerError):
 
 
 class LedgerTooNew(LedgerError):
-    """The book's schema is newer than this program."""
+    """The ledger's schema is newer than this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Receipt:
 
     Attributes:
         at: the moment that the receipt counts for in a report: the job's end.
-        revision: 1, 2, ...; a later one replaces an earlier one in reports, never in the book.
+        revision: 1, 2, ...; a later one replaces an earlier one in reports, never in the ledger.
         settled: no later revision is expected; intensities have been revised for the last time.
         demo: rests on demonstration data: watermarked, in no report.
         sha256: of the canonical body (JSON, sorted keys, no spaces, ASCII), hex.
@@ -177,7 +177,7 @@ class Ledger(Protocol):
 
 
 def check_interval(row: EnergyInterval) -> None:
-    """The book never holds what would make a sum meaningless.
+    """The ledger never holds what would make a sum meaningless.
 
     Raises:
         ValueError: joules are negative or not finite, or the interval does not end after it starts.

@@ -1,4 +1,4 @@
-"""The book on SQLite (a file or memory) or PostgreSQL."""
+"""The ledger on SQLite (a file or memory) or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SqlLedger:
 
     @classmethod
     def open(cls, url: str) -> SqlLedger:
-        """Open and upgrade the book at `url`; see `ledger.port.open_ledger`."""
+        """Open and upgrade the ledger at `url`; see `ledger.port.open_ledger`."""
         target = _checked_url(url)
         memory = target.get_backend_name() == "sqlite" and target.database in (None, "", ":memory:")
         ledger = cls(_engine(target, memory), one_connection=memory)
@@ -88,10 +88,10 @@ class SqlLedger:
         return vintage
 
     def issue(self, vintage: str) -> Series:
-        found = self._read(select(issues.c.payload, issues.c.fetched_at).where(issues.c.vintage == vintage))
-        if not found:
+        stored = self._read(select(issues.c.payload, issues.c.fetched_at).where(issues.c.vintage == vintage))
+        if not stored:
             raise KeyError(vintage)
-        return codec.decode(codec.unpack(found[0].payload), found[0].fetched_at)
+        return codec.decode(codec.unpack(stored[0].payload), stored[0].fetched_at)
 
     def issues(self, zone: str, kind: Kind, start: datetime, end: datetime) -> Sequence[Series]:
         table = issues.c
@@ -204,14 +204,14 @@ class SqlLedger:
         return len(connection.execute(statement.returning(table.c[key[0]]), rows).all())
 
     def _read(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        with self._turn_if(self._readers_wait), _told_plainly(), self._engine.connect() as connection:
+        with self._turn_if(self._readers_wait), _plain_errors(), self._engine.connect() as connection:
             return connection.execute(query).all()
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with (
             self._turn_if(self._writers_wait),
-            _told_plainly(),
+            _plain_errors(),
             self._engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
         ):
@@ -278,7 +278,7 @@ def _engine(target: URL, memory: bool) -> Engine:
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def _plain_errors() -> Iterator[None]:
     """A database's failure as `LedgerUnavailable`, without URL, password or statement in it."""
     try:
         yield
@@ -287,7 +287,7 @@ def _told_plainly() -> Iterator[None]:
     except DBAPIError as error:
         cause = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
         fix = "Check that the database is up and its folder writable."
-        raise LedgerUnavailable(f"the book cannot be used: {cause}", fix) from error
+        raise LedgerUnavailable(f"the ledger cannot be used: {cause}", fix) from error
     except StatementError as error:
         if isinstance(error.orig, ValueError):  # a naive time, refused by `UtcTime`
             raise error.orig from None

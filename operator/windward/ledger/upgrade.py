@@ -1,4 +1,4 @@
-"""Brings a book's schema up to date when it is opened."""
+"""Brings a ledger's schema up to date when it is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ADVISORY_LOCK = 7_310_585_923  # any fixed number: one upgrade at a time
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the missing migrations inside the caller's transaction; another process that opens the book waits.
+    """Run the missing migrations inside the caller's transaction; another process that opens the ledger waits.
 
     Raises:
         LedgerTooNew: the schema is not one that this program knows.
@@ -35,8 +35,8 @@ def upgrade(connection: Connection) -> None:
     try:
         ScriptDirectory.from_config(config).get_revision(current or "base")
     except CommandError:
-        cause = f"the book has schema {current}, this program knows up to {HEAD}"
-        raise LedgerTooNew(cause, "Run the newer Windward, or open another book.") from None
+        cause = f"the ledger has schema {current}, this program knows up to {HEAD}"
+        raise LedgerTooNew(cause, "Run the newer Windward, or open another ledger.") from None
     command.upgrade(config, "head")
 
 

@@ -138,7 +138,7 @@ def kept_of(observed: Observed, rows: Sequence[EnergyInterval]) -> tuple[Kept, .
         resumed = any(k.useful_s > 0 for k in out)
         begin = min(start + overhead, end) if resumed else start
         stop = _kept_until(spec, run, begin, end, done)
-        progress = run.told if run is not None else None
+        progress = run.done_share if run is not None else None
         if progress is None:
             untold.add(attempt)
         elif stop > begin:
@@ -173,8 +173,8 @@ def _kept_until(spec: GreenJobSpec, run: Run | None, begin: datetime, end: datet
     """
     if run is None or run.phase.live or run.phase is Phase.SUCCEEDED:
         return end
-    if run.told is not None:
-        share = run.told - done
+    if run.done_share is not None:
+        share = run.done_share - done
         if share <= 0:
             return begin
         if run.phase is Phase.PAUSED:

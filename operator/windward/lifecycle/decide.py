@@ -75,18 +75,18 @@ def _given_up(observed: Observed) -> str | None:
 
 def _failed(observed: Observed, run: Run) -> bool:
     """Whether a run counts against backoffLimit; one that pauses by itself counts where the policy forbids pauses."""
-    unasked = run.phase is Phase.PAUSED and not run.asked
+    unasked = run.phase is Phase.PAUSED and not run.pause_requested
     return run.phase is Phase.FAILED or (unasked and observed.job.spec.interruption.policy is InterruptionPolicy.NEVER)
 
 
 def _went_away(run: Run) -> bool:
     """Lost, drained with its node, or paused of its own accord."""
-    return run.phase is Phase.LOST or (run.phase is Phase.PAUSED and not run.asked)
+    return run.phase is Phase.LOST or (run.phase is Phase.PAUSED and not run.pause_requested)
 
 
 def _fruitless(runs: tuple[Run, ...], i: int) -> bool:
     """Whether run `i` was lost or paused by itself without more progress than the run before it reported."""
-    progress = [run.told for run in runs[max(0, i - 1) : i + 1]]
+    progress = [run.done_share for run in runs[max(0, i - 1) : i + 1]]
     before = progress[0] if len(progress) == 2 else None
     return _went_away(runs[i]) and (progress[-1] is None or progress[-1] <= (before or 0.0))
 

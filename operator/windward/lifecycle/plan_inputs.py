@@ -68,7 +68,9 @@ def _of_job(o: Observed, planned: JobPlan | None, now: datetime) -> tuple[object
     request = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now)
     if not o.runs:
         return (*request, 0, None, ())
-    mishaps = sum(r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.asked) for r in o.runs)
+    mishaps = sum(
+        r.phase in (Phase.FAILED, Phase.LOST) or (r.phase is Phase.PAUSED and not r.pause_requested) for r in o.runs
+    )
     runs_in = running_in(o)
     may_begin_later = pending(o)  # it waits for room, and the plan has it wait
     begun = [w.region for w in planned.windows if w.start <= now or may_begin_later] if planned and runs_in else []

@@ -139,7 +139,7 @@ def _declared(observed: Observed) -> dict[str, Any]:
 def _run(r: Run) -> dict[str, Any]:
     out = {
         "name": r.name, "attempt": r.attempt, "region": r.region, "phase": str(r.phase), "exitCode": r.exit_code,
-        "progress": r.told,
+        "progress": r.done_share,
     }  # fmt: skip
     return out | ({"powerLevel": r.level} if r.level else {})
 

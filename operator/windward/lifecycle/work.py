@@ -59,7 +59,7 @@ def may_pause(observed: Observed) -> bool:
     ended with another exit code. A job that writes no checkpoint would begin anew after each pause."""
     if observed.job.spec.interruption.policy is not InterruptionPolicy.CHECKPOINT:
         return False
-    exit_codes = [r.exit_code for r in observed.runs if r.asked and r.phase is Phase.PAUSED]
+    exit_codes = [r.exit_code for r in observed.runs if r.pause_requested and r.phase is Phase.PAUSED]
     return all(code is None or code < 0 or code == EXIT_PAUSED for code in exit_codes)
 
 
@@ -69,7 +69,7 @@ def avoided(observed: Observed, now: datetime) -> set[str]:
     return {
         name
         for name, r in newest.items()
-        if r.phase is Phase.PAUSED and r.asked and r.started_at is None and r.finished_at is not None
+        if r.phase is Phase.PAUSED and r.pause_requested and r.started_at is None and r.finished_at is not None
         and now < r.finished_at + AVOID_FOR
     }  # fmt: skip
 
@@ -161,7 +161,7 @@ def progress_of(observed: Observed, now: datetime) -> float:
     """
     done = 0.0
     for run in observed.runs:
-        reported = run.told
+        reported = run.done_share
         if reported is not None:
             # A failed run may say little because it never got as far as its checkpoint.
             done = max(done, reported) if run.phase is Phase.FAILED else reported

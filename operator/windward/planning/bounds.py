@@ -1,4 +1,4 @@
-"""Grams that no plan of one piece of work can go below, were it alone."""
+"""Lower bounds on the grams of one job, computed as if no other job used capacity."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ if TYPE_CHECKING:
     from windward.planning.placer import Placer
     from windward.planning.windows import Site
 
-_ROUNDING_S = 1e-6  # what epoch seconds cannot tell apart
+_ROUNDING_S = 1e-6  # rounding error of epoch seconds
 
 
 def least_g(placer: Placer) -> float:
-    """Grams of what is still to be done, below which no plan in the work's window can go; infinite if there is none.
+    """Returns a lower bound on the grams of the job's remaining work; infinite where no plan fits its time window.
 
-    Unbroken the best window is exact, unless another price than grams chose it. What pauses resumes at least once: it
-    takes no less than the cheapest moments of all, each in its cheapest region, for the work and that resume.
+    For an unbroken run the best window is exact. A plan with pauses resumes at least once: it emits no less than the
+    cheapest seconds of the time window, each in its cheapest region, for the work and one resume. With a price on delay
+    the best window need not be the one of fewest grams, so then only the cheapest seconds count.
     """
     work = placer.work
     if work.delay_g_per_hour:
         return _moments_g(placer, resumes=0)
-    found = placer.candidates.found
-    if found is None:
-        found = placer.candidates.windows_of(placer.problem.lanes)
-    unbroken = min((c.grams for c in found if c is not None), default=np.inf)
+    windows = placer.candidates.lane_windows
+    if windows is None:
+        windows = placer.candidates.windows_of(placer.problem.lanes)
+    unbroken = min((c.grams for c in windows if c is not None), default=np.inf)
     return min(unbroken, _moments_g(placer, resumes=1)) if work.interruptible else unbroken
 
 
 def _moments_g(placer: Placer, resumes: int) -> float:
-    """Of the cheapest moments in the window, at one level throughout; starts count as nothing."""
+    """Grams of the cheapest seconds in the time window, at one power level throughout; start energy is left out."""
     best = np.inf
     for level in dict.fromkeys(p.level for p in placer.problem.lanes):
         at = [p for p in placer.problem.lanes if p.level == level]
@@ -55,15 +56,15 @@ def _cheapest_g(sites: Sequence[Site], seconds: float, start: float, end: float)
     return least_of(cost, width, seconds)
 
 
-def grams_of(made: JobPlan) -> float | None:
-    """Grams of what a plan still has to do; None where they are not known, or nothing is placed."""
-    known = [w.emissions_g for w in made.windows if w.emissions_g is not None]
-    return sum(known) if known and len(known) == len(made.windows) else None
+def grams_of(plan: JobPlan) -> float | None:
+    """Returns grams of the plan's windows; None where one of them is unknown, or there are no windows."""
+    known = [w.emissions_g for w in plan.windows if w.emissions_g is not None]
+    return sum(known) if known and len(known) == len(plan.windows) else None
 
 
 def least_of(cost: Floats, width: Floats, seconds: float) -> float:
-    """The cheapest `seconds` out of stretches of time, each `width` seconds long at `cost` a second; infinite where
-    there are not so many."""
+    """Returns the least cost of `seconds` seconds out of periods of `width` seconds at `cost` per second, both (n,);
+    infinite where the periods are shorter than that in sum."""
     order = np.argsort(cost, kind="stable")
     before = np.cumsum(width[order]) - width[order]
     taken = np.clip(seconds - before, 0.0, width[order])

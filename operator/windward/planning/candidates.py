@@ -1,11 +1,9 @@
-"""The ways to run one job on what is free: its best window at each site, its best plan with pauses, and going on."""
+"""Candidates of one job on free capacity: the best window of each lane, the best plan with pauses, the live run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from windward.planning.objective import Objective, start_g
 from windward.planning.pauses import Surcharge, best_pauses
@@ -14,35 +12,39 @@ from windward.planning.windows import Candidate, Site, best_window
 
 
 class Candidates:
-    """See the module.
+    """The ways to run one job.
 
     Attributes:
-        found: the best window of each lane, where they were sought for many jobs at once; None: not yet.
+        lane_windows: the best window of each lane, where they were computed for many jobs at once; None: not computed.
     """
 
     def __init__(self, problem: Problem, objective: Objective) -> None:
         self.problem, self.objective = problem, objective
-        self.found: list[Candidate | None] | None = None
+        self.lane_windows: list[Candidate | None] | None = None
 
     def all(self) -> list[Candidate]:
-        """Returns the best of each lane and shape."""
+        """Returns the best unbroken window of each lane, and the best plan with pauses."""
         return [c for c in (*self._windows(), self.pauses()) if c is not None]
 
     def windows_of(self, sites: Sequence[Site]) -> list[Candidate | None]:
-        """Returns the best unbroken window at each site on what is free."""
+        """Returns the best unbroken window at each site; None for a site where none fits."""
         occupancy = self.problem.occupancy
         return [
             best_window(q.at, q.work, q.length_s, q.earliest, q.latest, occupancy) for q in self.problem.queries(sites)
         ]
 
     def pauses(self, surcharge: Surcharge | None = None, coarsest: int = 1) -> Candidate | None:
-        """Returns the best plan with pauses on what is free, with a price on room if there is one; None where it may
-        not pause, or nothing fits."""
+        """Returns the best plan with pauses; None where the job may not pause, or nothing fits.
+
+        Args:
+            surcharge: grams charged for the room held, beside those of running; see `best_pauses`.
+            coarsest: seconds; no time step of the search is shorter.
+        """
         p, work = self.problem, self.problem.work
         if not work.interruptible:
             return None
         out = []
-        for level in dict.fromkeys(lane.level for lane in p.lanes):  # one for the whole job; going on keeps its own
+        for level in dict.fromkeys(lane.level for lane in p.lanes):  # one for the whole job; a live run keeps its own
             if work.running_in is not None and level != work.running_level:
                 continue
             at = [lane for lane in p.lanes if lane.level == level]
@@ -52,38 +54,38 @@ class Candidates:
                 at, left, p.earliest, p.latest_end, p.occupancy, pause_g=self.objective.pause_g(), surcharge=surcharge,
                 coarsest=coarsest,
             ))  # fmt: skip
-        found = (c for c in out if c is not None)
-        return min(found, key=lambda c: c.grams + self.objective.price_g(c), default=None)
+        feasible = (c for c in out if c is not None)
+        return min(feasible, key=lambda c: c.grams + self.objective.price_g(c), default=None)
 
     def at_once(self, order: Sequence[str]) -> tuple[str, float] | None:
-        """Returns the first region that has room at once, and when that is: where it runs it has."""
+        """Returns (region, now) of the first region in `order` that has room now; None where none has. A live run has
+        room where it runs."""
         p = self.problem
         if p.work.running_in in order and not p.work.pending:
             return order[0], p.earliest
         for region in order:
-            span = (np.array([p.earliest]), np.array([p.earliest + p.length_s(region)]))
-            if p.occupancy.free(region, *span, p.work.demand)[0]:
+            if p.occupancy.fits([(region, p.earliest, p.earliest + p.length_s(region))], p.work.demand):
                 return region, p.earliest
         return None
 
     def soonest(self, order: Sequence[str]) -> tuple[str, float] | None:
-        """Returns the region that has room first, of equals the one named first, and when; None where none ever has.
+        """Returns (region, start) of the earliest start with room, of equals the first in `order`; None where none is.
 
-        Room that was promised to others is none: work that is due waits its turn as well, or whoever is large would
-        wait for ever while small ones slip in.
+        Room held by other plans is not free, for due work either: else small jobs would delay a large one for ever.
         """
         p = self.problem
         rooms = [(p.occupancy.first_free(r, p.earliest, p.length_s(r), p.work.demand), r) for r in order]
         return min(((r, at) for at, r in rooms if at is not None), key=lambda room: room[1], default=None)
 
     def _windows(self) -> list[Candidate | None]:
-        """The best unbroken window of each lane; of work that runs: going on. Stopping is for `pauses`."""
+        """The best unbroken window of each lane; of a live run its continuation, as only `pauses` plans a stop."""
         if self.problem.work.running_in is not None:
             return [self._going_on()]
-        return self.found if self.found is not None else self.windows_of(self.problem.lanes)
+        return self.lane_windows if self.lane_windows is not None else self.windows_of(self.problem.lanes)
 
     def _going_on(self) -> Candidate | None:
-        """Without a break, where it runs and as it runs; of a run that has not begun, from when there is room."""
+        """The live run without a break, in its region and at its level; one whose pod is pending starts once there is
+        room."""
         p, level = self.problem, self.problem.work.running_level
         site = p.lane(p.work.running_in, level)
         if site is None:

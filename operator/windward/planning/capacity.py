@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +46,10 @@ class Occupancy:
             bound = self.regions[region].capacity[resource]
             fits &= self.peak(region, resource, starts, ends) + units <= bound + 1e-9
         return fits
+
+    def fits(self, segments: Iterable[tuple[str, float, float]], demand: Mapping[str, float]) -> bool:
+        """Whether `demand` fits throughout each segment (region, start, end)."""
+        return all(self.free(r, np.array([a]), np.array([b]), demand)[0] for r, a, b in segments)
 
     def first_free(self, region: str, earliest: float, length: float, demand: Mapping[str, float]) -> float | None:
         """The first moment from which `demand` fits for `length` seconds; None where there is never so much."""

@@ -10,43 +10,43 @@ from windward.domain.forecast import Forecast
 from windward.domain.plan import JobPlan, Reason
 from windward_api.scalars import format_duration
 
-_SAID_G = 0.005  # of a job's grams: prices below that are not worth a sentence
+_LEAST_SHARE = 0.005  # of a job's grams: a smaller price of room is not mentioned
 
 
-def sentence(made: JobPlan, work: Work, now: datetime, best_share: float | None = None) -> str:
+def sentence(plan: JobPlan, work: Work, now: datetime, best_share: float | None = None) -> str:
     """Why the plan is as it is, in at most a few short sentences."""
-    parts = [_head(made, work, now, best_share)]
-    if made.run_now_g is not None and made.emissions_g is not None:
-        parts.append(f"Run now at {work.home}: {grams(made.run_now_g)}; this plan: {grams(made.emissions_g)}.")
-    parts += _room(made)
-    weighed = [a for a in made.alternatives if a.emissions_g is not None and a.windows]
-    if weighed and made.emissions_g is not None and weighed[0].emissions_g is not None:
+    parts = [_head(plan, work, now, best_share)]
+    if plan.run_now_g is not None and plan.emissions_g is not None:
+        parts.append(f"Run now at {work.home}: {grams(plan.run_now_g)}; this plan: {grams(plan.emissions_g)}.")
+    parts += _room(plan)
+    weighed = [a for a in plan.alternatives if a.emissions_g is not None and a.windows]
+    if weighed and plan.emissions_g is not None and weighed[0].emissions_g is not None:
         a = weighed[0]
-        more = weighed[0].emissions_g + a.capacity_g - made.emissions_g - made.capacity_g
-        room = f" with {grams(a.capacity_g)} for the room" if a.capacity_g >= _SAID_G * made.emissions_g else ""
+        more = weighed[0].emissions_g + a.capacity_g - plan.emissions_g - plan.capacity_g
+        room = f" with {grams(a.capacity_g)} for the room" if a.capacity_g >= _LEAST_SHARE * plan.emissions_g else ""
         parts.append(f"Next best {a.place} {clock(a.windows[0].start, now)}: +{grams(max(0.0, more))}{room}.")
-    if made.edge:
+    if plan.edge:
         parts.append("The best window touches the end of the forecast: a later issue may move it.")
     return " ".join(parts)
 
 
-def _room(made: JobPlan) -> list[str]:
+def _room(plan: JobPlan) -> list[str]:
     """What the room costs that others want too."""
-    if made.emissions_g is None or made.capacity_g < _SAID_G * made.emissions_g:
+    if plan.emissions_g is None or plan.capacity_g < _LEAST_SHARE * plan.emissions_g:
         return []
-    return [f"Others want this room: it counts {grams(made.capacity_g)} on top, not as emissions."]
+    return [f"Others want this room: it counts {grams(plan.capacity_g)} on top, not as emissions."]
 
 
-def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) -> str:
-    latest = clock(made.latest_start, now)
-    start, where = (made.windows[0].start, made.windows[0].region) if made.windows else (now, "")
+def _head(plan: JobPlan, work: Work, now: datetime, best_share: float | None) -> str:
+    latest = clock(plan.latest_start, now)
+    start, where = (plan.windows[0].start, plan.windows[0].region) if plan.windows else (now, "")
     runs = "runs now" if start <= now else f"runs as soon as there is room, from {clock(start, now)} in {where}"
-    match made.reason:
+    match plan.reason:
         case Reason.CLEANER_WINDOW:
-            how = f" in {len(made.windows)} stretches" if len(made.windows) > 1 else ""
+            how = f" in {len(plan.windows)} stretches" if len(plan.windows) > 1 else ""
             if work.pending and start > now and where == work.running_in:
                 return f"Its pod waits for room in {where}, expected from {clock(start, now)}."
-            at = f"{where} at {made.level_name}" if made.level_name else where
+            at = f"{where} at {plan.level_name}" if plan.level_name else where
             if work.running_in is not None and start <= now:
                 return f"Runs in {at}{how}."
             return f"Cleanest from {clock(start, now)} in {at}{how}; latest start {latest}."
@@ -72,7 +72,7 @@ def _head(made: JobPlan, work: Work, now: datetime, best_share: float | None) ->
         case Reason.AWAITING_FORECAST:
             return f"No usable forecast; waits for one until {latest}, as policy.fallback {work.fallback} says."
         case Reason.CAPACITY_FULL:
-            then = runs if made.windows else "starts as soon as one has"
+            then = runs if plan.windows else "starts as soon as one has"
             return f"No allowed region has room that ends before {clock(work.finish_by, now)}: {then}."
 
 

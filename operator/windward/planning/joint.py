@@ -1,10 +1,10 @@
-"""All work that is free to choose, placed together where room is contended (docs/planning.md 6).
+"""Places all jobs that have a choice together, where capacity is contended (docs/planning.md 6).
 
-1. Arrays: every job, region and start on a grid, with its exact grams.
-2. Prices, placement and, for few jobs, search (`windward.planning.arrays`).
-3. Work that may pause is placed anew, exactly, at power x intensity + prices.
-4. Few jobs: each is taken out once more and put back by the exact search of single jobs, off the grid.
-5. The prices prove a bound; what each job's room is worth to the others goes into its plan.
+1. Build arrays: every job, region and start on a time grid, with its exact grams.
+2. Compute congestion prices, a placement and, for few jobs, a local search (`windward.planning.arrays`).
+3. Place interruptible work anew, by exact search at power x intensity + prices.
+4. For few jobs: take each out once more and put it back by the exact search for one job, off the grid.
+5. Derive a lower bound from the prices; each plan states what its room is worth to the others.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from windward.planning.placer import Placer
 from windward.planning.rendering import Weighed
 from windward.planning.windows import Candidate, Site
 
-EXACT = 200  # jobs up to which every one is placed once more by exact search, off the grid
+EXACT = 200  # up to so many jobs each is placed once more by exact search, off the grid
 CHANGE_WORTH = 0.01  # share of a job's grams that another window than the planned one must save
-_NEAR = 1e-3  # above the cheapest window of all: nothing left to refine
+_NEAR = 1e-3  # share above a job's cheapest window below which it is not refined
 _TRIES = 1_000  # of search, for small fleets: half a second in numpy
 _FIRST = Budget(iterations=60, tries=_TRIES, restarts=4)
 _MEND = 40  # tries, some ten milliseconds in numpy, where a replan is not proved to be within half a per cent
 _AGAIN = Budget(warm_iterations=12, theta=0.4, passes=25, polish=1, mend=_MEND)
-_FEW = 3  # new jobs that are put into the plan before; where most are new it is made from nothing
+_FEW = 3  # up to so many new jobs, or half of all, the search starts from the previous plan
 _NEWLY = Budget(iterations=30, passes=25, polish=2, mend=_MEND)  # contended for the first time
 _MISSED = Budget(warm_iterations=1, tries=80, restarts=1)  # where an earlier plan's prices leave jobs without a place
 
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """The plans of all free work, and what proves them."""
+    """The plans of all jobs placed together, their congestion prices and their certificate."""
 
     jobs: Mapping[str, JobPlan]
     prices: CapacityPrices
@@ -60,17 +60,17 @@ class Joint:
 
 
 def place_jointly(free: Sequence[Placer], held: Occupancy, now: datetime, previous: Plan | None) -> Joint:
-    """Plans for all of `free` on what `held` leaves; afterwards `held` holds them too.
+    """Plan all of `free` on the capacity that `held` leaves, and hold their room in `held`.
 
-    Work without any start in its window before its forecast ends is planned alone, as fallbacks say.
+    A job that no forecast covers for a whole window is planned alone, by its declared fallback.
     """
     able = [p for p in sorted(free, key=lambda p: p.work.key) if p.problem.fits_the_forecast]
     rest = [p for p in free if p not in able]
     jobs: dict[str, JobPlan] = {}
     for placer in rest:
-        placer.candidates.found = None  # what was sought for all at once knows of none of them
-        jobs[placer.work.key] = made = placer.plan()
-        _take(held, placer, made)
+        placer.candidates.lane_windows = None  # they were computed before any of these jobs held room
+        jobs[placer.work.key] = placer.plan()
+        placer.hold(held, jobs[placer.work.key])
     joint = _Joint(able, held, now, previous)
     joint.solve()
     joint.pause()
@@ -80,15 +80,10 @@ def place_jointly(free: Sequence[Placer], held: Occupancy, now: datetime, previo
     return Joint(jobs | placed, joint.congestion.prices(), joint.certificate(placed))
 
 
-def _take(held: Occupancy, placer: Placer, made: JobPlan) -> None:
-    for w in made.windows:
-        held.hold(w.region, w.start.timestamp(), w.end.timestamp(), placer.work.demand_at(made.level))
-
-
 def _options_of(
     job: int, p: Placer, regions: Mapping[str, int], resources: Sequence[str], previous: Plan | None
 ) -> list[Option]:
-    """Where and when a job may run without a break; the planned start that still lies ahead is kept in mind."""
+    """The options of one job without a break, one per lane; its planned start is kept where it still lies ahead."""
     before = previous.jobs.get(p.work.key) if previous is not None else None
     first = before.windows[0] if before is not None and len(before.windows) == 1 else None
     out = []
@@ -112,7 +107,7 @@ def _options_of(
 
 
 def _mean_room(grid: Grid, room: Floats, held: Occupancy) -> Floats:
-    """(Q, R, T) units free on average in each slot: at least what is free throughout."""
+    """(Q, R, T) mean units free in each slot: no less than the units free throughout the slot."""
     out = np.full(room.shape, np.inf)
     for q, resource in enumerate(grid.resources):
         for r, region in enumerate(grid.regions):
@@ -123,7 +118,7 @@ def _mean_room(grid: Grid, room: Floats, held: Occupancy) -> Floats:
 
 
 class _Congestion:
-    """What room is worth to others: prices of capacity, in grams, on the grid of one joint placement.
+    """Prices of capacity, in grams, on the grid of one joint placement: what room is worth to other jobs.
 
     Attributes:
         mu: (Q, R, T) grams per unit and slot.
@@ -135,7 +130,7 @@ class _Congestion:
         self._priced = {name for r, name in enumerate(grid.regions) if np.any(mu[:, r] > 0)}
 
     def room_g(self, region: str, demand: Mapping[str, float], times: Floats) -> Floats:
-        """Returns what holding `demand` is worth to others, in grams, between consecutive times."""
+        """Returns the price of holding `demand` between consecutive times, in grams; (n - 1,) for n times."""
         r = self.grid.regions.index(region)
         total = np.zeros(len(times) - 1)
         for q, resource in enumerate(self.grid.resources):
@@ -144,16 +139,16 @@ class _Congestion:
         return total
 
     def surcharge(self, at: Site, times: Floats) -> Floats:
-        """Returns the same for a job at a site; see `best_pauses`."""
+        """Returns `room_g` for a job at a site; see `best_pauses`."""
         return self.room_g(at.region.name, at.demand, times)
 
     def of(self, candidate: Candidate, demand: Mapping[str, float]) -> float:
-        """Returns what the room that a candidate holds is worth to others."""
+        """Returns the price of the room that a candidate holds, in grams."""
         priced = [s for s in candidate.segments if s[0] in self._priced]
         return sum((float(self.room_g(region, demand, np.array([a, b]))[0]) for region, a, b in priced), 0.0)
 
     def prices(self) -> CapacityPrices:
-        """Returns the prices that are not zero, for the next plan to begin with."""
+        """Returns the prices that are not zero, as the first guess for the next plan."""
         rows = {
             (region, resource): tuple(self.mu[q, r].tolist())
             for q, resource in enumerate(self.grid.resources)
@@ -188,7 +183,7 @@ class _Joint:
         self.congestion = _Congestion(self.grid, np.zeros(self.room.shape))
 
     def solve(self) -> None:
-        """Prices and a first placement, without breaks."""
+        """Compute prices and a first placement, without breaks."""
         worth = np.zeros(len(self.able))
         for o in self.options:
             mean = float(self.series[o.region].intensity_g_per_kwh.mean())
@@ -202,23 +197,23 @@ class _Joint:
         if int((before.lane < 0).sum()) > max(_FEW, len(self.able) // 2):
             solution = solve(lanes.instance, _FIRST, warm=warm)
         else:
-            # Other draws at each replan: what forty tries do not find now, those of the next hour may.
+            # Another seed at each replan, so that the next search tries other moves.
             again = replace(_NEWLY if warm is None else _AGAIN, seed=int(self.now.timestamp()) % 2**31)
             solution = solve(lanes.instance, again, warm=warm, begin=before)
             if any(self._is_lost(int(j)) for j in solution.late):
                 anew = solve(lanes.instance, _MISSED, warm=solution.mu)
                 solution = anew if len(anew.late) < len(solution.late) else solution
         self.congestion = _Congestion(self.grid, solution.mu)
-        self._adopt(lanes, solution)
+        self._assign(lanes, solution)
 
     def _is_lost(self, j: int) -> bool:
-        """Whether a job that has no place now had one in the plan before, or was not in it: where a search found none
-        and nothing left, another one would not either."""
+        """Whether an unplaced job had a place in the previous plan, or is new: one that had none before is not searched
+        for again."""
         before = self.previous.jobs.get(self.able[j].work.key) if self.previous is not None else None
         return before is None or before.reason is not Reason.CAPACITY_FULL
 
     def _before(self, lanes: Lanes) -> Placement:
-        """Where the plan before had the jobs, as far as those starts still lie ahead."""
+        """The previous plan as a placement, as far as its starts still lie ahead."""
         x, at = lanes.instance, Placement.empty(lanes.instance)
         planned = np.array([np.nan if o.planned is None else o.planned for o in self.options])
         for cell in np.flatnonzero(np.abs(lanes.at - np.repeat(planned[lanes.option], x.width)) < 1.0).tolist():
@@ -228,14 +223,15 @@ class _Joint:
         at.used = x.use(at.lane, at.start)
         return at
 
-    def _adopt(self, lanes: Lanes, solution: Solution) -> None:
+    def _assign(self, lanes: Lanes, solution: Solution) -> None:
+        """Choose the solution's candidate for each job and hold its room."""
         x = lanes.instance
         for j, p in enumerate(self.able):
             lane = int(solution.lane[j])
             if lane >= 0:
                 cell = int(x.cells[lane] + solution.start[j] - x.first[lane])
-                self.chosen[j] = found = self._candidate(lanes, cell, lane)
-                self._hold(p, found)
+                self.chosen[j] = candidate = self._candidate(lanes, cell, lane)
+                self._hold(p, candidate)
         self._weigh(lanes)
 
     def _candidate(self, lanes: Lanes, cell: int, lane: int) -> Candidate:
@@ -244,7 +240,7 @@ class _Joint:
         return Candidate(((self.grid.regions[o.region], at, at + o.length),), float(lanes.true_g[cell]), o.level)
 
     def _weigh(self, lanes: Lanes) -> None:
-        """The best start of each job and region at the prices: what else there was."""
+        """Collect the best start of each job and region at the prices, as alternatives."""
         x = lanes.instance
         lane = x.lane_of_cell
         cost = lanes.true_g.copy()
@@ -260,58 +256,59 @@ class _Joint:
             self.others[self.options[int(option[cell])].job].append(self._candidate(lanes, cell, int(lane[cell])))
 
     def congestion_g(self, j: int, c: Candidate) -> float:
-        """What the room that a candidate of a job holds is worth to others."""
+        """Price of the room that a candidate of job `j` holds, in grams."""
         return self.congestion.of(c, self.able[j].work.demand_at(c.level))
 
     def pause(self) -> None:
-        """Work that may pause, one after another, at the prices first and then, where `refine` does not, on what is
-        left."""
+        """Place interruptible jobs anew, one after another: at the prices and then, if `refine` will not run, without
+        them."""
         jobs = [j for j, p in enumerate(self.able) if p.work.interruptible]
         jobs.sort(key=lambda j: (self.able[j].problem.latest_start, self.able[j].work.key))
         for priced in (True, False)[: 1 if len(self.able) <= EXACT else 2]:
             for j in jobs:
                 self._lift(j)
-                found = self.able[j].candidates.pauses(
+                candidate = self.able[j].candidates.pauses(
                     self.congestion.surcharge if priced else None, step_of(len(self.able))
                 )
-                self._replace(j, [found], priced)
+                self._replace(j, [candidate], priced)
 
     def refine(self) -> None:
-        """Each job once more by exact search on what the others leave; and which regions have no room for it.
+        """Place each job once more by exact search on the capacity that the others leave; note regions without room.
 
-        In a plan made again those are left out that keep their start, or have their cheapest window of all.
+        In a replan, jobs that keep their start or have their cheapest window already are skipped.
         """
         for j, p in enumerate(self.able):
-            least = min((c.grams for c in p.candidates.found or () if c is not None), default=-np.inf)
-            mine = self.chosen[j]
-            if self.previous is not None and mine is not None:
-                kept = any(self._planned(o) == mine.segments[0][:2] for o in self.of_job[j])
-                if kept or mine.grams <= least * (1 + _NEAR):
+            least = min((c.grams for c in p.candidates.lane_windows or () if c is not None), default=-np.inf)
+            current = self.chosen[j]
+            if self.previous is not None and current is not None:
+                kept = any(self._planned(o) == current.segments[0][:2] for o in self.of_job[j])
+                if kept or current.grams <= least * (1 + _NEAR):
                     continue
             self._lift(j)
-            found = p.candidates.windows_of(p.problem.lanes)
-            roomy = {q.region.name for q, c in zip(p.problem.lanes, found, strict=True) if c is not None}
+            windows = p.candidates.windows_of(p.problem.lanes)
+            roomy = {q.region.name for q, c in zip(p.problem.lanes, windows, strict=True) if c is not None}
             self.full[j] = [q.region.name for q in p.problem.sites if q.region.name not in roomy]
-            more = [p.candidates.pauses(coarsest=step_of(len(self.able)))] if p.work.interruptible else []
-            old = self.chosen[j]
-            self._replace(j, [*found, *more], priced=False)
-            self.others[j] = [c for c in (*found, *more, old) if c is not None]
+            pausing = [p.candidates.pauses(coarsest=step_of(len(self.able)))] if p.work.interruptible else []
+            self._replace(j, [*windows, *pausing], priced=False)
+            self.others[j] = [c for c in (*windows, *pausing, current) if c is not None]
 
     def _lift(self, j: int) -> None:
-        """Take a job's holdings out."""
-        c = self.chosen[j]
-        for region, a, b in c.segments if c is not None else ():
-            self.held.release(region, a, b, self.able[j].work.demand_at(c.level if c is not None else None))
+        """Release the room of job `j`."""
+        if (c := self.chosen[j]) is not None:
+            for region, a, b in c.segments:
+                self.held.release(region, a, b, self.able[j].work.demand_at(c.level))
 
     def _hold(self, p: Placer, c: Candidate) -> None:
         for region, a, b in c.segments:
             self.held.hold(region, a, b, p.work.demand_at(c.level))
 
-    def _replace(self, j: int, found: Sequence[Candidate | None], priced: bool) -> None:
-        """Put a lifted job back: where it was, or at the cheapest of what was found if that fits and is cheaper."""
+    def _replace(self, j: int, candidates: Sequence[Candidate | None], priced: bool) -> None:
+        """Hold room for a lifted job again: for the cheapest candidate that fits, or as before if none is cheaper."""
         p, best = self.able[j], self.chosen[j]
-        for c in found:
-            if c is None or not self._fits(p, c) or c.segments[-1][2] > p.problem.latest_end + 1e-6:
+        for c in candidates:
+            if c is None or c.segments[-1][2] > p.problem.latest_end + 1e-6:
+                continue
+            if not self.held.fits(c.segments, p.work.demand_at(c.level)):
                 continue
             if best is None or self._cost(j, c, priced) < self._cost(j, best, priced) * (1 - EVEN) - EVEN:
                 best = c
@@ -319,12 +316,8 @@ class _Joint:
         if best is not None:
             self._hold(p, best)
 
-    def _fits(self, p: Placer, c: Candidate) -> bool:
-        demand = p.work.demand_at(c.level)
-        return all(self.held.free(region, np.array([a]), np.array([b]), demand)[0] for region, a, b in c.segments)
-
     def _cost(self, j: int, c: Candidate, priced: bool) -> float:
-        """Grams, the price on pauses, the price on changing a plan, and on room if `priced`."""
+        """Grams of a candidate with the prices on pauses and on changing a plan, and that on room if `priced`."""
         p = self.able[j]
         o = next((o for o in self.of_job[j] if o.planned is not None), None)
         change = 0.0
@@ -337,21 +330,20 @@ class _Joint:
         return self.grid.regions[o.region], o.planned
 
     def plans(self) -> dict[str, JobPlan]:
-        """As `Placer` tells them; saving too little to wait for means now, where there is room."""
+        """The plan of each job; the choice stays where it saves too little but an immediate start has no room."""
         out = {}
         for j, p in enumerate(self.able):
             self._lift(j)
-            weighed = Weighed(self.others[j], self.full[j], partial(self.congestion_g, j))
-            out[p.work.key] = made = p.adopt(self.chosen[j], weighed)
-            if not made.windows and self.chosen[j] is not None:  # no room to run at once: the plan stands
-                replaced = self.chosen[j]
-                assert replaced is not None
-                out[p.work.key] = made = p.keep(replaced, Weighed(self.others[j]))
-            _take(self.held, p, made)
+            chosen = self.chosen[j]
+            plan = p.plan_for(chosen, Weighed(self.others[j], self.full[j], partial(self.congestion_g, j)))
+            if not plan.windows and chosen is not None:
+                plan = p.keep(chosen, Weighed(self.others[j]))
+            out[p.work.key] = plan
+            p.hold(self.held, plan)
         return out
 
     def certificate(self, plans: Mapping[str, JobPlan]) -> Certificate:
-        """The grams of what was placed in time, and the bound of the same jobs."""
+        """Grams of the jobs that were placed in time, and the lower bound of the same jobs."""
         grams = {j: grams_of(plans[p.work.key]) for j, p in enumerate(self.able) if self.chosen[j] is not None}
         placed = {j: g for j, g in grams.items() if g is not None}
         pausing = {}

@@ -1,8 +1,8 @@
-"""From work, regions and series to arrays and back: the fleet on a grid of slots.
+"""Builds the arrays of a joint placement from jobs, regions and series, on a time grid of slots.
 
-Grams of a start are exact, by the series' integrals, whatever the length; room is counted in whole slots, so that a
-plan on the grid keeps the capacities at every moment. Each job and region has up to four lanes: starting now, at its
-planned time, at the grid's points, and at the latest moment.
+Grams of a start are exact for any length, by the integrals of the series. Room is counted in whole slots, so that a
+placement on the grid keeps the capacities at every moment. Each job and region has up to four lanes: a start now, one
+at the planned time, one at each grid point, and the latest start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from windward.planning.bounds import least_of
 from windward.planning.capacity import Occupancy
 from windward.planning.windows import START_S
 
-STEPS_S = ((60, 900), (300, 1800))  # up to so many jobs: seconds of a slot; an hour for more
+STEPS_S = ((60, 900), (300, 1800))  # (most jobs, seconds of a slot); an hour for more jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Option:
     Attributes:
         job: index.
         region: index in the grid's regions.
-        planned: start of the plan before, if it lies ahead and in this region; changing it has a price.
+        planned: start in the previous plan, if it lies ahead and in this region; another start has a price.
         units: of each of the grid's resources.
         level, speed, start_kwh, delay_g_per_hour, price_g_per_hour: see `Site` and `Work`.
     """
@@ -64,7 +64,7 @@ class Grid:
         return np.asarray(self.start + self.step * np.arange(self.slots + 1, dtype=np.float64))
 
     def room(self, where: Mapping[str, Region], held: Occupancy) -> Floats:
-        """(Q, R, T) what is left of the capacities in every slot, at its fullest moment."""
+        """(Q, R, T) units that are free throughout each slot."""
         edges, out = self.edges, np.full((len(self.resources), len(self.regions), self.slots), np.inf)
         for q, resource in enumerate(self.resources):
             for r, region in enumerate(self.regions):
@@ -93,10 +93,10 @@ class Lanes:
     """The instance, with the exact time of every start.
 
     Attributes:
-        instance: see `Instance`; its grams hold the price on changing a plan.
+        instance: see `Instance`; its grams include the prices on delay, on currency and on changing a plan.
         at: (K,) epoch seconds of each start.
         option: (L,) index of each lane's option.
-        true_g: (K,) grams alone.
+        true_g: (K,) grams without prices.
     """
 
     instance: Instance
@@ -147,8 +147,8 @@ def _assembled(
     end = at + np.repeat(length, width)
     grams, where = np.empty(len(at)), np.repeat(region, width)
     for r, known in enumerate(series):
-        mine = where == r
-        grams[mine] = known.integral(end[mine]) - known.integral(at[mine])
+        here = where == r
+        grams[here] = known.integral(end[here]) - known.integral(at[here])
     grams *= np.repeat(power, width)
     grams += _drawn_at_start(options, option, width, series, where, at)
     first = np.floor((begin - grid.start) / grid.step + 1e-9).astype(np.int64)
@@ -185,15 +185,15 @@ def _drawn_at_start(
     """(K,) grams of what each start draws."""
     kwh = np.repeat(np.array([o.start_kwh for o in options])[option], width)
     for r, known in enumerate(series) if np.any(kwh) else ():
-        mine = where == r
-        kwh[mine] *= (known.integral(at[mine] + START_S) - known.integral(at[mine])) / (START_S / 3600.0)
+        here = where == r
+        kwh[here] *= (known.integral(at[here] + START_S) - known.integral(at[here])) / (START_S / 3600.0)
     return kwh
 
 
 def resampled(
     rows: Mapping[tuple[str, str], tuple[float, ...]], start: float, step: float, grid: Grid
 ) -> Floats | None:
-    """Prices of an earlier plan on this grid: by the unit and second, 0 where they said nothing; None if all are."""
+    """Prices of an earlier plan on this grid, in grams per unit and slot; 0 outside its time, None if all are 0."""
     out = np.zeros((len(grid.resources), len(grid.regions), grid.slots))
     for (region, resource), values in rows.items():
         if region in grid.regions and resource in grid.resources:
@@ -207,11 +207,11 @@ def resampled(
 
 @dataclass(frozen=True, slots=True)
 class Pausing:
-    """What a job that may pause still needs.
+    """Remaining need of an interruptible job.
 
     Attributes:
-        seconds: of running, as declared.
-        resumes_s: of overheads that it cannot do without, once it pauses.
+        seconds: of running at the declared power.
+        resumes_s: seconds of the overheads that are inevitable if it pauses.
     """
 
     seconds: float
@@ -226,10 +226,10 @@ def bound_of(
     mu: Floats,
     room: Floats,
 ) -> float:
-    """Grams that no plan of these jobs can go below: the dual value of the prices in continuous time.
+    """Returns a lower bound on the grams of these jobs: the dual value of the prices in continuous time.
 
     Args:
-        pausing: jobs that may pause: each runs unbroken, or with one resume at least.
+        pausing: interruptible jobs by index: each runs unbroken, or with at least one resume.
         room: (Q, R, T) mean units free in each slot.
     """
     rate = mu / grid.step  # grams per unit and second
@@ -238,33 +238,33 @@ def bound_of(
     value = -float((mu[finite] * room[finite]).sum())
     best = np.full(max(o.job for o in options) + 1 if options else 0, np.inf)
     for r, known in enumerate(series):
-        mine = [o for o in options if o.region == r]
-        if mine:
-            _windows_bound(best, mine, known, grid, paid[:, r])
+        here = [o for o in options if o.region == r]
+        if here:
+            _windows_bound(best, here, known, grid, paid[:, r])
     by_job: dict[int, list[Option]] = {}
     for o in options if pausing else ():
         by_job.setdefault(o.job, []).append(o)
     for job, need in pausing.items():
-        mine = by_job.get(job, [])
-        for speed in {o.speed for o in mine}:  # one level serves the whole job
-            at = [o for o in mine if o.speed == speed]
+        of_job = by_job.get(job, [])
+        for speed in {o.speed for o in of_job}:  # one level serves the whole job
+            at = [o for o in of_job if o.speed == speed]
             seconds = need.seconds / speed + need.resumes_s
             best[job] = min(best[job], _pausing_bound(at, seconds, series, grid, rate))
     return value + float(best[np.isfinite(best)].sum())
 
 
-def _windows_bound(best: Floats, mine: Sequence[Option], known: Series, grid: Grid, paid: Floats) -> None:
+def _windows_bound(best: Floats, options: Sequence[Option], known: Series, grid: Grid, paid: Floats) -> None:
     """The cheapest start of unbroken windows in one region, at the prices; exact: costs are linear between edges."""
     edges = distinct(np.concatenate([known.edges, grid.edges]))
-    job, units = np.array([o.job for o in mine]), np.array([o.units for o in mine])
-    a, b = np.array([o.earliest for o in mine]), np.array([o.latest for o in mine])
-    length, power = np.array([o.length for o in mine]), np.array([o.power_kw for o in mine])
-    starts, which = [a, b], [np.arange(len(mine))] * 2
-    for shift in (np.zeros(len(mine)), length):
+    job, units = np.array([o.job for o in options]), np.array([o.units for o in options])
+    a, b = np.array([o.earliest for o in options]), np.array([o.latest for o in options])
+    length, power = np.array([o.length for o in options]), np.array([o.power_kw for o in options])
+    starts, which = [a, b], [np.arange(len(options))] * 2
+    for shift in (np.zeros(len(options)), length):
         i = np.searchsorted(edges, a + shift)
         count = np.maximum(0, np.searchsorted(edges, b + shift, side="right") - i)
         starts.append(edges[runs(i, count)] - np.repeat(shift, count))
-        which.append(np.repeat(np.arange(len(mine)), count))
+        which.append(np.repeat(np.arange(len(options)), count))
     s, of = np.concatenate(starts), np.concatenate(which)
     e = s + length[of]
     cost = power[of] * (known.integral(e) - known.integral(s))
@@ -273,15 +273,17 @@ def _windows_bound(best: Floats, mine: Sequence[Option], known: Series, grid: Gr
     np.minimum.at(best, job[of], cost)
 
 
-def _pausing_bound(mine: Sequence[Option], seconds: float, series: Sequence[Series], grid: Grid, rate: Floats) -> float:
-    """The cheapest `seconds` of all moments in the window, each in its cheapest region."""
-    a, b = min(o.earliest for o in mine), max(o.latest + o.length for o in mine)
-    edges = np.concatenate([series[o.region].edges for o in mine] + [grid.edges, [a, b]])
+def _pausing_bound(
+    options: Sequence[Option], seconds: float, series: Sequence[Series], grid: Grid, rate: Floats
+) -> float:
+    """The cost of the cheapest `seconds` seconds in the job's time window, each in its cheapest region."""
+    a, b = min(o.earliest for o in options), max(o.latest + o.length for o in options)
+    edges = np.concatenate([series[o.region].edges for o in options] + [grid.edges, [a, b]])
     edges = distinct(np.clip(edges, a, b))
     middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
     cost = np.full(len(middle), np.inf)
     slot = np.clip(((middle - grid.start) / grid.step).astype(np.int64), 0, grid.slots - 1)
-    for o in mine:
+    for o in options:
         known = series[o.region]
         price = o.power_kw * np.diff(known.integral(edges)) / width + np.array(o.units) @ rate[:, o.region, slot]
         cost = np.minimum(cost, np.where(middle < known.edges[-1], price, np.inf))

@@ -1,4 +1,4 @@
-"""What is to be placed for one job, and what it may use: feasibility, before anything is weighed."""
+"""The planning problem of one job: its sites, its time window, and which windows are feasible."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from windward.domain.series import Series
 from windward.planning.capacity import Occupancy
 from windward.planning.windows import Site, WindowQuery, levels_of, site_of
 
-_ROUNDING_S = 1e-6  # what a datetime may be beside its epoch seconds
+_ROUNDING_S = 1e-6  # rounding error of a datetime in epoch seconds
 
 
 def covers(site: Site, start: float, end: float) -> bool:
-    """Returns whether all of [start, end) is known there."""
+    """Returns whether the site's series covers all of [start, end)."""
     edges = site.series.edges
     return bool(edges[0] <= start + _ROUNDING_S and end <= edges[-1] + _ROUNDING_S)
 
@@ -24,10 +24,10 @@ class Problem:
     """One job at the time of planning. Times are epoch seconds.
 
     Attributes:
-        known: regions of the job that exist.
-        sites: those with a usable forecast, as declared.
-        lanes: the sites, and each of them at each power level.
-        earliest, latest_end: between which it is to run, for a finish in time with its reserve.
+        known: the job's regions that exist.
+        sites: those with a usable forecast, at the declared power.
+        lanes: the sites, and each site at each power level.
+        earliest, latest_end: the time window; it ends the reserve before the finish-by time.
         effective: region -> intensity with on-site generation.
     """
 
@@ -60,25 +60,25 @@ class Problem:
 
     @property
     def is_due(self) -> bool:
-        """Whether it must start at once to finish in time."""
+        """Whether the job must start at once to finish in time."""
         return self.earliest >= self.latest_start.timestamp()
 
     @property
     def free(self) -> bool:
-        """Whether there is anything to choose, so that it can make room for others."""
+        """Whether the job has a choice of when or where to run, so that it can make room for others."""
         held = self.work.asap or self.work.running_in is not None or self.is_due
         return bool(self.sites) and not held
 
     @property
     def fits_the_forecast(self) -> bool:
-        """Whether there is any start in its window after which all of it is known."""
+        """Whether the forecast of any lane covers an unbroken window within the job's time window."""
         return any(
             min(q.latest, float(q.at.series.edges[-1]) - q.length_s) >= max(q.earliest, float(q.at.series.edges[0]))
             for q in self.queries(self.lanes)
         )
 
     def length_s(self, region: str | None = None, speed: float = 1.0) -> float:
-        """Returns the length of one unbroken window, with the resume that it begins with."""
+        """Returns seconds of one unbroken window, with the overhead of a resume where it begins with one."""
         work = self.work
         goes_on = work.running_in is not None and not work.pending and region in (None, work.running_in)
         resume = work.started and not goes_on
@@ -97,10 +97,10 @@ class Problem:
         return next((p for p in self.lanes if p.region.name == region and p.level == level), None)
 
     def goes_on(self, region: str, start: float) -> bool:
-        """Returns whether a window that starts there and then is the run that goes on."""
+        """Returns whether a window with this region and start continues the live run."""
         return region == self.work.running_in and start <= self.earliest and not self.work.pending
 
     def vintages(self) -> tuple[tuple[str, str], ...]:
-        """Returns (zone, issue) of each forecast that a plan of it rests on."""
+        """Returns (zone, vintage) of each forecast that the plan uses."""
         zones = sorted({p.region.zone for p in self.sites})
         return tuple((z, self.forecasts[z].vintage) for z in zones)

@@ -1,4 +1,4 @@
-"""A choice as a plan that people read: windows with their grams, the baseline, what else was weighed, and why."""
+"""Turns the chosen candidate into a `JobPlan`: windows with grams, baseline, alternatives and an explanation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from windward.planning.windows import Candidate
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What a choice was made from.
+    """What the chosen candidate was compared with.
 
     Attributes:
         options: the candidates.
         full: regions that have no room left in time.
-        congestion_g: grams that a candidate's room is worth to others; None: room has no price.
-        best_share: the best saving, where it was too small to wait for.
+        congestion_g: grams that a candidate's room is worth to other jobs; None: room has no price.
+        best_share: the best saving as a share of the baseline, where it was too small to wait for.
     """
 
     options: Sequence[Candidate] = ()
@@ -31,18 +31,18 @@ class Weighed:
     best_share: float | None = None
 
     def room_g(self, candidate: Candidate) -> float:
-        """Returns grams that a candidate's room is worth to others."""
+        """Returns grams that a candidate's room is worth to other jobs; 0 where room has no price."""
         return self.congestion_g(candidate) if self.congestion_g is not None else 0.0
 
 
 class Rendering:
-    """See the module."""
+    """Renders the plans of one job."""
 
     def __init__(self, problem: Problem, objective: Objective) -> None:
         self.problem, self.objective = problem, objective
 
     def plan(self, reason: Reason, chosen: Candidate, weighed: Weighed) -> JobPlan:
-        """Returns the plan of a choice."""
+        """Returns the plan for a candidate."""
         p = self.problem
         windows = self.windows(chosen)
         rendered = partial(
@@ -66,20 +66,20 @@ class Rendering:
         return rendered(explanation=explain.sentence(rendered(explanation=""), p.work, p.now, weighed.best_share))
 
     def windows(self, candidate: Candidate) -> tuple[Window, ...]:
-        """Returns the windows of a candidate; of an unbroken one that was sought its grams are known."""
+        """Returns the windows of a candidate, with grams; None as grams where no forecast covers a window."""
         if len(candidate.segments) == 1 and candidate.grams > 0:
             return (_window(*candidate.segments[0], candidate.grams),)
         return tuple(self.window(*segment, candidate.level) for segment in candidate.segments)
 
     def window(self, region: str, start: float, end: float, level: int | None = None) -> Window:
-        """Returns one window with its grams."""
+        """Returns one window with its grams; times in epoch seconds."""
         return _window(region, start, end, self.objective.window_g(region, start, end, level))
 
     def _level_name(self, candidate: Candidate) -> str:
         return self.problem.work.levels[candidate.level].name if candidate.level is not None else ""
 
     def _touches_edge(self, chosen: Candidate) -> bool:
-        """Whether the plan ends where knowledge ends, before the finish-by time: more might be won beyond."""
+        """Whether the plan ends at the forecast's end, before the finish-by time: a later issue may improve it."""
         if not chosen.segments or not self.problem.sites:
             return False
         horizon = max(float(site.series.edges[-1]) for site in self.problem.sites)
@@ -114,7 +114,7 @@ class Rendering:
         )
 
     def _too_small(self, placed: bool) -> list[Alternative]:
-        """The regions that never have what the work asks for, where no place was found."""
+        """If the job has no window: the regions whose whole capacity is less than it needs."""
         p = self.problem
         shortfalls = [] if placed else [(r, explain.shortfall(p.work, p.fleet.regions[r])) for r in p.known]
         return [Alternative(region, (), None, why) for region, why in shortfalls if why]

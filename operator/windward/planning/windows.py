@@ -126,9 +126,9 @@ def best_windows(queries: Sequence[WindowQuery], occupancy: Occupancy) -> list[C
     by_region: dict[str, list[int]] = {}
     for i, query in enumerate(queries):
         by_region.setdefault(query.at.region.name, []).append(i)
-    for mine in by_region.values():
-        for i, found in zip(mine, _of_region([queries[i] for i in mine], occupancy), strict=True):
-            out[i] = found
+    for indices in by_region.values():
+        for i, best in zip(indices, _of_region([queries[i] for i in indices], occupancy), strict=True):
+            out[i] = best
     return out
 
 

@@ -127,7 +127,7 @@ class Accountant:
             return  # nothing ended yet
         if page.rows is None:
             page.rows = self.ledger.energy(observed.uid)
-        # What is in the book stays: of a run whose pod is gone less is known now than when it was booked.
+        # What is in the ledger stays: of a run whose pod is gone less is known now than when it was booked.
         booked = {r.attempt for r in page.rows}
         regions = self._with_deleted(observed, regions)
         for run in observed.runs:

@@ -14,7 +14,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WINDWARD_", frozen=True)
 
-    database_url: SecretStr = Field(SecretStr("sqlite:////data/book.db"), description="The book: SQLite or PostgreSQL.")
+    database_url: SecretStr = Field(SecretStr("sqlite:////data/book.db"), description="Ledger: SQLite or PostgreSQL.")
     mode: Literal["Auto", "Observe", "Act"] = Field(
         "Auto", description="Observe delays nothing; Auto observes on the bundled demo trace and acts on all else."
     )

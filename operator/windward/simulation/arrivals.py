@@ -21,6 +21,7 @@ from windward_api.scalars import format_time
 
 UNIT = "nvidia.com/gpu"
 LONGEST = timedelta(hours=72)
+WATTS_PER_UNIT = 300.0
 SHORT, SHORT_SLACK, SLACK = timedelta(hours=2), timedelta(hours=6), timedelta(hours=24)
 MOVABLE = 0.7  # share of jobs that may leave home; of 3 drawn regions at most (planning study, see docs/planning.md)
 
@@ -72,9 +73,7 @@ def from_trace(
     count: int,
     dice: random.Random,
     *,
-    watts_per_unit: float = 300.0,
     pausable: float = 0.0,
-    slack: timedelta | None = None,
 ) -> list[Arrival]:
     """`count` jobs drawn from a trace, their submissions stretched over `span`.
 
@@ -83,10 +82,9 @@ def from_trace(
 
     Args:
         pausable: share of jobs that may be paused (overhead 3 min).
-        slack: the same for all, instead of the rule above.
     """
     rows = sorted(dice.choices(read_trace(path), k=count), key=lambda j: j.submit_s)
-    return _arrivals(rows, regions, start, span, dice, watts_per_unit, pausable, slack)
+    return _arrivals(rows, regions, start, span, dice, pausable)
 
 
 def drawn(
@@ -96,9 +94,7 @@ def drawn(
     count: int,
     dice: random.Random,
     *,
-    watts_per_unit: float = 300.0,
     pausable: float = 0.0,
-    slack: timedelta | None = None,
 ) -> list[Arrival]:
     """A fleet that is nobody's: submissions uniform, durations log-normal (median 2 h, 10 min to 24 h), 1 to 8 units.
 
@@ -109,7 +105,7 @@ def drawn(
         duration_s = min(86_400.0, max(600.0, 7200.0 * math.exp(dice.gauss(0.0, 1.0))))
         rows.append(TraceJob(dice.random(), duration_s, dice.choices((1, 2, 4, 8), (55, 20, 15, 10))[0]))
     rows.sort(key=lambda j: j.submit_s)
-    return _arrivals(rows, regions, start, span, dice, watts_per_unit, pausable, slack)
+    return _arrivals(rows, regions, start, span, dice, pausable)
 
 
 def _arrivals(
@@ -118,9 +114,7 @@ def _arrivals(
     start: datetime,
     span: timedelta,
     dice: random.Random,
-    watts_per_unit: float,
     pausable: float,
-    slack: timedelta | None,
 ) -> list[Arrival]:
     first, last = rows[0].submit_s, max(rows[-1].submit_s, rows[0].submit_s + 1e-6)
     names = [r.metadata.name for r in regions]
@@ -132,12 +126,12 @@ def _arrivals(
         allowed = [home, *dice.sample([n for n in names if n != home], min(2, len(names) - 1))]
         movable = dice.random() < MOVABLE
         length = timedelta(seconds=round(row.duration_s))
-        wait = slack or (SHORT_SLACK if length < SHORT else SLACK)
+        slack = SHORT_SLACK if length < SHORT else SLACK
         spec: dict[str, Any] = {
-            "completeWithin": _span(length * 1.06 + wait),  # the planner keeps 5 % of the duration in reserve
+            "completeWithin": _span(length * 1.06 + slack),  # the planner keeps 5 % of the duration in reserve
             "duration": _span(length),
             "placement": {"regions": allowed if movable else [home], "home": home},
-            "power": {"watts": max(1, round(watts_per_unit * row.units))},
+            "power": {"watts": max(1, round(WATTS_PER_UNIT * row.units))},
             "ttlSecondsAfterFinished": 7200,
             "template": _template(row.units),
         }

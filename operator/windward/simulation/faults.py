@@ -30,7 +30,7 @@ class Faults:
     reclaims_per_run_day: float = 0.0
     outage_share: float = 0.0
 
-    def asked_for(self) -> dict[str, float]:
+    def nonzero_rates(self) -> dict[str, float]:
         """The rates that are not zero."""
         rates = {k: float(v) for k, v in asdict(self).items() if k != "seed"}
         if not self.late_jobs:

@@ -76,17 +76,13 @@ class Hindcast:
             raise NoForecast(zone, "the coming hours are left to our own forecaster")
         if self._foresight is Foresight.PERFECT:
             known = self._actuals.history(zone, now, now + self._horizon)
-            made = known.stretches[0]
-            made = replace(made, quality=(Quality.RECORDED,) * len(made.quality))
+            issue, quality = known.stretches[0], Quality.RECORDED
         else:
             past = self.history(zone, now - LEARNS_FROM, now)
-            made = self._foreseen(past, now)
-        return replace(made, source=self.name, issued_at=now, fetched_at=now)
-
-    def _foreseen(self, past: Series, now: datetime) -> Series:
-        made = same_hour_yesterday(past, now, now + self._horizon)
-        # The hour that is going on is not measured yet: nothing in an issue is.
-        return replace(made, quality=(Quality.ESTIMATED,) * len(made.quality))
+            # Nothing in an issue is measured, not even the hour that has begun.
+            issue, quality = same_hour_yesterday(past, now, now + self._horizon), Quality.ESTIMATED
+        qualities = (quality,) * len(issue.quality)
+        return replace(issue, quality=qualities, source=self.name, issued_at=now, fetched_at=now)
 
     def history(self, zone: str, start: datetime, end: datetime) -> Series:
         """Actuals of periods that are over, and published, at the simulated time."""

@@ -95,7 +95,7 @@ class SimulatedJob:
         """Returns when the live run has done all the work, if nothing stops it."""
         return now + timedelta(seconds=self.resume_s + max(0.0, self.takes_s - self.done_s) / self.speed)
 
-    def end(self, phase: Phase, exit_code: int, at: datetime, *, asked: bool = False) -> None:
+    def end(self, phase: Phase, exit_code: int, at: datetime, *, pause_requested: bool = False) -> None:
         """The live run ends with a report: it is done, or pauses with a checkpoint of all its work."""
         fraction = min(1.0, self.done_s / self.takes_s)
         report = Report.model_construct(
@@ -107,11 +107,14 @@ class SimulatedJob:
         )
         if phase is Phase.SUCCEEDED:
             self.finished_at = at
-        self._end_live(phase=phase, exit_code=exit_code, finished_at=at, report=report, progress=fraction, asked=asked)
+        self._end_live(
+            phase=phase, exit_code=exit_code, finished_at=at, report=report, progress=fraction,
+            pause_requested=pause_requested,
+        )  # fmt: skip
 
     def leave_queue(self, at: datetime) -> None:
         """The live run, which was waiting for room, pauses without having begun."""
-        self._end_live(phase=Phase.PAUSED, exit_code=75, finished_at=at, asked=True)
+        self._end_live(phase=Phase.PAUSED, exit_code=75, finished_at=at, pause_requested=True)
 
     def lose(self, at: datetime) -> None:
         """The live run is gone without a report, and with it all its work: a checkpoint of its own start remains."""

@@ -67,7 +67,7 @@ class SimulatedNodes:
         if job.live_run.phase is Phase.STARTING:
             job.leave_queue(now)
         else:
-            self._end(job, Phase.PAUSED, 75, now, asked=True)
+            self._end(job, Phase.PAUSED, 75, now, pause_requested=True)
 
     def remove(self, job: SimulatedJob) -> None:
         """A job was deleted with its runs: the room of a live one is free again."""
@@ -118,9 +118,11 @@ class SimulatedNodes:
         job.lose(at)
         self._start_waiting(region, at)
 
-    def _end(self, job: SimulatedJob, phase: Phase, exit_code: int, at: datetime, *, asked: bool = False) -> None:
+    def _end(
+        self, job: SimulatedJob, phase: Phase, exit_code: int, at: datetime, *, pause_requested: bool = False
+    ) -> None:
         region = self._release(job)
-        job.end(phase, exit_code, at, asked=asked)
+        job.end(phase, exit_code, at, pause_requested=pause_requested)
         self._start_waiting(region, at)
 
     def _next_end(self, now: datetime, end: datetime) -> tuple[datetime, SimulatedJob] | None:

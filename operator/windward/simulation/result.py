@@ -48,8 +48,8 @@ class JobOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What one policy's simulated time came to, before it is compared with the others'.
+class PolicyRun:
+    """The outcome of the simulated time under one policy, before it is compared with other policies.
 
     Attributes:
         jobs: one for each arrival, in their order.
@@ -194,32 +194,32 @@ def _document(o: Outcome, bound_g: float, jobs: bool) -> dict[str, Any]:
     return out
 
 
-def weighed_under_all(told: Sequence[Told]) -> tuple[bool, ...]:
+def weighed_under_all(policy_runs: Sequence[PolicyRun]) -> tuple[bool, ...]:
     """Returns for each arrival whether its grams are known under each policy, so that all are summed over the same."""
     return tuple(all(j.emissions_g is not None and j.run_now_g is not None for j in same) for same in
-                 zip(*(t.jobs for t in told), strict=True))  # fmt: skip
+                 zip(*(p.jobs for p in policy_runs), strict=True))  # fmt: skip
 
 
-def outcome_of(told: Told, weighed: Sequence[bool]) -> Outcome:
+def outcome_of(policy_run: PolicyRun, weighed: Sequence[bool]) -> Outcome:
     """Counts and adds up.
 
     Args:
         weighed: for each job whether it is in the sums of grams.
     """
-    jobs = tuple(replace(j, weighed=counts) for j, counts in zip(told.jobs, weighed, strict=True))
+    jobs = tuple(replace(j, weighed=counts) for j, counts in zip(policy_run.jobs, weighed, strict=True))
     known = [j for j in jobs if j.weighed]
     undone = [j for j in known if j.finished is None]
     finished = [j for j in jobs if j.finished is not None]
     waits = np.array([j.wait_h for j in finished] or [0.0])
     return Outcome(
-        policy=told.policy,
-        what=told.what,
+        policy=policy_run.policy,
+        what=policy_run.what,
         arrived=len(jobs),
         finished=len(finished),
         failed=sum(j.failed for j in jobs),
         unfinished=sum(j.finished is None and not j.failed for j in jobs),
         unweighed=len(jobs) - len(known),
-        missed=sum(j.late_s > 1 or (j.finished is None and told.end > j.finish_by) for j in jobs),
+        missed=sum(j.late_s > 1 or (j.finished is None and policy_run.end > j.finish_by) for j in jobs),
         latest_h=max((j.late_s for j in jobs), default=0.0) / 3600,
         emissions_g=float(sum(j.emissions_g or 0.0 for j in known)),
         run_now_g=float(sum(j.run_now_g or 0.0 for j in known)),
@@ -230,7 +230,7 @@ def outcome_of(told: Told, weighed: Sequence[bool]) -> Outcome:
         wait_mean_h=float(waits.mean()),
         wait_p95_h=float(np.quantile(waits, 0.95)),
         runs_per_job=float(np.mean([j.runs for j in finished])) if finished else 0.0,
-        moves=told.moves / max(1, len(jobs)),
-        cycles=told.cycles,
+        moves=policy_run.moves / max(1, len(jobs)),
+        cycles=policy_run.cycles,
         jobs=jobs,
     )

@@ -26,7 +26,7 @@ from windward.simulation.faults import Faults
 from windward.simulation.foresight import Foresight, Hindcast, Publication
 from windward.simulation.job import SimulatedJob
 from windward.simulation.policies import Policy
-from windward.simulation.result import JobOutcome, Result, Told, outcome_of, weighed_under_all
+from windward.simulation.result import JobOutcome, PolicyRun, Result, outcome_of, weighed_under_all
 from windward_api.greenregion import GreenRegion
 
 AFTER = timedelta(days=3)  # the last jobs may finish, and their hours settle
@@ -63,33 +63,35 @@ def simulate(
     end = max(a.job.finish_by() for a in arrivals) + AFTER
     known = regions_of(regions)
     sites = {n: Site.of(r, actuals.history(r.zone, arrivals[0].at, end)) for n, r in known.items()}
-    told = [
+    policy_runs = [
         _Year(p, arrivals, regions, actuals, sites, foresight, faults, step, issue_every, publication, progress).run(
             end
         )
         for p in policies
     ]
-    weighed = weighed_under_all(told)
+    weighed = weighed_under_all(policy_runs)
     return Result(
         title=title,
         start=arrivals[0].at,
         end=end,
         zones=tuple(sorted({r.zone for r in known.values()})),
         foresight=str(foresight),
-        faults=faults.asked_for(),
+        faults=faults.nonzero_rates(),
         source=actuals.name,
         demo=any(s.effective.demo for s in sites.values()),
-        bound_g=sum(_least_g(i, arrivals[i], told, sites, faults) for i, counts in enumerate(weighed) if counts),
-        outcomes=tuple(outcome_of(t, weighed) for t in told),
+        bound_g=sum(_least_g(i, arrivals[i], policy_runs, sites, faults) for i, counts in enumerate(weighed) if counts),
+        outcomes=tuple(outcome_of(t, weighed) for t in policy_runs),
     )
 
 
-def _least_g(i: int, arrival: Arrival, told: Sequence[Told], sites: Mapping[str, Site], faults: Faults) -> float:
+def _least_g(
+    i: int, arrival: Arrival, policy_runs: Sequence[PolicyRun], sites: Mapping[str, Site], faults: Faults
+) -> float:
     """A lower bound of a job's grams under any policy; a late one may have met cleaner hours after its finish-by."""
-    ends = [t.jobs[i].finished for t in told]
+    ends = [t.jobs[i].finished for t in policy_runs]
     until = max([arrival.job.finish_by(), *(e for e in ends if e is not None)])
     least_g = least_possible_g(arrival, faults.duration(arrival.job), until, sites)
-    return min(least_g, told[0].jobs[i].run_now_g or 0.0)
+    return min(least_g, policy_runs[0].jobs[i].run_now_g or 0.0)
 
 
 class _Year:
@@ -134,7 +136,7 @@ class _Year:
         self.moves = 0
         self.cycles = 0
 
-    def run(self, end: datetime) -> Told:
+    def run(self, end: datetime) -> PolicyRun:
         """From the first arrival until all that arrived has ended, or `end`."""
         waiting, day = list(reversed(self.arrivals)), None
         quiet = logging.getLogger("windward")
@@ -153,7 +155,7 @@ class _Year:
         finally:
             quiet.setLevel(level)
             self.ledger.close()
-        return Told(self.policy.name, self.policy.what, jobs, self.clock.now(), self.moves, self.cycles)
+        return PolicyRun(self.policy.name, self.policy.what, jobs, self.clock.now(), self.moves, self.cycles)
 
     def _jobs(self) -> tuple[JobOutcome, ...]:
         """What became of each job that arrived."""

@@ -64,14 +64,14 @@ class Receipt:
     def _intervals(self) -> Iterator[str]:
         for i, row in enumerate(self.rows):
             at = f"interval {i}"
-            found = self.mean(row["zone"], row["region"], _s(row["start"]), _s(row["end"]))
-            if found is None:
+            intensity = self.mean(row["zone"], row["region"], _s(row["start"]), _s(row["end"]))
+            if intensity is None:
                 yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], None)
                 continue
-            grams = row["joules"] / KWH_J * found[0] * row["pue"]
-            yield from _same(f"{at}: intensityGramsPerKwh", row["intensityGramsPerKwh"], found[0])
+            grams = row["joules"] / KWH_J * intensity[0] * row["pue"]
+            yield from _same(f"{at}: intensityGramsPerKwh", row["intensityGramsPerKwh"], intensity[0])
             yield from _same(f"{at}: emissionsGrams", row["emissionsGrams"], grams)
-            own = (found[1], self.zones[row["zone"]]["vintage"], self.runs.get(row["attempt"], row)["region"])
+            own = (intensity[1], self.zones[row["zone"]]["vintage"], self.runs.get(row["attempt"], row)["region"])
             if (row["quality"], row["vintage"], row["region"]) != own:
                 yield f"{at}: quality, vintage or region is not that of its hours and its run"
 
@@ -104,28 +104,28 @@ class Receipt:
         if body["outcome"] == "Failed":
             yield "baseline: work that failed for good has none"
         kept = self.kept()
-        for told, own in zip(base["kept"], kept):
+        for stated, own in zip(base["kept"], kept):
             for key in ("attempt", "share", "speed", "draw"):
-                yield from _same(f"baseline: kept of run {own['attempt']}: {key}", told.get(key, 1.0), own[key])
-            yield from _at_the_time(f"baseline: kept of run {own['attempt']}", told, own["start"], own["end"])
+                yield from _same(f"baseline: kept of run {own['attempt']}: {key}", stated.get(key, 1.0), own[key])
+            yield from _at_the_time(f"baseline: kept of run {own['attempt']}", stated, own["start"], own["end"])
         useful_s, start = sum((k["end"] - k["start"]) * k["share"] * k["speed"] for k in kept), _s(body["submittedAt"])
         parts = [(row, *part) for row in self.rows if (part := _part(row, kept)) is not None]
         joules = sum(j * k["speed"] * k["draw"] for _, k, _, _, j in parts)
-        found = self.mean(base["zone"], base["region"], start, start + useful_s)
+        intensity = self.mean(base["zone"], base["region"], start, start + useful_s)
         mean_w = joules / useful_s if useful_s else 0.0
         yield from _same("baseline: usefulSeconds", base["usefulSeconds"], useful_s)
-        tolerance = TOLERANCE + 4e-6 / max(useful_s, 1e-3)  # its ends are told to the microsecond
+        tolerance = TOLERANCE + 4e-6 / max(useful_s, 1e-3)  # its ends are rounded to the microsecond
         yield from _same("baseline: energyJoules", base["energyJoules"], joules, tolerance)
         yield from _same("baseline: meanPowerWatts", base["meanPowerWatts"], mean_w, tolerance)
-        if found is None:
+        if intensity is None:
             yield "baseline: its hours are not in this receipt"
             return
-        home = (found[1], self.zones[base["zone"]]["vintage"], body["declared"]["home"])
+        home = (intensity[1], self.zones[base["zone"]]["vintage"], body["declared"]["home"])
         if (base["quality"], base["vintage"], base["region"]) != home:
             yield "baseline: quality, vintage or region is not that of its hours at home"
         yield from _at_the_time("baseline", base, start, start + useful_s)
-        grams = joules / KWH_J * found[0] * base["pue"]
-        yield from _same("baseline: intensityGramsPerKwh", base["intensityGramsPerKwh"], found[0])
+        grams = joules / KWH_J * intensity[0] * base["pue"]
+        yield from _same("baseline: intensityGramsPerKwh", base["intensityGramsPerKwh"], intensity[0])
         yield from _same("baseline: emissionsGrams", base["emissionsGrams"], grams)
         yield from _same("runNowGrams", body["runNowGrams"], grams)
         if body["emissionsGrams"] is not None:
@@ -133,41 +133,41 @@ class Receipt:
             yield from self._levers(grams, parts)
 
     def kept(self) -> list[dict]:
-        """What was kept of each run, from what the runs told (docs/accounting.md, "Useful work")."""
+        """What was kept of each run, from what the runs reported (docs/accounting.md, "Useful work")."""
         declared, done = self.body["declared"], 0.0
         out: list[dict] = []
         for attempt in sorted({row["attempt"] for row in self.rows}):
-            mine, run = [row for row in self.rows if row["attempt"] == attempt], self.runs.get(attempt)
-            start, end = min(_s(r["start"]) for r in mine), max(_s(r["end"]) for r in mine)
+            rows, run = [row for row in self.rows if row["attempt"] == attempt], self.runs.get(attempt)
+            start, end = min(_s(r["start"]) for r in rows), max(_s(r["end"]) for r in rows)
             resumed = any(k["end"] > k["start"] for k in out)
             begin = min(start + declared["overheadSeconds"], end) if resumed else start
             level = next((v for v in declared["levels"] if run and v["name"] == run.get("powerLevel")), None)
             speed = declared["durationSeconds"] / level["durationSeconds"] if level else 1.0
-            told = run.get("progress") if run is not None else None
-            stop = _kept_until(run, told, done, begin, end, declared["durationSeconds"] / speed)
+            progress = run.get("progress") if run is not None else None
+            stop = _kept_until(run, progress, done, begin, end, declared["durationSeconds"] / speed)
             stop = max(begin, round(stop, 6))  # less than a microsecond is none
-            if told is not None and stop > begin:
-                done = max(done, told)
-            draw = self._draw(level, mine, start, end)
+            if progress is not None and stop > begin:
+                done = max(done, progress)
+            draw = self._draw(level, rows, start, end)
             one = {"attempt": attempt, "start": begin, "end": stop, "share": 1.0, "speed": speed, "draw": draw}
-            out.append(one | {"told": told is not None})
+            out.append(one | {"reported": progress is not None})
         return _bounded(out, declared["durationSeconds"])
 
-    def _draw(self, level: dict | None, mine: list[dict], start: float, end: float) -> float:
+    def _draw(self, level: dict | None, rows: list[dict], start: float, end: float) -> float:
         declared_w = self.body["declared"]["powerWatts"]
         if level is None or end <= start:
             return 1.0
-        draw, seen_w = declared_w / level["watts"], sum(r["joules"] for r in mine) / (end - start)
+        draw, seen_w = declared_w / level["watts"], sum(r["joules"] for r in rows) / (end - start)
         return float(max(1.0, min(draw, declared_w / seen_w)) if draw > 1.0 and seen_w > 0 else draw)
 
     def _levers(self, baseline_g: float, parts: list[tuple]) -> Iterator[str]:
-        base, told = self.body["baseline"], self.body["levers"]
+        base, levers = self.body["baseline"], self.body["levers"]
         later = there = useful = 0.0
         for row, k, start, end, joules in parts:
             home = self.mean(base["zone"], base["region"], start, end)
             here = self.mean(row["zone"], row["region"], start, end)
             if home is None or here is None:
-                yield from _same("levers", told, None)
+                yield from _same("levers", levers, None)
                 return
             as_declared = joules / KWH_J * k["speed"] * k["draw"]
             later += as_declared * home[0] * base["pue"]
@@ -175,8 +175,8 @@ class Receipt:
             useful += joules / KWH_J * here[0] * row["pue"]
         own = (baseline_g - later, later - there, there - useful, useful - self.body["emissionsGrams"])
         for name, grams in zip(("hoursGrams", "placeGrams", "powerGrams", "overheadGrams"), own):
-            yield from _same(f"levers: {name}", (told or {}).get(name), grams)
-        yield from _same("levers: their sum", sum((told or {}).values()), self.body["savedGrams"])
+            yield from _same(f"levers: {name}", (levers or {}).get(name), grams)
+        yield from _same("levers: their sum", sum((levers or {}).values()), self.body["savedGrams"])
 
 
 def _mixed(grid: float, own: dict | None, spans: list[dict], start: float, end: float) -> float:
@@ -201,24 +201,24 @@ def _part(row: dict, kept: list[dict]) -> tuple | None:
     return None if start >= end else (k, start, end, row["joules"] * (end - start) / (b - a) * k["share"])
 
 
-def _kept_until(run: dict | None, told: float | None, done: float, begin: float, end: float, whole_s: float) -> float:
+def _kept_until(run: dict | None, share: float | None, done: float, begin: float, end: float, all_s: float) -> float:
     if run is None or run["phase"] in ("Starting", "Running", "Stopping", "Succeeded"):
         return end
-    if told is not None:
-        if told <= done:
+    if share is not None:
+        if share <= done:
             return begin
-        return end if run["phase"] == "Paused" else min(end, begin + (told - done) * whole_s)
+        return end if run["phase"] == "Paused" else min(end, begin + (share - done) * all_s)
     return end if run["phase"] == "Paused" and run["exitCode"] == 75 else begin
 
 
 def _bounded(kept: list[dict], declared_s: float) -> list[dict]:
-    told_s, untold_s = (
-        sum((k["end"] - k["start"]) * k["speed"] for k in kept if k["told"] is t) for t in (True, False)
+    reported_s, other_s = (
+        sum((k["end"] - k["start"]) * k["speed"] for k in kept if k["reported"] is t) for t in (True, False)
     )
-    most_s = max(0.0, declared_s - told_s)
-    if len(kept) > 1 and untold_s > most_s:
+    most_s = max(0.0, declared_s - reported_s)
+    if len(kept) > 1 and other_s > most_s:
         for k in kept:
-            k["share"] = 1.0 if k["told"] else most_s / untold_s
+            k["share"] = 1.0 if k["reported"] else most_s / other_s
     return kept
 
 
@@ -231,17 +231,17 @@ def _sha256(body: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _same(what: str, told: float | None, own: float | None, tolerance: float = TOLERANCE) -> Iterator[str]:
-    if (told is None) != (own is None):
-        yield f"{what}: is {own}, told is {told}"
-    elif told is not None and own is not None and not math.isclose(told, own, rel_tol=tolerance, abs_tol=TOLERANCE):
-        yield f"{what}: is {own:.9g}, told is {told:.9g}"
+def _same(what: str, stated: float | None, own: float | None, rel: float = TOLERANCE) -> Iterator[str]:
+    if (stated is None) != (own is None):
+        yield f"{what}: is {own}, stated is {stated}"
+    elif stated is not None and own is not None and not math.isclose(stated, own, rel_tol=rel, abs_tol=TOLERANCE):
+        yield f"{what}: is {own:.9g}, stated is {stated:.9g}"
 
 
-def _at_the_time(what: str, told: dict, start: float, end: float) -> Iterator[str]:
+def _at_the_time(what: str, stated: dict, start: float, end: float) -> Iterator[str]:
     for key, own in (("start", start), ("end", end)):
-        if abs(_s(told[key]) - own) > 1e-3:
-            yield f"{what}: {key}: is {datetime.fromtimestamp(own, timezone.utc).isoformat()}, told is {told[key]}"
+        if abs(_s(stated[key]) - own) > 1e-3:
+            yield f"{what}: {key}: is {datetime.fromtimestamp(own, timezone.utc).isoformat()}, stated is {stated[key]}"
 
 
 def totals(receipts: list[dict]) -> list[dict]:
@@ -263,37 +263,37 @@ def totals(receipts: list[dict]) -> list[dict]:
 
 def verify(export: dict) -> list[str]:
     """What does not agree, one sentence each; empty where everything does."""
-    found: list[str] = []
+    faults: list[str] = []
     for receipt in map(Receipt, export["receipts"]):
         try:
-            found += [f"{receipt.name}: {fault}" for fault in receipt.faults()]
+            faults += [f"{receipt.name}: {fault}" for fault in receipt.faults()]
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration) as error:
-            found.append(f"{receipt.name}: cannot be computed: {type(error).__name__}: {error}")
-    own, told = totals(export["receipts"]), export["totals"]
-    if len(own) != len(told):
-        return [*found, f"totals: there are {len(own)} groups, told are {len(told)}"]
-    for a, b in zip(own, told):
+            faults.append(f"{receipt.name}: cannot be computed: {type(error).__name__}: {error}")
+    own, stated = totals(export["receipts"]), export["totals"]
+    if len(own) != len(stated):
+        return [*faults, f"totals: there are {len(own)} groups, stated are {len(stated)}"]
+    for a, b in zip(own, stated):
         for name, value in a.items():
             where = f"totals of {a['kind']} {a['mark']} {a['outcome']}: {name}"
-            found += _same(where, b[name], value) if isinstance(value, float) else [where] * (b[name] != value)
-    return found
+            faults += _same(where, b[name], value) if isinstance(value, float) else [where] * (b[name] != value)
+    return faults
 
 
 def main(argv: list[str] | None = None) -> int:
     """Verify the export of which the path is given; returns the exit code."""
-    paths = sys.argv[1:] if argv is None else argv
     try:
-        (path,) = paths
+        (path,) = sys.argv[1:] if argv is None else argv
         with open(path, encoding="utf-8") as file:
             export = json.load(file)
-        found = verify(export)
+        faults = verify(export)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError) as error:
         fix = "windward report --export FILE writes one; then verify.py FILE"
         sys.stderr.write(f"error: no export to verify: {type(error).__name__}: {error}\nfix: {fix}\n")
         return 2
-    n, well = len(export["receipts"]), f"every figure agrees to {TOLERANCE:g}"
-    print(*found, f"{n} receipts: {f'{len(found)} faults' if found else well if n else 'nothing to verify'}", sep="\n")
-    return 1 if found else 0
+    n = len(export["receipts"])
+    well = f"every figure agrees to {TOLERANCE:g}" if n else "nothing to verify"
+    print(*faults, f"{n} receipts: {f'{len(faults)} faults' if faults else well}", sep="\n")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

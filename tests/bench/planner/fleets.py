@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from planning.instances import windows
 
-from windward.planning.arrays.instance import Instance, windows
+from windward.planning.arrays.instance import Instance
 
 SUITE = ("DE", "GB", "US-CAL-CISO", "US-TEX-ERCO", "US-MIDA-PJM")
 

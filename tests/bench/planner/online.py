@@ -18,10 +18,10 @@ import numpy as np
 import yaml
 from bench.planner.fleets import trace
 from bench.planner.tools import bound_of
+from planning.instances import windows
 
 from windward.domain.series import Basis, Kind, Quality, Scope, Series, Signal
 from windward.grid.port import ForecastInvalid, InvalidReason, NoForecast
-from windward.planning.arrays.instance import windows
 from windward.simulation import POLICIES, Arrival, Foresight, Publication, Result, simulate
 from windward.simulation.arrivals import UNIT
 from windward_api.greenjob import GreenJob

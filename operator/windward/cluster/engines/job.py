@@ -105,7 +105,7 @@ def _ended(base: Run, end: PodEnd, pause_requested: bool, kept: RunStatus | None
         exit_code=end.code if end.code >= 0 else None,
         report=words.report,
         message=message[:512],
-        asked=pause_requested,
+        pause_requested=pause_requested,
     )
 
 
@@ -170,7 +170,7 @@ def _podless(base: Run, child: Body, pause_requested: bool, kept: RunStatus | No
 
 def _paused(base: Run, started: datetime | None, at: datetime) -> Run:
     message = "ended before it could report" if started is not None else "never started"
-    return replace(base, phase=Phase.PAUSED, started_at=started, finished_at=at, message=message, asked=True)
+    return replace(base, phase=Phase.PAUSED, started_at=started, finished_at=at, message=message, pause_requested=True)
 
 
 def _over_at(conditions: Mapping[Any, Body]) -> datetime | None:

@@ -66,7 +66,7 @@ def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Fl
     """Job j's cheapest start, overuse at a penalty: (Q,) grams per unit-slot too many."""
     best, lane, start = np.inf, -1, -1
     cap = fleet.cap_by_slot
-    for i, read, mine, a, n, width, grams in _blocks(fleet, j):
+    for i, read, select, a, n, width, grams in _blocks(fleet, j):
         span = slice(a, a + width - 1 + n)
         price: Floats | None = None
         for q, u in fleet.needs[i]:  # q by itself: numpy moves axes where a number, a slice and an array index together
@@ -80,7 +80,7 @@ def cheapest_soft(fleet: Instance, j: int, used: Floats, mu: Floats, penalty: Fl
         if price is not None:
             total = np.zeros((width + n, price.shape[1]))
             np.add.accumulate(price, axis=0, out=total[1:])
-            cost = grams + (total[n:] - total[:width]).T[mine]
+            cost = grams + (total[n:] - total[:width]).T[select]
         at = int(cost.argmin())
         least = cost.item(at)
         if least < best:
@@ -98,7 +98,7 @@ def cheapest_hard(
     """
     best, lane, start = np.inf, -1, -1
     roof = fleet.roof_by_slot
-    for i, read, mine, a, n, width, grams in _blocks(fleet, j):
+    for i, read, select, a, n, width, grams in _blocks(fleet, j):
         span = slice(a, a + width - 1 + n)
         full: Bools | None = None
         cost = grams
@@ -107,11 +107,11 @@ def cheapest_hard(
             full = over if full is None else full | over
             if scale > 0.0:
                 price = prices[q][a : a + width + n, read]
-                cost = cost + scale * u * (price[n:] - price[:width]).T[mine]
+                cost = cost + scale * u * (price[n:] - price[:width]).T[select]
         if full is not None:
             count = np.zeros((width + n, full.shape[1]), dtype=np.int32)
             np.add.accumulate(full, axis=0, dtype=np.int32, out=count[1:])
-            cost = np.where((count[n:] == count[:width]).T[mine], cost, np.inf)
+            cost = np.where((count[n:] == count[:width]).T[select], cost, np.inf)
         if most_g < np.inf:
             cost = np.where(grams <= most_g, cost, np.inf)
         at = int(cost.argmin())
@@ -132,8 +132,8 @@ def _blocks(fleet: Instance, j: int) -> Iterator[tuple[int, slice | Ints, slice 
         e, w = b + step, width[b]
         r = region[b]
         rows = slice(r, r + step) if region[e - 1] - r == step - 1 else fleet.region[b:e]
-        read, mine = (_ALL, rows) if whole else (rows, _ALL)
-        yield b, read, mine, first[b], slots[b], w, fleet.grams[cells[b] : cells[e]].reshape(step, w)
+        read, select = (_ALL, rows) if whole else (rows, _ALL)
+        yield b, read, select, first[b], slots[b], w, fleet.grams[cells[b] : cells[e]].reshape(step, w)
 
 
 def hold(fleet: Instance, lane: int, start: int, used: Floats, sign: float) -> None:
@@ -160,13 +160,13 @@ def touching(fleet: Instance, lane: Ints, start: Ints, used: Floats) -> Ints:
     """Jobs that are not placed, or hold something in an overfull slot, ascending."""
     count = prefix(used > fleet.roof)
     placed = np.flatnonzero(lane >= 0)
-    mine = lane[placed]
-    begin = fleet.region[mine] * count.shape[2] + start[placed]
-    end = begin + fleet.slots[mine]
+    held = lane[placed]
+    begin = fleet.region[held] * count.shape[2] + start[placed]
+    end = begin + fleet.slots[held]
     hit = np.zeros(len(placed), bool)
     for q in range(len(count)):
         full = count[q].ravel()
-        hit |= (full[end] > full[begin]) & (fleet.units[mine, q] > 0)
+        hit |= (full[end] > full[begin]) & (fleet.units[held, q] > 0)
     out = lane < 0
     out[placed[hit]] = True
     return np.flatnonzero(out)

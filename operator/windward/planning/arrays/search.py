@@ -47,9 +47,9 @@ def restarts(fleet: Instance, kernels: Kernels, mu: Floats, count: int, seed: in
         )  # fmt: skip
         late = evict(fleet, kernels, at)
         polish(fleet, kernels, at, 2)
-        found = (len(late), grams(fleet, at))
-        if best is None or found < best[0]:
-            best = (found, at)
+        value = (len(late), grams(fleet, at))
+        if best is None or value < best[0]:
+            best = (value, at)
     assert best is not None
     return best[1]
 

@@ -1,4 +1,4 @@
-"""The first book: issues, energy, decisions, receipts, and the triggers that keep them append-only.
+"""The first schema of the ledger: issues, energy, decisions, receipts, and the triggers that keep them append-only.
 
 A migration is history: it spells its tables out and imports nothing that may change later.
 """
@@ -14,7 +14,7 @@ revision = "0001"
 down_revision = None
 
 TABLES = ("issues", "energy", "decisions", "receipts")
-MESSAGE = "the book is append-only: rows of {} are never changed or removed"
+MESSAGE = "the ledger is append-only: rows of {} are never changed or removed"
 
 
 def upgrade() -> None:
@@ -33,7 +33,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("a book is never un-written: restore a backup instead")
+    raise NotImplementedError("a ledger is never downgraded: restore a backup instead")
 
 
 def _column(name: str, kind: sa.types.TypeEngine[Any], *, primary_key: bool = False) -> sa.Column[Any]:
