@@ -172,8 +172,8 @@ def test_a_job_that_cannot_be_planned_is_tried_alone_and_ever_more_rarely(world)
         return planning.plan(fleet, *rest)
 
     world.controller.standing.planner = planner
-    world.cluster.submit(job_body("good"))
-    world.cluster.submit(job_body("poison"))
+    world.cluster.apply(job_body("good"))
+    world.cluster.apply(job_body("poison"))
     for _ in range(300):
         world.cluster.pass_time(timedelta(seconds=1))
         world.tick()

@@ -127,7 +127,7 @@ def test_a_region_that_had_no_place_for_a_job_is_news(world, asked):
     world.cluster.pass_time(HOUR)
     world.tick()
     (run,) = world.cluster.runs(uid)
-    never = {"asked": True, "started_at": None, "finished_at": world.clock.now(), "progress": None}
+    never = {"pause_requested": True, "started_at": None, "finished_at": world.clock.now(), "progress": None}
     world.cluster.change(uid, phase=Phase.PAUSED, **never)
     world.tick()
     assert asked[-1].work[0].regions == tuple({"north", "south"} - {run.region})
