@@ -14,6 +14,9 @@ GIVEN_UP = {  # word -> what it is called
     "ticket": "request handle", "orders": "runtime signals", "pace": "batch policy",
     "astray": "elsewhere",
 }  # fmt: skip
+# They name nothing: a name says what the thing is. As prose they are plain English.
+FILLERS = {"made", "found", "mine", "said", "told", "asked"}
+OF_OTHERS = {"NotFound", "connection_made"}  # HTTP's and asyncio's
 TEXTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "charts", "examples", "docs"]
 # In prose some of them are plain English with another meaning.
 PROSE = {"orders", "pace", "dear", "guests", "bell", "grounds", "tend", "tends", "ticket", "guest"}
@@ -41,6 +44,11 @@ def parts(name):
 def test_no_name_is_a_word_that_was_given_up():
     found = {f"{path.relative_to(ROOT)}: {name}" for path, name in names() if parts(name) & GIVEN_UP.keys()}
     assert found == set()
+
+
+def test_no_name_is_a_filler():
+    fillers = {f"{path.relative_to(ROOT)}: {name}" for path, name in names() if parts(name) & FILLERS}
+    assert {one for one in fillers if one.partition(": ")[2] not in OF_OTHERS} == set()
 
 
 @pytest.mark.parametrize("word", sorted(GIVEN_UP.keys() - PROSE))

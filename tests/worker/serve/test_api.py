@@ -84,7 +84,7 @@ def test_an_answer_goes_on_from_the_tokens_that_were_made(client):
     whole = text_of(complete(client, max_tokens=2000, **drawn))
     cut = complete(client, max_tokens=2000, deadline_s=0.05, **drawn)
     assert cut["windward"]["ended"] == "deadline" and cut["windward"]["seed"] == 11
-    rest = complete(client, max_tokens=2000, made=cut["windward"]["made"], **drawn)
+    rest = complete(client, max_tokens=2000, generated_tokens=cut["windward"]["generated_tokens"], **drawn)
     assert text_of(cut) + text_of(rest) == whole
 
 
@@ -130,8 +130,8 @@ def test_embeddings_are_normalised_and_repeatable(client):
         ("/v1/completions", {**ASK, "n": 2}, 400, "n"),
         ("/v1/completions", {**ASK, "logprobs": 3}, 400, "logprobs is not supported"),
         ("/v1/completions", {**ASK, "seed": 1 << 70}, 400, "seed"),
-        ("/v1/completions", {**ASK, "made": [5] * 24}, 400, "nothing is left"),
-        ("/v1/completions", {**ASK, "made": [500]}, 400, "vocabulary"),
+        ("/v1/completions", {**ASK, "generated_tokens": [5] * 24}, 400, "nothing is left"),
+        ("/v1/completions", {**ASK, "generated_tokens": [500]}, 400, "vocabulary"),
         ("/v1/chat/completions", {**CHAT, "messages": []}, 400, "messages"),
         ("/v1/chat/completions", {**CHAT, "messages": [{"role": "king", "content": "a"}]}, 400, "role"),
         ("/v1/chat/completions", {**CHAT, "tools": [{"type": "function"}]}, 400, "tools is not supported"),

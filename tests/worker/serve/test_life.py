@@ -141,7 +141,9 @@ def test_what_the_grace_cuts_goes_on_elsewhere(start):
     assert made["status"] == 200 and made["windward"]["ended"] == "drained"
     other = start()
     with other.client() as client:
-        rest = client.post("/v1/completions", json={**ASK, **drawn, "made": made["windward"]["made"]}).json()
+        rest = client.post(
+            "/v1/completions", json={**ASK, **drawn, "generated_tokens": made["windward"]["generated_tokens"]}
+        ).json()
         whole = client.post("/v1/completions", json={**ASK, **drawn}).json()
     assert made["choices"][0]["text"] + rest["choices"][0]["text"] == whole["choices"][0]["text"]
 

@@ -282,6 +282,6 @@ async def _unless_disconnected(http: HttpRequest, work: Awaitable[T]) -> T:
 def _log_answer(form: ResponseFormat, finished: FinishedAnswer) -> None:
     answer = finished.answer
     log.info(
-        "%s prompt=%d made=%d joules=%.2f seconds=%.2f ended=%s",
+        "%s prompt=%d generated=%d joules=%.2f seconds=%.2f ended=%s",
         form.id, answer.prompt_tokens, finished.tokens, answer.joules, answer.total_s, finished.details["ended"],
     )  # fmt: skip

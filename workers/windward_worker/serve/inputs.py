@@ -64,13 +64,15 @@ class InputProcessor:
         if max_tokens is not None and max_tokens > limit:
             raise ApiError(400, f"max_tokens {max_tokens} is above this server's {limit}", param="max_tokens")
         most = min(max_tokens or limit, self.context - len(prompt))
-        generated = tuple(body.made or ())
+        generated = tuple(body.generated_tokens or ())
         if len(generated) >= most:
             raise ApiError(
-                400, f"made has {len(generated)} tokens of at most {most}: nothing is left to do", param="made"
+                400,
+                f"generated_tokens has {len(generated)} tokens of at most {most}: nothing is left to do",
+                param="generated_tokens",
             )
         if generated and max(generated) >= self._vocab_size:
-            raise ApiError(400, "made has a token outside the vocabulary", param="made")
+            raise ApiError(400, "generated_tokens has a token outside the vocabulary", param="generated_tokens")
         text = TextStream(self.tokenizer, body.stops)
         for token in generated:
             text.push(token)  # the client has it already

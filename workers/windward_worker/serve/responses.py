@@ -53,7 +53,7 @@ class FinishedAnswer:
         if self.answer.first_token_s is not None:
             details["first_token_s"] = round(self.answer.first_token_s, 4)
         if ended in ("drained", "deadline"):
-            details |= {"made": list(self.answer.tokens), "seed": self.seed}
+            details |= {"generated_tokens": list(self.answer.tokens), "seed": self.seed}
         return details
 
 

@@ -58,7 +58,7 @@ def refuse_lacking(extra: dict[str, Any] | None) -> None:
 
 
 class GenerationRequest(BaseModel):
-    """What completions and chats have in common. `priority`, `deadline_s` and `made` are ours."""
+    """What completions and chats have in common. `priority`, `deadline_s` and `generated_tokens` are ours."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
@@ -76,7 +76,7 @@ class GenerationRequest(BaseModel):
     deadline_s: float | None = Field(
         None, gt=0, le=86400, description="seconds from now; then it ends with what it has"
     )
-    made: Tokens | None = Field(
+    generated_tokens: Tokens | None = Field(
         None,
         max_length=1 << 16,
         description="tokens of an answer that was cut short, with its seed: it goes on from there",
