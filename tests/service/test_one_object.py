@@ -149,17 +149,20 @@ def test_a_planner_that_raises_for_one_job_plans_all_others(world, monkeypatch):
     assert "Stalled" not in world.conditions("poison")
 
 
-def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_changes(world, monkeypatch):
-    tries = []
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(controller_module, "reconcile_job"), (standing_plan, "work_of"), (standing_plan, "emitted_g"), (None, "planner")],
+)
+def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_changes(world, monkeypatch, owner, name):
+    owner, tries = owner or world.controller.standing, []
 
-    def reconcile_job(context, observed, *rest):
-        if not is_poison(observed):
-            return real(context, observed, *rest)
-        tries.append(rest[-1])
-        raise Strange("a bug")
+    def is_tried(*args):
+        ours = any(is_poison(x) for arg in args for x in getattr(arg, "work", [arg]))
+        if ours and world.clock.now() not in tries:
+            tries.append(world.clock.now())
+        return ours
 
-    real = controller_module.reconcile_job
-    monkeypatch.setattr(controller_module, "reconcile_job", reconcile_job)
+    monkeypatch.setattr(owner, name, raising(getattr(owner, name), is_tried))
     world.cluster.apply(job_body("poison"))
     for _ in range(1200):
         world.cluster.pass_time(timedelta(seconds=1))

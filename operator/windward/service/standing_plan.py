@@ -14,6 +14,7 @@ from windward.domain.fleet import Fleet, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
 from windward.domain.plan import JobPlan, Plan
+from windward.domain.series import Series
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.booking import emitted_g
 from windward.lifecycle.observing import undelayed
@@ -97,12 +98,8 @@ class StandingPlan:
         self._work = {o.uid: self._work[o.uid] for o in placed if o.uid in self._work}
         work: list[Work] = []
         for o in placed:
-            spent_g = self.guard.run(
-                "plan", o.key, version_of(o), now, partial(emitted_g, o, accounts.get(o.key), regions, series, now)
-            )
-            if spent_g is None:
-                continue
-            plannable = partial(self._plannable, o, spent_g, regions, forecasts, now)
+            # One step for each job: what passed of it would have the guard forget that the rest failed.
+            plannable = partial(self._plannable, o, accounts.get(o.key), regions, series, forecasts, now)
             one = self.guard.run("plan", o.key, version_of(o), now, plannable)
             work += [one] if one is not None else []
         fleet = Fleet(tuple(work), regions, inputs.unchanged(self._planned_for, self.previous, now))
@@ -112,13 +109,14 @@ class StandingPlan:
     def _plannable(
         self,
         o: Observed,
-        spent_g: float,
+        account: Account | None,
         regions: Mapping[str, Region],
+        series: Mapping[str, Series],
         forecasts: Mapping[str, Forecast],
         now: datetime,
     ) -> Work:
         """The work of a job; of one that could not be planned the last time only if it can now, by itself."""
-        work = self._work_of(o, spent_g, now)
+        work = self._work_of(o, emitted_g(o, account, regions, series, now), now)
         if self.guard.fault("plan", o.key) is not None:
             self.planner(Fleet((work,), regions), forecasts, now, None)
         return work
