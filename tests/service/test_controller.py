@@ -255,6 +255,18 @@ def test_suspend_pauses_holds_and_lets_go(world):
     assert started(world, uid) == [1, 2]
 
 
+def test_who_is_let_go_while_its_run_still_stops_waits_for_its_end(world):
+    uid = world.cluster.apply(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
+    world.advance(10 * MINUTE)
+    for suspend in (True, False):
+        world.cluster.edit("default/night", suspend=suspend)
+        world.tick()
+    assert [r.phase for r in world.cluster.runs(uid)] == [Phase.STOPPING]
+    world.cluster.pass_time(SECOND)
+    world.tick()
+    assert [r.phase for r in world.cluster.runs(uid)] == [Phase.PAUSED, Phase.RUNNING]
+
+
 def test_run_now_starts_at_once(world):
     uid = world.cluster.apply(job_body(completeWithin="30h"))
     world.tick()
