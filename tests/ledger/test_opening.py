@@ -3,15 +3,13 @@
 import sqlite3
 import subprocess
 import sys
-import threading
 from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from migrations import heads, opened_at_once
 from skips import need
 
 from windward.ledger import LedgerTooNew, LedgerUnavailable, open_ledger
@@ -19,6 +17,7 @@ from windward.ledger.tables import metadata
 from windward.ledger.upgrade import _MIGRATIONS, HEAD
 
 T0 = datetime(2026, 11, 21, tzinfo=UTC)
+on_disk = pytest.mark.parametrize("url", ["file", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
 
 
 def test_the_migrations_lead_to_the_tables_in_the_code(book):
@@ -30,17 +29,11 @@ def test_the_migrations_lead_to_the_tables_in_the_code(book):
 
 
 def test_head_is_the_newest_migration():
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+    assert heads(_MIGRATIONS) == [HEAD]
 
 
-@pytest.mark.parametrize("kind", ["file", pytest.param("postgres", marks=pytest.mark.postgres)])
-def test_a_book_opened_again_holds_what_was_written(kind, request, tmp_path):
-    from ledger.postgres import fresh_database
-
-    server = request.getfixturevalue("postgres_url") if kind == "postgres" else None
-    url = fresh_database(server) if server else f"sqlite:///{tmp_path}/book.db"
+@on_disk
+def test_a_book_opened_again_holds_what_was_written(url):
     first = open_ledger(url)
     assert first.record_receipt("u", "n", "j", T0, {"a": 1}) == 1
     second = open_ledger(url)  # while the first is still open
@@ -50,31 +43,13 @@ def test_a_book_opened_again_holds_what_was_written(kind, request, tmp_path):
     second.close()
 
 
-@pytest.mark.parametrize("kind", ["file", pytest.param("postgres", marks=pytest.mark.postgres)])
-def test_several_open_an_empty_database_at_once(kind, request, tmp_path):
-    from ledger.postgres import fresh_database
-
-    server = request.getfixturevalue("postgres_url") if kind == "postgres" else None
-    url = fresh_database(server) if server else f"sqlite:///{tmp_path}/book.db"
-    books, failures = [], []
-
-    def opened():
-        try:
-            books.append(open_ledger(url))
-        except Exception as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=opened) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == [] and len(books) == 3
-    for book in books:
+@on_disk
+def test_several_open_an_empty_database_at_once(url):
+    for book in opened_at_once(lambda: open_ledger(url)):
         book.close()
 
 
-@pytest.mark.parametrize("url", ["file", pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+@on_disk
 def test_a_book_of_a_newer_program_is_left_alone(url):
     book = open_ledger(url)
     with book._engine.begin() as connection:

@@ -1,12 +1,10 @@
 """A state file of any age is brought up to date where it lies; one of a newer program is left alone."""
 
 import sqlite3
-import threading
 from datetime import UTC, datetime
 
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
+from migrations import heads, opened_at_once
 
 from windward.cluster import schema
 from windward.cluster.database import StateError
@@ -76,9 +74,7 @@ def refuse(*_):
 
 
 def test_head_is_the_newest_migration():
-    config = Config()
-    config.set_main_option("script_location", str(schema.MIGRATIONS))
-    assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD]
+    assert heads(schema.MIGRATIONS) == [schema.HEAD]
 
 
 def test_a_new_file_has_what_an_upgraded_one_has(unversioned, tmp_path, monkeypatch):
@@ -103,20 +99,7 @@ def test_an_older_file_is_upgraded_in_place_once_and_loses_nothing(unversioned, 
 
 
 def test_several_commands_upgrade_one_file_at_once(unversioned):
-    stores, failures = [], []
-
-    def opened():
-        try:
-            stores.append(Store(unversioned))
-        except Exception as e:
-            failures.append(e)
-
-    threads = [threading.Thread(target=opened) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == [] and len(stores) == 3
+    stores = opened_at_once(lambda: Store(unversioned))
     assert all(len(store.runs.of_job("u")) == 1 for store in stores)
     for store in stores:
         store.close()

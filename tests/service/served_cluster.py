@@ -29,6 +29,10 @@ class Crash(BaseException):
     """The operator dies here: no `Exception`, so nothing of ours may catch it."""
 
 
+class BrokenPromise(BaseException):
+    """S1 does not hold: no `Exception` either, or the operator's own guard would keep it from the test."""
+
+
 @dataclass
 class Told:
     """What happened to one job, as a stranger would note it down."""
@@ -88,10 +92,13 @@ class ServedCluster(SimulatedCluster):
             self.refuse_next = False
             raise Refused("admission webhook says no")
         job, told = self.jobs[_key(facts.job)], self.told[facts.job.metadata.uid]
-        before = job.runs
+        is_new = all(run.name != facts.name for run in job.runs)
+        if is_new and job.live is not None:
+            raise BrokenPromise(f"S1: {facts.name} is created beside a live run")
+        if is_new and job.job.status.attempt != facts.attempt:
+            raise BrokenPromise(f"S1: the number of {facts.name} does not stand in the status before it is created")
         super().create_run(facts)
-        if job.runs != before:
-            assert job.job.status.attempt == facts.attempt, "S1: the number stands in the status before its child does"
+        if is_new:
             told.created.append((facts.attempt, facts.name, self.clock.now()))
             told.intensities.append(facts.intensity_g_per_kwh)
 

@@ -1,6 +1,5 @@
 """The controller's promises one by one: what a crash, a stranger, a refusal, an outage or a bad object does."""
 
-import logging
 import threading
 import time
 from datetime import datetime, timedelta
@@ -19,25 +18,12 @@ HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(secon
 AT_ONCE = {"completeWithin": "2h6m"}  # its latest start is its creation
 
 
-@pytest.fixture
-def world():
-    logging.disable(logging.CRITICAL)
-    made = World()
-    yield made
-    made.close()
-    logging.disable(logging.NOTSET)
-
-
 def joules(world, uid):
     return sum(r.joules for r in world.ledger.energy(uid))
 
 
 def started(world, uid):
     return [attempt for attempt, _, _ in world.cluster.told[uid].created]
-
-
-def conditions(world, name="night"):
-    return {c["type"]: c for c in world.status(name)["conditions"]}
 
 
 def test_a_job_from_its_submission_to_its_receipt(world):
@@ -127,14 +113,14 @@ def test_a_refusal_is_told_and_tried_again_later_under_the_same_number(world):
     world.tick()
     world.tick()
     assert started(world, uid) == []
-    assert (conditions(world)["Running"]["reason"], conditions(world)["Running"]["message"]) == (
+    assert (world.conditions()["Running"]["reason"], world.conditions()["Running"]["message"]) == (
         "ChildRefused", "admission webhook says no",
     )  # fmt: skip
     world.cluster.pass_time(timedelta(seconds=11))
     world.tick()
     assert started(world, uid) == [1]
     world.tick()
-    assert conditions(world)["Running"]["reason"] == "PodsReady"
+    assert world.conditions()["Running"]["reason"] == "PodsReady"
 
 
 @pytest.mark.parametrize(
@@ -269,6 +255,18 @@ def test_suspend_pauses_holds_and_lets_go(world):
     assert started(world, uid) == [1, 2]
 
 
+def test_who_is_let_go_while_its_run_still_stops_waits_for_its_end(world):
+    uid = world.cluster.apply(job_body(duration="4h", completeWithin="4h12m", interruption={"policy": "Checkpoint"}))
+    world.advance(10 * MINUTE)
+    for suspend in (True, False):
+        world.cluster.edit("default/night", suspend=suspend)
+        world.tick()
+    assert [r.phase for r in world.cluster.runs(uid)] == [Phase.STOPPING]
+    world.cluster.pass_time(SECOND)
+    world.tick()
+    assert [r.phase for r in world.cluster.runs(uid)] == [Phase.PAUSED, Phase.RUNNING]
+
+
 def test_run_now_starts_at_once(world):
     uid = world.cluster.apply(job_body(completeWithin="30h"))
     world.tick()
@@ -286,7 +284,7 @@ def test_failures_are_tried_again_until_the_limit_and_then_it_is_over(world):
     world.tick()
     assert started(world, uid) == [1, 2]
     assert world.status()["summary"]["state"] == "Failed"
-    assert "exit code 3" in conditions(world)["Failed"]["message"]
+    assert "exit code 3" in world.conditions()["Failed"]["message"]
 
 
 def test_the_time_to_live_ends_with_the_object(world):

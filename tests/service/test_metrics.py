@@ -4,19 +4,12 @@ from datetime import timedelta
 
 import pytest
 from prometheus_client import generate_latest
-from service.world import World, job_body
+from service.world import job_body
 
 from windward.service.metrics import Metrics
 
 HOUR = timedelta(hours=1)
 AT_ONCE = {"policy": {"minSavingPercent": 99}}
-
-
-@pytest.fixture
-def world():
-    made = World()
-    yield made
-    made.close()
 
 
 def counted(world, metrics):

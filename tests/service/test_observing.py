@@ -13,13 +13,6 @@ from windward.service.settings import Settings
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
-@pytest.fixture
-def world():
-    made = World()
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize(
     ("settings", "observes"),
     [

@@ -25,19 +25,6 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 MAIN = {"name": "m", "image": "x", "command": ["true"]}
 
 
-@pytest.fixture
-def world():
-    logging.disable(logging.CRITICAL)
-    made = World()
-    yield made
-    made.close()
-    logging.disable(logging.NOTSET)
-
-
-def conditions(world, name):
-    return {c["type"]: c for c in world.status(name).get("conditions", ())}
-
-
 def template(**spec):
     return {"spec": {"containers": [MAIN], **spec}}
 
@@ -136,7 +123,7 @@ def test_any_exception_of_any_step_stays_with_its_object(world, monkeypatch, own
     cycle = world.tick()
     assert any("Strange: a bug" in e for e in cycle.errors.values())
     if "default/poison" in cycle.errors and name != "plan_from_status":
-        told = conditions(world, "poison")["Stalled"]
+        told = world.conditions("poison")["Stalled"]
         assert told["reason"] == "InternalError" and "Strange: a bug" in told["message"]
         assert world.status("poison")["summary"]["reason"] == "InternalError"
     world.advance(13 * HOUR)
@@ -155,11 +142,11 @@ def test_a_planner_that_raises_for_one_job_plans_all_others(world, monkeypatch):
     world.cluster.apply(job_body("poison"))
     cycle = world.tick()
     assert sorted(cycle.plan.jobs) == [f"default/good-{n}" for n in range(3)]
-    assert "cannot be planned" in conditions(world, "poison")["Stalled"]["message"]
+    assert "cannot be planned" in world.conditions("poison")["Stalled"]["message"]
     world.controller.standing.planner = planning.plan  # a fix was deployed
     world.advance(13 * HOUR)
     assert {world.status(n)["summary"]["state"] for n in ("good-0", "good-1", "good-2", "poison")} == {"Complete"}
-    assert "Stalled" not in conditions(world, "poison")
+    assert "Stalled" not in world.conditions("poison")
 
 
 def test_a_job_that_cannot_be_planned_is_tried_alone_and_ever_more_rarely(world):
@@ -182,17 +169,20 @@ def test_a_job_that_cannot_be_planned_is_tried_alone_and_ever_more_rarely(world)
     assert gaps == sorted(gaps) and gaps[-1] > 60 and len(tries) < 12
 
 
-def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_changes(world, monkeypatch):
-    tries = []
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(controller_module, "reconcile_job"), (standing_plan, "work_of"), (standing_plan, "emitted_g"), (None, "planner")],
+)
+def test_a_fault_is_tried_again_ever_more_rarely_and_at_once_when_its_job_changes(world, monkeypatch, owner, name):
+    owner, tries = owner or world.controller.standing, []
 
-    def reconcile_job(context, observed, *rest):
-        if not is_poison(observed):
-            return real(context, observed, *rest)
-        tries.append(rest[-1])
-        raise Strange("a bug")
+    def is_tried(*args):
+        ours = any(is_poison(x) for arg in args for x in getattr(arg, "work", [arg]))
+        if ours and world.clock.now() not in tries:
+            tries.append(world.clock.now())
+        return ours
 
-    real = controller_module.reconcile_job
-    monkeypatch.setattr(controller_module, "reconcile_job", reconcile_job)
+    monkeypatch.setattr(owner, name, raising(getattr(owner, name), is_tried))
     world.cluster.apply(job_body("poison"))
     for _ in range(1200):
         world.cluster.pass_time(timedelta(seconds=1))

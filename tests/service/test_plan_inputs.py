@@ -12,13 +12,6 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
 
 @pytest.fixture
-def world():
-    made = World()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def asked(world):
     """Fleets that the planner was asked about."""
     seen, planner = [], world.controller.standing.planner

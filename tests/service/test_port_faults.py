@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from dataclasses import fields, is_dataclass
 from datetime import timedelta
 
@@ -78,12 +77,10 @@ class Planted:
 
 
 @pytest.fixture
-def world():
-    logging.disable(logging.CRITICAL)
+def world(quiet):
     made = World(regions=[region_body("north", "SE"), region_body("south", "DE"), region_body("odd", "XX")])
     yield made
     made.close()
-    logging.disable(logging.NOTSET)
 
 
 def cron_body(name):

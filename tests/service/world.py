@@ -95,6 +95,10 @@ class World:
         """A job's status as the API server holds it."""
         return self.cluster.status(f"default/{name}")
 
+    def conditions(self, name: str = "night") -> dict[str, dict[str, Any]]:
+        """Those of a job, by type."""
+        return {c["type"]: c for c in self.status(name).get("conditions", ())}
+
     def close(self) -> None:
         self.grid.close()
         self.ledger.close()
