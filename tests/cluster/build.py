@@ -1,14 +1,15 @@
-"""`python tests/cluster/build.py`: builds the test cluster's binaries ahead of pytest and prints where they are."""
+"""`python tests/cluster/build.py [engines]`: builds the test cluster's binaries ahead of pytest, or those of the job
+engines, and prints where they are."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.kube.build import Unavailable, binaries
+from cluster.kube import Unavailable, binaries, engine_binaries
 
 if __name__ == "__main__":
     try:
-        print(binaries())
+        print(engine_binaries() if sys.argv[1:] == ["engines"] else binaries())
     except Unavailable as why:
         sys.exit(f"test cluster: {why}")

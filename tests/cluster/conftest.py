@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cluster.images import CHART, built_images, chart_images
-from cluster.kube import Cluster, ExistingCluster, Helm, Kube, Unavailable, binaries
+from cluster.kube import Cluster, ExistingCluster, Helm, Kube, RunningEngines, Unavailable, binaries, engine_binaries
 from cluster.kube.node import Node
 from skips import unavailable
 
@@ -50,6 +50,15 @@ def cluster(any_cluster: Cluster | ExistingCluster) -> Cluster:
     if not isinstance(any_cluster, Cluster):
         unavailable("own cluster", "WINDWARD_TEST_KUBECONFIG names another")
     return any_cluster
+
+
+@pytest.fixture(scope="session")
+def engines(cluster: Cluster) -> RunningEngines:
+    """Real JobSet, Trainer and Kueue in our cluster."""
+    try:
+        return RunningEngines(cluster, engine_binaries())
+    except Unavailable as why:
+        unavailable("cluster", why)
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.images import built_images, chart_images
-from cluster.kube import Cluster, Unavailable, binaries
+from cluster.kube import Cluster, RunningEngines, Unavailable, binaries, engine_binaries
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("nodes", nargs="*", help="names of real nodes, each a region of its own")
     words.add_argument("--fake", action="append", default=[], metavar="REGION", help="adds a fake node with eight GPUs")
+    words.add_argument("--engines", action="store_true", help="adds JobSet, Kubeflow Trainer and Kueue")
     words.add_argument("--storage", metavar="NAMESPACE")
     asked = words.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that `kill` tears down as Ctrl-C does
@@ -28,6 +29,8 @@ def main() -> None:
             cluster.node(name)
         for region in asked.fake:
             cluster.fake_nodes(region)
+        if asked.engines:
+            RunningEngines(cluster, engine_binaries())
         if asked.storage:
             cluster.kube.namespace(asked.storage)
             cluster.storage(asked.storage)

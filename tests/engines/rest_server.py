@@ -48,10 +48,12 @@ class RestServer:
     Attributes:
         objects: all there are.
         asked: all requests, in order.
+        absent: resources that it does not know.
     """
 
     objects: dict[Place, Body] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    absent: set[str] = field(default_factory=set)
 
     def put(self, group: str, resource: str, body: Body) -> Body:
         meta = body["metadata"]
@@ -70,6 +72,8 @@ class RestServer:
         place = Place(group, resource, namespace, name or (sent["metadata"]["name"] if method == "POST" else ""))
         verb = VERBS.get(method) or ("get" if name else "list")
         self.asked.append(Asked(verb, group, f"{resource}/{status}" if status else resource, place.name))
+        if resource in self.absent:
+            return NOT_FOUND, {"message": "the server could not find the requested resource"}
         if verb == "list":
             return 200, {"items": self._listed(place, parse_qs(parts.query)), "metadata": {"resourceVersion": "1"}}
         if verb == "create":
@@ -107,7 +111,9 @@ class RestServer:
 
 
 def selected(labels: dict[str, str], key: str, value: str) -> bool:
-    """Returns whether labels match `key` (any value) or `key=value`; all do where nothing is asked."""
+    """Returns whether labels match `key` (any value), `!key` or `key=value`; all do where nothing is asked."""
+    if key.startswith("!"):
+        return key[1:] not in labels
     return not key or (key in labels and value in ("", labels[key]))
 
 
@@ -116,6 +122,8 @@ def merge(body: Body, patch: Body) -> None:
     for key, value in patch.items():
         if isinstance(value, dict) and isinstance(body.get(key), dict):
             merge(body[key], value)
+        elif value is None:
+            body.pop(key, None)
         else:
             body[key] = value
 

@@ -7,6 +7,17 @@ Nothing here knows of Windward but `image`, which lends the nodes our chart's im
 from cluster.kube.build import Unavailable, binaries
 from cluster.kube.client import Kube, Refused
 from cluster.kube.cluster import Cluster, ExistingCluster
+from cluster.kube.engines import RunningEngines, engine_binaries
 from cluster.kube.helm import Helm
 
-__all__ = ["Cluster", "ExistingCluster", "Helm", "Kube", "Refused", "Unavailable", "binaries"]
+__all__ = [
+    "Cluster",
+    "ExistingCluster",
+    "Helm",
+    "Kube",
+    "Refused",
+    "RunningEngines",
+    "Unavailable",
+    "binaries",
+    "engine_binaries",
+]

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 KUBERNETES = "v1.35.4"
@@ -57,39 +57,47 @@ def recipe() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
 
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+def cache_folder(kind: str, recipe: str, environ: Mapping[str, str] = os.environ) -> Path:
     base = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "windward" / "kube" / recipe()
+    return base / "windward" / kind / recipe
 
 
 def binaries() -> Path:
-    """The folder of the built binaries, building them when they are not there yet. Processes wait for each other."""
-    folder = cache_folder()
+    """The folder of the built binaries, building them when they are not there yet."""
+    return cached("kube", recipe(), f"Kubernetes {KUBERNETES}, etcd, KWOK and Helm", _build)
+
+
+def _build(builder: Builder) -> None:
+    builder.kubernetes(skip=_use_assets(builder.out))
+    builder.kwok()
+    builder.helm()
+    builder.pause()
+
+
+def cached(kind: str, recipe: str, what: str, build: Callable[[Builder], None]) -> Path:
+    """The folder that `build` fills, once for each recipe. Processes wait for each other."""
+    folder = cache_folder(kind, recipe)
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.exists():
-                _build(folder)
+                _fill(folder, what, build)
     return folder
 
 
-def _build(folder: Path) -> None:
+def _fill(folder: Path, what: str, build: Callable[[Builder], None]) -> None:
     go = shutil.which("go")
     if go is None:
         raise Unavailable(
             "no `go` in PATH: the Kubernetes test binaries are built from Go modules. Install Go 1.26 or newer, or "
             "give a cluster of your own by WINDWARD_TEST_KUBECONFIG"
         )
-    say(f"building Kubernetes {KUBERNETES}, etcd, KWOK and Helm into {folder}: minutes the first time")
+    say(f"building {what} into {folder}: minutes the first time")
     out = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
     try:
         with tempfile.TemporaryDirectory() as work:
-            builder = _Builder(go, Path(work), out)
-            builder.kubernetes(skip=_use_assets(out))
-            builder.kwok()
-            builder.helm()
-            builder.pause()
+            build(Builder(go, Path(work), out))
         out.chmod(0o755)
         out.rename(folder)
     except subprocess.CalledProcessError as failed:
@@ -119,7 +127,7 @@ def _use_assets(out: Path) -> set[str]:
     return set(ASSETS)
 
 
-class _Builder:
+class Builder:
     """One throwaway Go module for each project: its imports pin what is built."""
 
     def __init__(self, go: str, work: Path, out: Path) -> None:
@@ -155,6 +163,17 @@ class _Builder:
         say(f"{folder.name}: building {name or ', '.join(package.rsplit('/', 1)[-1] for package in packages)}")
         flags = f"-s -w {flags}".strip()
         self.run("build", "-trimpath", "-ldflags", flags, "-o", f"{self.out}/{name}", *packages, folder=folder)
+
+    def command(self, name: str, module: str, version: str, package: str) -> Path:
+        """Builds a command of a module whose own requirements decide all versions; returns the module's folder."""
+        folder = self.work / name
+        folder.mkdir()
+        (folder / "go.mod").write_text(f"module {name}\n\ngo 1.26.0\n")
+        path = f"{module}/{package}".rstrip("/")
+        say(f"{name}: fetching modules")
+        self.run("get", f"{path}@{version}", folder=folder)
+        self.build(folder, [path], name=name)
+        return self.modules / f"{module}@{version}"
 
     def kubernetes(self, skip: set[str]) -> None:
         self.run("mod", "download", f"k8s.io/kubernetes@{KUBERNETES}", folder=self.work)

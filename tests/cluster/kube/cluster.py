@@ -129,6 +129,8 @@ class Cluster:
             "service-cluster-ip-range": SERVICES,
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
+            "feature-gates": "MutatingAdmissionPolicy=true",
+            "runtime-config": "admissionregistration.k8s.io/v1beta1=true",
             "endpoint-reconciler-type": "none",
             "kubelet-client-certificate": admin[0],
             "kubelet-client-key": admin[1],
