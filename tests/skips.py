@@ -68,6 +68,7 @@ TABLE = {
     "sanitisers": Need("apt-get install g++"),
     "postgresql": Need("apt-get install postgresql"),
     "cluster": Need("Go, root and the tools of tests/cluster/README.md"),
+    "s3 server": Need("Go 1.26, which builds it from its module"),
     "own cluster": Need("unset WINDWARD_TEST_KUBECONFIG: the test joins nodes of its own"),
 }
 

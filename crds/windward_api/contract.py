@@ -23,6 +23,9 @@ ENV_JOB = "WINDWARD_JOB"  # namespace/name
 ENV_RUN = "WINDWARD_RUN"  # <uid>-<attempt>
 ENV_CHECKPOINT_DIR = "WINDWARD_CHECKPOINT_DIR"  # private to the job, kept over its runs
 ENV_STORAGE_DIR = "WINDWARD_STORAGE_DIR"  # shared by the jobs of a namespace: inputs, models, outputs
+# Where spec.storage names an object store, these instead of the two folders.
+ENV_CHECKPOINT_URI = "WINDWARD_CHECKPOINT_URI"  # private to the job, kept over its runs
+ENV_STORAGE_URI = "WINDWARD_STORAGE_URI"  # shared by the jobs that name it: inputs, models, outputs
 ENV_DEADLINE = "WINDWARD_DEADLINE"  # RFC 3339, UTC
 ENV_REPORT_FILE = "WINDWARD_REPORT_FILE"  # where the Report goes; Kubernetes: /dev/termination-log
 ENV_PROGRESS_FILE = "WINDWARD_PROGRESS_FILE"  # live Progress, replaced at most once a second

@@ -343,6 +343,24 @@ def test_a_command_in_an_image_is_refused_with_the_field(machine):
     assert machine.rows() == []
 
 
+def test_an_object_store_is_told_and_no_folder_made(machine, tmp_path):
+    names = ("CHECKPOINT_URI", "STORAGE_URI", "CHECKPOINT_DIR", "STORAGE_DIR")
+    code = f"import os; print(*(os.environ.get('WINDWARD_' + n) for n in {names!r}))"
+    machine.apply(job_body(command=[sys.executable, "-c", code], storage={"uri": f"file://{tmp_path}/objects"}))
+    machine.start()
+    run = machine.ended()
+    uri = f"file://{tmp_path}/objects"
+    assert f"{uri}/checkpoints/{machine.checkpoint().name} {uri} None None" in machine.log(run.name)
+    assert not machine.checkpoint().exists()
+
+
+def test_credentials_of_a_cluster_are_refused_with_the_field(machine):
+    machine.apply(job_body(storage={"uri": "s3://bucket", "credentialsSecret": "keys"}))
+    with pytest.raises(Refused, match=r"^spec\.storage\.credentialsSecret: there is no cluster to read it from"):
+        machine.start()
+    assert machine.rows() == []
+
+
 def test_deletion_ends_what_runs_and_is_repeatable(machine):
     held(machine)
     machine.start()

@@ -13,7 +13,7 @@ from windward.cluster.kube_runs import runs_of
 from windward.domain.run import run_name
 from windward.manifests import RunFacts, render_job, render_process, storage_paths
 from windward.manifests.environment import environment
-from windward.manifests.pod import STORAGE_MOUNT, RuntimeImage
+from windward.manifests.pod import STORAGE_MOUNT, NotInPod, RuntimeImage
 from windward.manifests.process import NotLocal
 from windward_api import contract
 from windward_api.greenjob import GreenJob, GreenJobStatus, RunStatus
@@ -208,6 +208,56 @@ def test_storage_is_mounted_where_there_is_some(kind, storage, claim):
     for container in spec["containers"]:
         mounted = [m for m in container.get("volumeMounts", []) if m["mountPath"] == STORAGE_MOUNT]
         assert bool(mounted) is bool(claim) is (contract.ENV_CHECKPOINT_DIR in env(container))
+
+
+URI = "s3://bucket/team"
+
+
+@pytest.mark.parametrize("kind", ["train", "template"])
+@pytest.mark.parametrize("secret", [None, "store-keys"])
+def test_an_object_store_is_told_by_uri_and_its_credentials_are_the_kubelets_to_read(kind, secret):
+    storage = {"uri": URI, **({"credentialsSecret": secret} if secret else {})}
+    body = render_job(facts(kind, storage=storage), IMAGE)
+    spec, plain = pod(body), pod(render_job(facts(kind), IMAGE))
+    kept = [v for v in spec.get("volumes", []) if "persistentVolumeClaim" not in v]
+    assert spec.get("volumes", []) == kept, "no volume is mounted"
+    for container, before in zip(spec["containers"], plain["containers"], strict=True):
+        told = env(container)
+        assert told["WINDWARD_STORAGE_URI"] == URI
+        assert told["WINDWARD_CHECKPOINT_URI"] == f"{URI}/checkpoints/night-0badcafe"
+        assert "WINDWARD_STORAGE_DIR" not in told and "WINDWARD_CHECKPOINT_DIR" not in told
+        assert container.get("envFrom", []) == ([{"secretRef": {"name": secret}}] if secret else [])
+        mounts = container.get("volumeMounts", [])
+        assert [m for m in mounts if m["mountPath"] == STORAGE_MOUNT] == []
+        for field in ("securityContext", "image", "command", "args"):
+            assert container.get(field) == before.get(field)
+    for field in ("securityContext", "automountServiceAccountToken", "restartPolicy"):
+        assert spec.get(field) == plain.get(field)
+
+
+def test_a_templates_own_envFrom_stays():
+    template = {"spec": {"containers": [{"name": "x", "image": "i", "envFrom": [{"configMapRef": {"name": "mine"}}]}]}}
+    made = facts("template", template=template, storage={"uri": URI, "credentialsSecret": "store-keys"})
+    (container,) = pod(render_job(made, IMAGE))["containers"]
+    assert container["envFrom"] == [{"configMapRef": {"name": "mine"}}, {"secretRef": {"name": "store-keys"}}]
+
+
+def test_files_of_a_pod_are_refused_for_our_runtime_and_left_to_a_template():
+    with pytest.raises(NotInPod) as caught:
+        render_job(facts("train", storage={"uri": "file:///data"}), IMAGE)
+    assert str(caught.value) == (
+        "spec.storage.uri: a pod of train keeps no files: name s3://, gs:// or azblob://, or a volume in claimName"
+    )
+    spec = pod(render_job(facts("template", storage={"uri": "file:///data"}), IMAGE))
+    assert env(spec["containers"][0])["WINDWARD_STORAGE_URI"] == "file:///data"
+
+
+def test_a_process_has_the_uri_and_no_secret():
+    made = render_process(facts("train", storage={"uri": "file:///data"}), "/s")
+    assert made.env["WINDWARD_CHECKPOINT_URI"] == "file:///data/checkpoints/night-0badcafe"
+    assert not {"WINDWARD_CHECKPOINT_DIR", "WINDWARD_STORAGE_DIR"} & made.env.keys()
+    with pytest.raises(NotLocal, match=r"^spec.storage.credentialsSecret: there is no cluster .*: remove it and set"):
+        render_process(facts("train", storage={"uri": URI, "credentialsSecret": "store-keys"}), "/s")
 
 
 @pytest.mark.parametrize(

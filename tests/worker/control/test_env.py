@@ -26,6 +26,17 @@ def test_an_implausible_power_is_refused(text):
         read_env({"WINDWARD_POWER_WATTS": text})
 
 
+def test_a_store_is_a_folder_or_a_uri(world):
+    env = read_env({"WINDWARD_CHECKPOINT_URI": "s3://b/checkpoints/j", "WINDWARD_STORAGE_URI": "s3://b"})
+    assert (env.checkpoint_uri, env.storage_uri) == ("s3://b/checkpoints/j", "s3://b")
+    assert world.env.checkpoint_uri is None and world.env.storage_uri is None
+    with pytest.raises(Refused, match=r"keeps its state in a folder.*spec\.storage\.claimName"):
+        env.need_checkpoint_dir()
+    for what in ("CHECKPOINT", "STORAGE"):
+        with pytest.raises(Refused, match=f"WINDWARD_{what}_DIR and WINDWARD_{what}_URI are both set: unset one"):
+            read_env({**world.environ, f"WINDWARD_{what}_URI": "s3://b"})
+
+
 @pytest.mark.parametrize("need", ["need_checkpoint_dir", "need_storage_dir"])
 def test_a_missing_folder_is_named(need):
     with pytest.raises(Refused, match=r"WINDWARD_\w+_DIR is not set.*set it"):

@@ -13,43 +13,30 @@ folder above. A reader trusts nothing without a manifest whose sums are right.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from safetensors.torch import load, save
 from torch import Tensor
 
 from windward_worker.checkpoint.claims import Claim, Claims
+from windward_worker.checkpoint.content import (
+    Checkpoint,
+    Loaded,
+    checkpoint_id,
+    dump_manifest,
+    manifest_of,
+    pack,
+    unpack,
+)
 from windward_worker.control import ClaimLost, sync_folder, write_atomic
 
-TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+MANIFEST = "manifest.json"
 _NAME = re.compile(r"([0-9]{8})\.([0-9]{8})")
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """All that a resume needs. `id` is stable and names it in reports."""
-
-    id: str
-    step: int
-    tensors: Mapping[str, Tensor]
-    state: Mapping[str, Any]
-    complete: bool = False  # nothing is left to do after it, its results included
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The newest sound checkpoint, or None, and one sentence for each newer one that had to be passed over."""
-
-    checkpoint: Checkpoint | None
-    passed_over: tuple[str, ...] = field(default=())
 
 
 class CheckpointStore(Protocol):
@@ -62,6 +49,9 @@ class CheckpointStore(Protocol):
 
     def claim(self, run: str) -> Claim:
         """Take the right to write; every older claim is lost at once."""
+
+    def check(self, claim: Claim) -> None:
+        """Raises ClaimLost where a newer claim was taken."""
 
     def commit(self, claim: Claim, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
         """Keep a checkpoint; returns its id. Doing one step twice under one claim keeps the first. Raises ClaimLost."""
@@ -92,25 +82,20 @@ class FolderStore:
         return claim
 
     def check(self, claim: Claim) -> None:
-        """Raises ClaimLost where a newer claim was taken."""
         self._claims.check(claim)
 
     def commit(self, claim: Claim, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str:
         self._claims.check(claim)
-        name = f"{step:08d}.{claim.number:08d}"
+        name = checkpoint_id(step, claim.number)
         final, temporary = self._folder / name, self._folder / f".{name}.tmp"
         if (final / MANIFEST).exists():
             return name
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
-            files = {
-                TENSORS: save({k: v.detach().contiguous().cpu() for k, v in tensors.items()}),
-                STATE: json.dumps(state, separators=(",", ":")).encode(),
-            }
-            sums = {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
-            manifest = {"version": 1, "step": step, "run": claim.run, "claim": claim.number, "files": sums}
-            for file, data in (*files.items(), (MANIFEST, json.dumps(manifest, indent=1).encode())):
+            files = pack(tensors, state)
+            manifest = manifest_of(claim, step, files)
+            for file, data in (*files.items(), (MANIFEST, dump_manifest(manifest))):
                 _write_synced(temporary / file, data)
             sync_folder(temporary)
             self._claims.check(claim)
@@ -126,7 +111,7 @@ class FolderStore:
         self._claims.check(claim)
         path = self._folder / identity / MANIFEST
         manifest = {**json.loads(path.read_bytes()), "complete": True}
-        write_atomic(path, json.dumps(manifest, indent=1).encode())
+        write_atomic(path, dump_manifest(manifest))
 
     def _prune(self) -> None:
         """Remove all but the newest `keep`; the manifest first, so that what a crash leaves is no checkpoint."""
@@ -155,19 +140,9 @@ class FolderStore:
         """Raises OSError, ValueError, KeyError or TypeError for whatever is wrong with it."""
         folder = self._folder / name
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        step = int(manifest["step"])
-        if name != f"{step:08d}.{int(manifest['claim']):08d}":
+        if name != checkpoint_id(int(manifest["step"]), int(manifest["claim"])):
             raise ValueError("its manifest is another's")
-        data = {}
-        for file in (TENSORS, STATE):
-            data[file] = (folder / file).read_bytes()
-            if hashlib.sha256(data[file]).hexdigest() != manifest["files"][file]["sha256"]:
-                raise ValueError(f"{file} differs from its sum")
-        tensors = load(data[TENSORS])
-        for key, tensor in tensors.items():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise ValueError(f"{key} is not finite")
-        return Checkpoint(name, step, tensors, json.loads(data[STATE]), manifest.get("complete") is True)
+        return unpack(manifest, lambda file: (folder / file).read_bytes())
 
 
 def _write_synced(path: Path, data: bytes) -> None:

@@ -12,12 +12,14 @@ from windward_worker.control.errors import Refused
 
 @dataclass(frozen=True, slots=True)
 class RunEnv:
-    """What the control plane tells a run. Folders and files are absent where it does not use them."""
+    """What the control plane tells a run. Folders, files and URIs are absent where it does not use them."""
 
     job: str  # namespace/name
     run: str  # fencing token
     checkpoint_dir: Path | None
     storage_dir: Path | None
+    checkpoint_uri: str | None  # in place of the folders: where the storage is an object store
+    storage_uri: str | None
     report_file: Path | None
     progress_file: Path | None
     exit_file: Path | None
@@ -28,6 +30,11 @@ class RunEnv:
         return self.job.rpartition("/")[2]
 
     def need_checkpoint_dir(self) -> Path:
+        if self.checkpoint_dir is None and self.checkpoint_uri is not None:
+            raise Refused(
+                f"this command keeps its state in a folder, and {contract.ENV_CHECKPOINT_URI} names an object store: "
+                "name a volume in spec.storage.claimName"
+            )
         return _need(self.checkpoint_dir, contract.ENV_CHECKPOINT_DIR, "a folder kept over the job's runs")
 
     def need_storage_dir(self) -> Path:
@@ -44,6 +51,12 @@ class RunEnv:
         return path
 
 
+_INSTEAD = (
+    (contract.ENV_CHECKPOINT_DIR, contract.ENV_CHECKPOINT_URI),
+    (contract.ENV_STORAGE_DIR, contract.ENV_STORAGE_URI),
+)
+
+
 def _need(folder: Path | None, variable: str, what: str) -> Path:
     if folder is None:
         raise Refused(f"{variable} is not set: this command needs {what}; set it to an existing or new folder")
@@ -51,7 +64,10 @@ def _need(folder: Path | None, variable: str, what: str) -> Path:
 
 
 def read_env(environ: Mapping[str, str]) -> RunEnv:
-    """Parse the contract's variables. Raises Refused for a power that is no positive number of watts."""
+    """Parse the contract's variables.
+
+    Raises Refused for a power that is no positive number of watts, and for both a folder and a URI of one thing.
+    """
 
     def path(name: str) -> Path | None:
         value = environ.get(name, "")
@@ -65,11 +81,16 @@ def read_env(environ: Mapping[str, str]) -> RunEnv:
             power_w = -1.0
         if not 0 < power_w < 1e7:
             raise Refused(f"{contract.ENV_POWER_WATTS}={text!r} is no plausible power; give watts, such as 350")
+    for folder, uri in _INSTEAD:
+        if environ.get(folder) and environ.get(uri):
+            raise Refused(f"{folder} and {uri} are both set: unset one, as only one can hold it")
     return RunEnv(
         job=environ.get(contract.ENV_JOB) or "default/local",
         run=environ.get(contract.ENV_RUN) or "local-1",
         checkpoint_dir=path(contract.ENV_CHECKPOINT_DIR),
         storage_dir=path(contract.ENV_STORAGE_DIR),
+        checkpoint_uri=environ.get(contract.ENV_CHECKPOINT_URI) or None,
+        storage_uri=environ.get(contract.ENV_STORAGE_URI) or None,
         report_file=path(contract.ENV_REPORT_FILE),
         progress_file=path(contract.ENV_PROGRESS_FILE),
         exit_file=path(contract.ENV_EXIT_FILE),

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 
 from windward_api.workload import TrainSpec
-from windward_worker.checkpoint import Checkpoint, Claim, FolderStore
+from windward_worker.checkpoint import Checkpoint, Claim, SharedStorage, open_store
 from windward_worker.control import Diverged, PauseRequest, PauseRequested, RunEnv, process_age_s
 from windward_worker.execution.run import Run, carry_out
 from windward_worker.model import Decoder, save_folder
@@ -54,8 +54,9 @@ class _Training:
     def __init__(self, spec: TrainSpec, run: Run) -> None:
         self._spec = spec
         self._run = run
-        self._store = FolderStore(run.env.need_checkpoint_dir())
-        self._models = run.env.need_storage_dir() / "models"
+        self._store = open_store(run.env)
+        self._storage = SharedStorage(run.env)
+        self._model = f"models/{run.env.job_name}"  # relative to the storage
         self._claim: Claim = self._store.claim(run.env.run)
         self._metrics: dict[str, float] = {}
         self._seconds = 0.0  # in steps of this run
@@ -76,7 +77,7 @@ class _Training:
             self._run.report_progress(
                 checkpoint.step / steps, checkpoint.step * tokens_per_step(self._spec), self._metrics
             )
-            if checkpoint.complete and checkpoint.step == steps and self._folder.is_dir():
+            if checkpoint.complete and checkpoint.step == steps and self._storage.holds(self._model):
                 log.info("complete since %s; nothing is left to do", checkpoint.id)
                 return
             self._extended(checkpoint)
@@ -85,7 +86,9 @@ class _Training:
         spec = self._spec
         begun = stored_identity(checkpoint).get("text") if checkpoint is not None else None
         text = (spec.data, spec.model.vocabulary, spec.model.context)
-        corpus = open_corpus(*text, self._run.env, self._run.pause.check, begun)
+        if spec.data.path is not None:
+            self._storage.fetch(spec.data.path)
+        corpus = open_corpus(*text, self._storage.env, self._run.pause.check, begun)
         self._text = corpus.digest
         trainer = pretraining(spec, corpus, _device())
         if checkpoint is not None:
@@ -102,10 +105,6 @@ class _Training:
             )
             raise Diverged(f"{error}; {kept}; lower learningRateMicro, or look at the text, and run again") from error
         self._export(trainer, corpus.tokenizer)
-
-    @property
-    def _folder(self) -> Path:
-        return self._models / self._run.env.job_name
 
     def _extended(self, checkpoint: Checkpoint) -> None:
         """A job that was given other steps: its judgement is of the past, and its rate follows the new number."""
@@ -176,10 +175,11 @@ class _Training:
     def _export(self, trainer: Trainer[Decoder], tokenizer: Tokenizer) -> None:
         """Write the model, then the witness: whoever comes later finds that all is done."""
         self._store.check(self._claim)
-        save_folder(trainer.model, tokenizer, self._folder)
+        save_folder(trainer.model, tokenizer, self._storage.env.inside_storage(self._model))
+        self._storage.publish(self._model)
         assert self._run.checkpoint is not None, "the last step was committed"
         self._store.complete(self._claim, self._run.checkpoint)
-        log.info("model in %s", self._folder)
+        log.info("model in %s", self._model)
 
 
 class _ProgressHook(BaseHook):
