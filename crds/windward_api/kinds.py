@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_snake
 
 from windward_api import workload
-from windward_api.pod_template import PodTemplate
+from windward_api.group_templates import GROUP_TEMPLATES, read_template
+from windward_api.pod_template import PodTemplate, Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +38,45 @@ class WorkKind:
 
     Attributes:
         field: of `GreenJobSpec`.
+        child: kind of the object that is created for a run.
         verb: what our own runtime is told to do; '': the work brings its own container.
         hears_intensity: its run is told the expected intensity, and chooses by it how it works.
         cap_refused: why `power.capWatts` may not be set; '': it may.
         levels_refused: why `power.levels` may not be set; '': they may.
         levels_capped: why each level needs `capWatts`; '': none does.
-        requests: what the scheduler reserves for one run, from the value of the field, beside one pod.
+        uri_refused: why `storage.uri` may not be set; '': it may.
+        requests: what the scheduler reserves for one run, from the value of the field; without `pods`: one pod.
         parts: rules on parts of it.
     """
 
     field: str
+    child: str = "Job"
     verb: str = ""
     hears_intensity: bool = True
     cap_refused: str = ""
     levels_refused: str = ""
     levels_capped: str = ""
+    uri_refused: str = ""
     requests: Callable[[Any], Mapping[str, float]] = lambda _: {}
     parts: tuple[PartRule, ...] = ()
 
+    @property
+    def attribute(self) -> str:
+        """The name of its field in `GreenJobSpec`, as Python has it."""
+        return to_snake(self.field)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether a run of it may have several pods."""
+        return self.field in GROUP_TEMPLATES
+
     def demand(self, value: Any) -> Mapping[str, float]:
-        """Returns what one run holds of a region: one pod, and what the scheduler reserves for it."""
+        """Returns what one run holds of a region: its pods, and what the scheduler reserves for all of them."""
         return {"pods": 1.0, **self.requests(value)}
 
     def arguments(self, value: BaseModel) -> list[str]:
         """Returns the arguments of our own runtime (`windward-worker ...`), for a kind that has a verb."""
-        body = value.model_dump(by_alias=True, mode="json", exclude_none=True)
+        body = value.model_dump(by_alias=True, mode="json", exclude_none=True, exclude={"resources"})
         return [self.verb, "--spec", json.dumps(body, separators=(",", ":"), sort_keys=True)]
 
 
@@ -68,11 +84,23 @@ def _template_requests(template: Any) -> Mapping[str, float]:
     return PodTemplate.model_validate(template).spec.requests()
 
 
+def _worker_requests(value: Any) -> Mapping[str, float]:
+    return Resources.model_validate(workload.resources_of(value)).requested()
+
+
+def _group(field: str, child: str) -> WorkKind:
+    return WorkKind(field, child, requests=lambda body: read_template(field, body).spec.demand())
+
+
 KINDS: tuple[WorkKind, ...] = (
     WorkKind("template", requests=_template_requests),
+    _group("jobTemplate", "Job"),
+    _group("jobSetTemplate", "JobSet"),
+    _group("trainJobTemplate", "TrainJob"),
     WorkKind(
         "train",
         verb="train",
+        requests=_worker_requests,
         hears_intensity=False,
         cap_refused="spec.power.capWatts: training does not keep a cap: remove it, or cap the accelerator itself",
         levels_refused="spec.power.levels: training runs one way: remove them",
@@ -81,7 +109,9 @@ KINDS: tuple[WorkKind, ...] = (
     WorkKind(
         "infer",
         verb="infer",
+        requests=_worker_requests,
         levels_capped="spec.power.levels: infer keeps to a level by its capWatts: give each one",
+        uri_refused="spec.storage.uri: infer appends its answers to a file: name a volume in claimName instead",
         parts=(
             PartRule(
                 ".model",
@@ -98,4 +128,4 @@ ONE_WORK = f"spec: set exactly one of {', '.join(KIND_OF_FIELD)}: say what to ru
 
 def kinds_in(spec: Any) -> list[WorkKind]:
     """Returns the kinds of work that a spec asks for; exactly one where it is valid."""
-    return [k for k in KINDS if getattr(spec, k.field) is not None]
+    return [k for k in KINDS if getattr(spec, k.attribute) is not None]

@@ -9,8 +9,11 @@ from pydantic import BaseModel, ValidationError
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
 from windward_api.greenregion import GreenRegion
+from windward_api.group_templates import GROUP_TEMPLATES
 
 KINDS: dict[str, type[BaseModel]] = {"GreenJob": GreenJob, "GreenCronJob": GreenCronJob, "GreenRegion": GreenRegion}
+
+TEMPLATES = ("template", *GROUP_TEMPLATES)  # fields whose faults lie further in
 
 
 def sentences(error: ValidationError) -> list[str]:
@@ -23,8 +26,9 @@ def sentences(error: ValidationError) -> list[str]:
             message = _unknown(error.title, fault["loc"])
         elif fault["type"] == "missing":
             message = "is required"
-        if fault["loc"] and fault["loc"][-1] == "template" and message.startswith("template"):
-            message = "; ".join(path.removesuffix("template") + part for part in message.split("; "))
+        last = str(fault["loc"][-1]) if fault["loc"] else ""
+        if last in TEMPLATES and message.startswith(last):
+            message = "; ".join(path.removesuffix(last) + part for part in message.split("; "))
         sentence = message if message.startswith(("spec", "metadata.")) else f"{path}: {message}"
         if sentence not in out:
             out.append(sentence)

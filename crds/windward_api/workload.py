@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+
+from windward_api.quantity import parse_quantity
 
 RelativePath = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")]
 
@@ -22,6 +24,32 @@ class Words(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, defer_build=True
     )
+
+
+def _quantity(text: str) -> str:
+    """A quantity as it was written, once Kubernetes' grammar reads it."""
+    parse_quantity(text)
+    return text
+
+
+# Text, as in "4" or 16Gi; the API server takes no numbers here.
+Amounts = Annotated[
+    dict[str, Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_quantity)]],
+    Field(min_length=1, max_length=32),
+]
+
+
+class WorkerResources(Words):
+    """What the one container of the runtime requests and is limited to."""
+
+    requests: Annotated[
+        Amounts | None,
+        Field(description='What it is sure to have, such as {cpu: "4", memory: 16Gi}; default: threads of cpu.'),
+    ] = None
+    limits: Annotated[
+        Amounts | None,
+        Field(description='What it may use at most; accelerators stand here, such as {nvidia.com/gpu: "1"}.'),
+    ] = None
 
 
 class DecoderShape(Words):
@@ -66,6 +94,9 @@ class TrainSpec(Words):
     checkpoint_every: Annotated[int, Field(ge=1, description="Steps between periodic checkpoints.")] = 100
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of weights and data order.")] = 0
     threads: Annotated[int | None, Field(ge=1, le=1024, description="CPU threads; default: one.")] = None
+    resources: Annotated[
+        WorkerResources | None, Field(description="Of its container; default: threads of cpu, and nothing else.")
+    ] = None
 
 
 class ModelSource(Words):
@@ -108,9 +139,22 @@ class InferSpec(Words):
     ] = 0
     seed: Annotated[int, Field(ge=0, le=2**31 - 1, description="Seed of the sampling.")] = 0
     threads: Annotated[int | None, Field(ge=1, le=1024, description="CPU threads; default: one.")] = None
+    resources: Annotated[
+        WorkerResources | None, Field(description="Of its container; default: threads of cpu, and nothing else.")
+    ] = None
 
     @model_validator(mode="after")
     def one_input(self) -> InferSpec:
         if (self.input is None) == (self.prompts is None):
             raise ValueError(ONE_INPUT)
         return self
+
+
+def resources_of(spec: TrainSpec | InferSpec) -> dict[str, dict[str, str]]:
+    """Returns what the container of `train` or `infer` requests and is limited to: one core for each of its threads
+    where the spec says nothing of cpu."""
+    given = spec.resources or WorkerResources()
+    named = {*(given.requests or {}), *(given.limits or {})}
+    threads = {} if "cpu" in named else {"cpu": str(spec.threads or 1)}
+    both = {"requests": {**threads, **(given.requests or {})}, "limits": given.limits or {}}
+    return {part: amounts for part, amounts in both.items() if amounts}

@@ -17,8 +17,37 @@ REGION = GreenRegion.model_validate({"metadata": {"name": "north"}, "spec": {"gr
 CONTAINER = {"name": "main", "image": "x", "resources": {"requests": {"cpu": "2"}}}
 EXAMPLES = {
     "template": {"spec": {"containers": [CONTAINER]}},
-    "train": {"steps": 5},
-    "infer": {"model": {"path": "m.gguf"}, "prompts": ["hi"]},
+    "jobTemplate": {"spec": {"parallelism": 2, "template": {"spec": {"containers": [CONTAINER]}}}},
+    "jobSetTemplate": {
+        "spec": {
+            "replicatedJobs": [
+                {"name": "a", "template": {"spec": {"template": {"spec": {"containers": [CONTAINER]}}}}},
+                {
+                    "name": "b", "replicas": 2,
+                    "template": {"spec": {"parallelism": 3, "template": {"spec": {"containers": [CONTAINER]}}}},
+                },
+            ]
+        }
+    },
+    "trainJobTemplate": {
+        "spec": {
+            "runtimeRef": {"name": "torch"},
+            "trainer": {"numNodes": 4, "resourcesPerNode": {"limits": {"nvidia.com/gpu": 8}}},
+        }
+    },
+    "train": {"steps": 5, "threads": 3},
+    "infer": {
+        "model": {"path": "m.gguf"}, "prompts": ["hi"],
+        "resources": {"requests": {"memory": "2Gi"}, "limits": {"cpu": "1500m", "nvidia.com/gpu": "1"}},
+    },
+}  # fmt: skip
+DEMANDS = {
+    "template": {"pods": 1.0, "cpu": 2.0},
+    "jobTemplate": {"pods": 2.0, "cpu": 4.0},
+    "jobSetTemplate": {"pods": 7.0, "cpu": 14.0},
+    "trainJobTemplate": {"pods": 4.0, "nvidia.com/gpu": 32.0},
+    "train": {"pods": 1.0, "cpu": 3.0},
+    "infer": {"pods": 1.0, "cpu": 1.5, "memory": 2.0 * 2**30, "nvidia.com/gpu": 1.0},
 }
 each = pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.field)
 
@@ -29,16 +58,17 @@ def example(kind):
 
 @each
 def test_a_kind_is_an_optional_field_of_the_spec(kind):
-    assert GreenJobSpec.model_fields[kind.field].default is None
+    assert GreenJobSpec.model_fields[kind.attribute].default is None
+    assert GreenJobSpec.model_fields[kind.attribute].alias == kind.field
     spec = example(kind).spec
-    assert spec.work_kind is kind and spec.work == getattr(spec, kind.field)
+    assert spec.work_kind is kind and spec.work == getattr(spec, kind.attribute)
 
 
 @each
 def test_its_rules_name_its_field_in_cel(kind):
     (one_work,) = {r.cel for r in rules.GREENJOB if r.message == kinds.ONE_WORK}
     assert f"has(self.{kind.field})" in one_work and kind.field in kinds.ONE_WORK
-    refusals = {s for s in (kind.cap_refused, kind.levels_refused, kind.levels_capped) if s}
+    refusals = {s for s in (kind.cap_refused, kind.levels_refused, kind.levels_capped, kind.uri_refused) if s}
     of_kind = {r.message for r in rules.GREENJOB if r.cel.startswith(f"!has(self.{kind.field}) ||")}
     assert of_kind == refusals
     below = {(r.path, r.message) for r in rules.GREENJOB if r.path.startswith(f"spec.{kind.field}")}
@@ -48,16 +78,19 @@ def test_its_rules_name_its_field_in_cel(kind):
 @each
 def test_what_it_holds_and_what_its_run_is_told_follow_from_it(kind):
     job = example(kind)
-    assert demand_of(job.spec) == {"pods": 1.0, **({"cpu": 2.0} if kind.field == "template" else {})}
+    assert demand_of(job.spec) == DEMANDS[kind.field]
     arguments = runtime_arguments(job)
     assert (arguments is None) is (kind.verb == "")
     if arguments is not None:
-        assert (
-            arguments[:2] == [kind.verb, "--spec"] and EXAMPLES[kind.field].items() <= json.loads(arguments[2]).items()
-        )
+        known = {k: v for k, v in EXAMPLES[kind.field].items() if k != "resources"}  # those are the pod's
+        assert arguments[:2] == [kind.verb, "--spec"]
+        assert known.items() <= json.loads(arguments[2]).items() and "resources" not in json.loads(arguments[2])
     told = environment(RunFacts(job, 1, REGION, intensity_g_per_kwh=100.0), None)
     assert ("WINDWARD_INTENSITY_G_PER_KWH" in told) is kind.hears_intensity
 
 
 def test_the_order_of_kinds_is_that_of_the_sentence():
-    assert kinds.ONE_WORK == "spec: set exactly one of template, train, infer: say what to run"
+    assert kinds.ONE_WORK == (
+        "spec: set exactly one of template, jobTemplate, jobSetTemplate, trainJobTemplate, train, infer: "
+        "say what to run"
+    )

@@ -17,6 +17,11 @@ GREEN = {
     "resources": ["greenjobs", "greencronjobs"],
     "verbs": ["create", "get", "patch"],
 }
+GROUPS = {  # field -> what runs it, where its pods' specs stand
+    "jobTemplate": ("batch", "jobs", "spec.template.spec"),
+    "jobSetTemplate": ("jobset.x-k8s.io", "jobsets", "spec.replicatedJobs.template.spec.template.spec"),
+    "trainJobTemplate": ("trainer.kubeflow.org", "trainjobs", "spec.runtimePatches.spec"),
+}
 JOBS = {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create"]}
 USE = {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["builder"], "verbs": ["use"]}
 IMPERSONATE = {**USE, "verbs": ["impersonate"]}
@@ -35,6 +40,19 @@ def user(kube: Kube, namespace: str, name: str, *rules: dict[str, Any]) -> Kube:
     return kube.as_user(name, "system:authenticated")
 
 
+def groups(*pods: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parts of specs that ask for groups of pods, the last of several templates being these pods."""
+    specs = [{"containers": [{"name": "main", "image": "x"}], **pod} for pod in ({}, *pods)]
+    jobs = [{"name": f"j{i}", "template": {"spec": {"template": {"spec": s}}}} for i, s in enumerate(specs)]
+    runtime = {"template": {"spec": {"replicatedJobs": [{**j, "name": "node"} for j in jobs[1:]]}}}
+    patches = [{"manager": "a.example/x"}, {"manager": "b.example/x", "trainingRuntimeSpec": runtime}]
+    return {
+        "jobTemplate": {"spec": {"template": {"spec": specs[-1]}}},
+        "jobSetTemplate": {"spec": {"replicatedJobs": jobs}},
+        "trainJobTemplate": {"spec": {"runtimeRef": {"name": "torch"}, "runtimePatches": patches}},
+    }
+
+
 def green_job(namespace: str, pod: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     template = {"spec": {"containers": [{"name": "main", "image": "x"}], **(pod or {})}}
     return {
@@ -46,7 +64,7 @@ def green_job(namespace: str, pod: dict[str, Any] | None = None, **spec: Any) ->
             "duration": "1h",
             "suspend": True,
             "placement": {"regions": ["north"], "home": "north"},
-            **({"template": template} if not {"train", "infer"} & spec.keys() else {}),
+            **({"template": template} if not {"train", "infer", *GROUPS} & spec.keys() else {}),
             **spec,
         },
     }
@@ -94,6 +112,26 @@ def test_a_schedule_is_no_way_round(kube: Kube, namespace: str) -> None:
     alice = user(kube, namespace, "alice", GREEN)
     said = alice.refusal(green_cron_job(namespace))
     assert f"spec.jobTemplate.spec.template: user alice may not create jobs in namespace {namespace}" in said
+
+
+@pytest.mark.parametrize("field", GROUPS)
+def test_a_group_needs_the_right_to_create_what_runs_it_and_to_use_its_account(
+    kube: Kube, namespace: str, field: str
+) -> None:
+    group, resource, at = GROUPS[field]
+    others = [{"apiGroups": [g], "resources": [r], "verbs": ["create"]} for g, r, _ in GROUPS.values() if r != resource]
+    alice = user(kube, namespace, "alice", GREEN, *others)
+    said = alice.refusal(green_job(namespace, **{field: groups({})[field]}))
+    assert f"spec.{field}: user alice may not create {resource} in namespace {namespace}" in said
+    bob = user(kube, namespace, "bob", GREEN, {"apiGroups": [group], "resources": [resource], "verbs": ["create"]}, USE)
+    bob.apply(green_job(namespace, **{field: groups({})[field]}))
+    bob.apply(green_job(namespace, **{field: groups({"serviceAccountName": "builder"})[field]}))
+    said = bob.refusal(green_job(namespace, **{field: groups({"serviceAccount": "other"})[field]}))
+    sentence = f"spec.{field}.{at}.serviceAccountName: user bob may not use service account other in namespace "
+    assert sentence + namespace in said
+    if field != "jobTemplate":
+        both = groups({"serviceAccountName": "builder"}, {"serviceAccountName": "other"})
+        assert "several are named; use one" in bob.refusal(green_job(namespace, **{field: both[field]}))
 
 
 def test_rights_elsewhere_do_not_count(kube: Kube, namespace: str) -> None:
@@ -184,7 +222,7 @@ def test_the_operator_makes_and_changes_only_children_of_green_jobs(kube: Kube, 
     operator.patch("job", name, {"spec": {"suspend": False}}, namespace)
     with pytest.raises(Refused, match="only children of a Job"):
         operator.delete("pod", stray["metadata"]["name"], namespace)
-    with pytest.raises(Refused, match=r"nothing of a Job but spec\.suspend"):
+    with pytest.raises(Refused, match=r"nothing of a workload but spec\.suspend"):
         operator.patch("job", name, {"metadata": {"labels": {"a": "b"}}}, namespace)
 
 
@@ -225,4 +263,6 @@ def test_an_administrator_can_narrow_what_templates_say(kube: Kube, namespace: s
             said = kube.refusal(make(namespace, pod))
             assert f"{path}.spec." in said
             assert "is not allowed in this cluster" in said, word
+        for field, body in groups(pod).items():
+            assert f"spec.{field}.{GROUPS[field][2]}." in kube.refusal(green_job(namespace, **{field: body})), word
     kube.apply(green_job(namespace, {"securityContext": {"runAsNonRoot": True}}))

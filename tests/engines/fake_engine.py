@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from windward.cluster.engines.port import Resource, Rights
-from windward.cluster.kube_pods import controller_of
 from windward.domain.run import Phase
 from windward.lifecycle.work import demand_of
 from windward.manifests.pod import labels_of, owner_reference, pod_template
@@ -14,6 +13,7 @@ ASKED_FOR = "example.dev/workload"  # annotation of a GreenJob that this engine 
 class WorkloadEngine:
     """See `Engine`."""
 
+    pod_owners = ("Workload",)
     resource = Resource("example.dev", "v1", "workloads", "Workload")
     rights = (Rights("example.dev", "workloads", ("create", "get", "list", "patch")),)
 
@@ -35,10 +35,6 @@ class WorkloadEngine:
             },
             "spec": {"paused": False, "template": pod_template(facts, runtime)},
         }
-
-    def owner_uid(self, pod):
-        kind, uid = controller_of(pod["metadata"])
-        return uid if kind == "Workload" else ""
 
     def observe(self, attempt):
         child = attempt.child or {"spec": {"paused": True}}

@@ -10,6 +10,9 @@ from typing import Any
 from windward.domain.run import Trouble, TroubleReason
 
 Body = Mapping[str, Any]
+Controllers = Mapping[str, tuple[str, str]]  # uid of an object -> (kind, uid) of its controller
+JOB_NAME = "batch.kubernetes.io/job-name"
+COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 STUCK_AFTER = timedelta(seconds=30)  # beyond its grace period, a pod that is to go and does not has lost its node
 CREATING_FOR = timedelta(seconds=20)  # a sandbox and volumes take seconds
 
@@ -24,6 +27,7 @@ class PodEnd:
         code: exit code of the main container, the first of its spec, or of another one that failed; -1: none is known.
         message: termination message of the main container.
         disrupted: it was evicted, drained or lost.
+        slot: its place in a group: its Job and completion index, which a pod that replaces it has too. '': none.
     """
 
     pod_uid: str
@@ -32,6 +36,7 @@ class PodEnd:
     finished_at: datetime | None
     message: str
     disrupted: bool
+    slot: str = ""
 
 
 def moment(text: Any) -> datetime | None:
@@ -51,6 +56,35 @@ def controller_of(meta: Body) -> tuple[str, str]:
     return "", ""
 
 
+def ancestor_uid(pod: Body, kinds: Sequence[str], controllers: Controllers) -> str:
+    """Returns the uid of the object at the end of a chain of controllers, from the pod's own on; '' where the chain is
+    another one. It goes by owner references: anybody may copy a label.
+
+    Args:
+        kinds: of the objects in the chain.
+    """
+    kind, uid = controller_of(pod["metadata"])
+    for step, expected in enumerate(kinds):
+        if step:
+            kind, uid = controllers.get(uid, ("", ""))
+        if kind != expected:
+            return ""
+    return uid
+
+
+def running_since(pod: Body) -> datetime | None:
+    """Returns when the first container of a pod that runs now started."""
+    states = [(c.get("state") or {}) for c in (pod.get("status") or {}).get("containerStatuses") or []]
+    times = [moment((s.get("running") or {}).get("startedAt")) for s in states]
+    return min((t for t in times if t is not None), default=None)
+
+
+def _slot(pod: Body) -> str:
+    meta = pod["metadata"]
+    index = (meta.get("annotations") or {}).get(COMPLETION_INDEX)
+    return f"{(meta.get('labels') or {}).get(JOB_NAME, '')}/{index}" if index is not None else ""
+
+
 def pod_end(pod: Body) -> PodEnd | None:
     """Returns how a pod ended; None while any of its containers may still run."""
     status = pod.get("status") or {}
@@ -62,11 +96,12 @@ def pod_end(pod: Body) -> PodEnd | None:
     terminated = [t for n in names if (t := ended[n]) is not None]
     uid, disrupted = pod["metadata"]["uid"], _condition(pod, "DisruptionTarget", "True") is not None
     if not terminated:  # evicted or lost before a container could say anything
-        return PodEnd(uid, -1, None, None, str(status.get("message") or ""), True)
+        return PodEnd(uid, -1, None, None, str(status.get("message") or ""), True, _slot(pod))
     main = terminated[0]
     code = next((c for c in (int(t.get("exitCode", 1)) for t in terminated) if c != 0), 0)
     message = str(main.get("message") or main.get("reason") or "")
-    return PodEnd(uid, code, moment(main.get("startedAt")), moment(main.get("finishedAt")), message, disrupted)
+    times = moment(main.get("startedAt")), moment(main.get("finishedAt"))
+    return PodEnd(uid, code, *times, message, disrupted, _slot(pod))
 
 
 def current_pod(pods: Sequence[Body]) -> Body | None:

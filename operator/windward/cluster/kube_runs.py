@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from windward.cluster.engines.port import Attempt, Body, Engine
-from windward.cluster.kube_pods import PodEnd, controller_of, current_pod, moment
+from windward.cluster.kube_pods import Controllers, ancestor_uid, controller_of, current_pod, moment
+from windward.cluster.pod_memory import Ends
 from windward.domain.run import Phase, Run, run_name
 from windward.lifecycle.bounds import within_bounds
 from windward.lifecycle.work import most_power_w
@@ -24,11 +25,11 @@ class _Context:
     """The inputs that all runs of one job share.
 
     Attributes:
-        seen: uid of a child -> end of its pod, as seen by a watch.
+        seen: uid of a child -> ends of its pods, as seen by a watch.
     """
 
     job: GreenJob
-    seen: Mapping[str, PodEnd]
+    seen: Ends
     now: datetime
     most_power_w: float
 
@@ -38,6 +39,7 @@ class _Shown:
     """The child and the pods of one attempt in the lists, with their engine."""
 
     engine: Engine
+    uid: str
     child: Body | None = None
     pods: tuple[Body, ...] = ()
 
@@ -46,43 +48,52 @@ def runs_of(
     job: GreenJob,
     children: Mapping[Engine, Iterable[Body]],
     pods: Iterable[Body],
-    seen: Mapping[str, PodEnd],
+    seen: Ends,
     now: datetime,
     demand: Mapping[str, float] | None = None,
+    controllers: Controllers | None = None,
 ) -> tuple[Run, ...]:
     """Returns the runs of a GreenJob, by attempt.
 
     Args:
         children: objects with its label, by engine, with a key for each engine; those of other owners are left out.
         pods: pods with its label, likewise.
-        seen: uid of a child -> end of its pod, as seen by a watch.
+        seen: uid of a child -> ends of its pods, as seen by a watch.
         demand: what one run holds of a region; None: what its spec asks.
+        controllers: of objects that stand between a child and its pods; None: none does.
     """
     context = _Context(job, seen, now, most_power_w(job.spec, demand))
     kept = {r.attempt: r for r in job.status.runs}
-    shown = _shown(job, children, pods, {r.uid: r.attempt for r in kept.values() if r.uid})
+    by_uid = {r.uid: r.attempt for r in kept.values() if r.uid}
+    shown = _shown(job, children, pods, by_uid, controllers or {})
     attempts = sorted({*shown, *kept} - {0})
     return tuple(_run(context, n, shown.get(n), kept.get(n)) for n in attempts)
 
 
 def _shown(
-    job: GreenJob, children: Mapping[Engine, Iterable[Body]], pods: Iterable[Body], attempt_by_uid: dict[str, int]
+    job: GreenJob,
+    children: Mapping[Engine, Iterable[Body]],
+    pods: Iterable[Body],
+    attempt_by_uid: dict[str, int],
+    controllers: Controllers,
 ) -> dict[int, _Shown]:
     """Returns the child, the pods, or both, of each attempt.
 
     Args:
         attempt_by_uid: attempts of children in the status; such a child may be gone while its pod is not.
     """
-    shown = {attempt_of(c): _Shown(e, c) for e, listed in children.items() for c in listed if is_child(job, c)}
-    attempt_by_uid |= {str(s.child["metadata"]["uid"]): n for n, s in shown.items() if s.child is not None}
+    ours = ((e, c) for e, listed in children.items() for c in listed if is_child(job, c))
+    shown = {attempt_of(c): _Shown(e, str(c["metadata"]["uid"]), c) for e, c in ours}
+    attempt_by_uid |= {s.uid: n for n, s in shown.items()}
     for pod in pods:
         if _namespace(pod) != job.metadata.namespace:
             continue
-        engine = next((e for e in children if e.owner_uid(pod)), None)
-        n = attempt_by_uid.get(engine.owner_uid(pod)) if engine is not None else None
-        if engine is not None and n is not None:
-            before = shown.get(n) or _Shown(engine)
-            shown[n] = _Shown(before.engine, before.child, (*before.pods, pod))
+        for engine in children:
+            uid = ancestor_uid(pod, engine.pod_owners, controllers)
+            n = attempt_by_uid.get(uid)
+            if n is not None:
+                before = shown.get(n) or _Shown(engine, uid)
+                shown[n] = _Shown(before.engine, uid, before.child, (*before.pods, pod))
     return shown
 
 
@@ -112,12 +123,12 @@ def _run(context: _Context, attempt: int, shown: _Shown | None, kept: RunStatus 
         return _kept(kept, Phase.LOST if phase.live else phase)
     labels = witness["metadata"].get("labels") or {}
     meta = context.job.metadata
-    uid = str(witness["metadata"]["uid"]) if shown.child is not None else shown.engine.owner_uid(witness)
     base = Run(
         run_name(meta.name, meta.uid, attempt), attempt, str(labels.get(LABEL_REGION, "")), Phase.STARTING,
-        level=str(labels.get(LABEL_LEVEL, "")), uid=uid,
+        level=str(labels.get(LABEL_LEVEL, "")), uid=shown.uid,
     )  # fmt: skip
-    run = shown.engine.observe(Attempt(base, shown.child, shown.pods, context.seen.get(uid), kept, context.now))
+    seen = tuple(context.seen.get(shown.uid, ()))
+    run = shown.engine.observe(Attempt(base, shown.child, shown.pods, seen, kept, context.now))
     if run is None:
         return _kept(kept, Phase(kept.phase)) if kept is not None else base
     created = moment(witness["metadata"].get("creationTimestamp")) or meta.creation_timestamp or context.now

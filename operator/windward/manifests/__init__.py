@@ -1,6 +1,7 @@
-"""From a GreenJob to what runs: a batch/v1 Job, or a local process. Pure."""
+"""From a GreenJob to what runs: a Job, a JobSet, a TrainJob, or a local process. Pure."""
 
 from windward.manifests.environment import RunFacts, storage_paths
+from windward.manifests.groups import render_job_set, render_job_template, render_train_job
 from windward.manifests.job import render_job
 from windward.manifests.process import TRUSTED, NotLocal, ProcessSpec, local_command, render_process
 
@@ -11,6 +12,9 @@ __all__ = [
     "RunFacts",
     "local_command",
     "render_job",
+    "render_job_set",
+    "render_job_template",
     "render_process",
+    "render_train_job",
     "storage_paths",
 ]

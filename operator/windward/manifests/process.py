@@ -37,8 +37,13 @@ def render_process(facts: RunFacts, storage_root: str) -> ProcessSpec:
     """The process of one attempt.
 
     Raises:
-        NotLocal: see `local_command`.
+        NotLocal: credentials from a Secret; else see `local_command`.
     """
+    if facts.job.spec.storage is not None and facts.job.spec.storage.credentials_secret is not None:
+        raise NotLocal(
+            "spec.storage.credentialsSecret: there is no cluster to read it from: remove it and set the credentials in "
+            "your own environment"
+        )
     arguments = runtime_arguments(facts.job)
     env = environment(facts, storage_root)
     cwd = None
@@ -59,6 +64,8 @@ def local_command(job: GreenJob) -> tuple[list[str], dict[str, str], str | None]
         NotLocal: the template needs what a local process has not: a command that is in its image, which is not used
             here, initContainers, or values from a cluster.
     """
+    if job.spec.work_kind.is_group:
+        raise NotLocal(f"spec.{job.spec.work_kind.field}: a local run is one process: apply it to a cluster")
     pod = (job.spec.template or {}).get("spec") or {}
     field = "spec.template.spec.containers"
     if not isinstance(pod, dict) or not isinstance(pod.get("containers") or [], list):

@@ -1,7 +1,8 @@
-"""The engine for batch/v1 Jobs: one Job and one pod for each attempt.
+"""The engine for batch/v1 Jobs: one Job for each attempt, with one pod, or with those of a `jobTemplate`
+(`engines.job_template`).
 
-The pod shows how a run ended: exit code and termination message. The pod of a paused run is deleted soon after; then
-the end that a watch saw and the counts in the Job's status tell it, and after these the GreenJob's own status.
+The one pod shows how a run ended: exit code and termination message. The pod of a paused run is deleted soon after;
+then the end that a watch saw and the counts in the Job's status tell it, and after these the GreenJob's own status.
 """
 
 from __future__ import annotations
@@ -11,46 +12,47 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from windward.cluster.engines.port import Attempt, Body, Requests, Resource, Rights
+from windward.cluster.engines.job_template import JOB_TEMPLATE
+from windward.cluster.engines.port import Attempt, Body, Requests, Rights
 from windward.cluster.kube_pods import PodEnd, controller_of, current_pod, moment, pod_end, trouble_of
 from windward.domain.run import Phase, Run, Trouble, TroubleReason, phase_of_exit
 from windward.lifecycle.work import demand_of
-from windward.manifests import RunFacts, render_job
-from windward.manifests.pod import LABEL_UID, PAUSED_AT, RuntimeImage
+from windward.manifests import RunFacts, render_job, render_job_template
+from windward.manifests.pod import LABEL_UID, LABEL_WORK, PAUSED_AT, RuntimeImage
 from windward_api.contract import EXIT_PAUSED, heard, printable
 from windward_api.greenjob import GreenJob, GreenJobSpec, RunStatus
 from windward_api.scalars import format_time
 
+JOB_TEMPLATE_FIELD = "jobTemplate"
 _PAUSE_EXIT_CODES = (EXIT_PAUSED, 128 + 15, 128 + 9)
 NO_POD_AFTER = timedelta(seconds=15)
 
 
 class JobEngine:
-    """See `Engine`. It accepts every GreenJob."""
+    """See `Engine`. A Job says by a label whether it is a group of pods."""
 
-    resource = Resource("batch", "v1", "jobs", "Job")
+    resource = JOB_TEMPLATE.resource
+    pod_owners = JOB_TEMPLATE.pod_owners
     rights = (
         Rights("batch", "jobs", ("create", "get", "list", "patch")),
         Rights("", "pods", ("delete",)),
     )
 
     def accepts(self, job: GreenJob) -> bool:
-        return True
+        return job.spec.work_kind.child == self.resource.kind
 
     def demand(self, spec: GreenJobSpec) -> Mapping[str, float]:
         return demand_of(spec)
 
     def render(self, facts: RunFacts, runtime: RuntimeImage) -> dict[str, Any]:
-        return render_job(facts, runtime)
-
-    def owner_uid(self, pod: Body) -> str:
-        kind, uid = controller_of(pod["metadata"])
-        return uid if kind == self.resource.kind else ""
+        return (render_job_template if facts.job.spec.work_kind.is_group else render_job)(facts, runtime)
 
     def observe(self, attempt: Attempt) -> Run | None:
+        if _is_group(attempt.child or current_pod(attempt.pods)):
+            return JOB_TEMPLATE.observe(attempt)
         child, kept, now = attempt.child, attempt.kept, attempt.now
         pause_requested, pod = child is None or _pause_requested(child), current_pod(attempt.pods)
-        end = (pod_end(pod) if pod is not None else None) or attempt.seen
+        end = (pod_end(pod) if pod is not None else None) or (attempt.seen[-1] if attempt.seen else None)
         if end is not None:
             return _ended(attempt.run, end, pause_requested, kept, now)
         if pod is not None:
@@ -60,19 +62,29 @@ class JobEngine:
         return _podless(attempt.run, child or {}, pause_requested, kept, now)
 
     def pause(self, api: Requests, job: GreenJob, child: Body, now: datetime) -> None:
-        """Deletes the pod with its grace period; the Job counts how it ended (docs/decisions/0014)."""
+        """Deletes the one pod with its grace period; the Job counts how it ended (docs/decisions/0014). Suspends a
+        group."""
+        if _is_group(child):
+            JOB_TEMPLATE.pause(api, job, child, now)
+            return
         namespace, meta = job.metadata.namespace, child["metadata"]
         path = self.resource.path(namespace, meta["name"])
         if PAUSED_AT not in (meta.get("annotations") or {}):
             api.patch(path, {"metadata": {"annotations": {PAUSED_AT: format_time(now)}}})
         listed = api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{LABEL_UID}={job.metadata.uid}")
-        pods = [p for p in listed if self.owner_uid(p) == meta["uid"]]
+        pods = [p for p in listed if controller_of(p["metadata"]) == (self.resource.kind, meta["uid"])]
         if not pods:  # none yet: then none is to be made
             api.patch(path, {"spec": {"suspend": True}})
         for pod in pods:
             if "deletionTimestamp" not in pod["metadata"] and pod_end(pod) is None:
                 name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
                 api.delete(f"/api/v1/namespaces/{namespace}/pods/{name}", uid=uid)
+
+
+def _is_group(witness: Body | None) -> bool:
+    """Whether a Job, or a pod of it, is of a `jobTemplate`."""
+    labels = (witness or {}).get("metadata", {}).get("labels") or {}
+    return labels.get(LABEL_WORK) == JOB_TEMPLATE_FIELD
 
 
 def _pause_requested(child: Body) -> bool:

@@ -61,14 +61,14 @@ class Attempt:
         run: name, attempt, region, level and uid of the run, in phase Starting; `observe` adds to it.
         child: its object; None: deleted, while a pod of it remains.
         pods: its pods.
-        seen: how a pod of it ended, as seen by a watch; the pod may be gone.
+        seen: how pods of it ended, as seen by a watch, in that order; the pods may be gone.
         kept: its entry in the GreenJob's status.
     """
 
     run: Run
     child: Body | None
     pods: tuple[Body, ...]
-    seen: PodEnd | None
+    seen: tuple[PodEnd, ...]
     kept: RunStatus | None
     now: datetime
 
@@ -98,6 +98,12 @@ class Engine(Protocol):
         ...
 
     @property
+    def pod_owners(self) -> tuple[str, ...]:
+        """Kinds of the objects from a pod's controller up to its own, such as Job and JobSet. A pod belongs to a run by
+        such a chain of owner references; what stands between is listed by the labels of the run."""
+        ...
+
+    @property
     def rights(self) -> tuple[Rights, ...]:
         """The rules that the operator's Role needs for it, beyond listing and watching pods; the chart grants these."""
         ...
@@ -116,13 +122,6 @@ class Engine(Protocol):
 
         It has the name `facts.name`, the namespace of its GreenJob, `labels_of(facts)`, and `owner_reference(facts)` as
         its controller; its pods have the same labels. By these it is listed, recognised and deleted.
-        """
-        ...
-
-    def owner_uid(self, pod: Body) -> str:
-        """Returns the uid of the object of this engine that a pod belongs to; '' for any other pod.
-
-        Decides by owner references: anybody may copy a label.
         """
         ...
 
