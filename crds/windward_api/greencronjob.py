@@ -36,9 +36,9 @@ class TemplateSpec(GreenJobSpec):
     def rules(self) -> TemplateSpec:
         if self.complete_within is not None or self.deadline is not None:
             raise ValueError(NO_FINISH)
-        GreenJobSpec.model_validate(
-            {**self.model_dump(by_alias=True, exclude_unset=True), "deadline": "2100-01-01T00:00:00Z"}
-        )
+        # Each job has a finish-by time, and where nothing else is known a profile: the name of the GreenCronJob.
+        of_job = {"deadline": "2100-01-01T00:00:00Z"} | ({"profile": "its-name"} if self.profile is None else {})
+        GreenJobSpec.model_validate({**self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True), **of_job})
         return self
 
 
@@ -87,7 +87,8 @@ class GreenCronJobSpec(Words):
 
     @model_validator(mode="after")
     def duration_fits(self) -> GreenCronJobSpec:
-        if self.job_template.spec.duration > self.window:
+        duration = self.job_template.spec.duration
+        if duration is not None and duration > self.window:
             raise ValueError(WINDOW_FITS)
         return self
 

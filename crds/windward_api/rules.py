@@ -30,6 +30,7 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
     )
     return [
         finish,
+        *_duration_rules(at, named=window),
         Rule(at, f"[{', '.join(f'has(self.{k.field})' for k in KINDS)}].filter(x, x).size() == 1", ONE_WORK),
         Rule(f"{at}.placement", "has(self.home) || self.regions.size() == 1", greenjob.HOME_NEEDED),
         Rule(f"{at}.placement", "!has(self.home) || self.home in self.regions", greenjob.HOME_KNOWN, ".home"),
@@ -39,12 +40,6 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
             greenjob.OVERHEAD_USED,
             ".overhead",
         ),
-        Rule(
-            at,
-            f"!has(self.durationP90) || {_not_longer('self.duration', 'self.durationP90')}",
-            greenjob.P90_LONGER,
-            ".durationP90",
-        ),
         Rule(f"{at}.power", "!has(self.capWatts) || self.capWatts >= self.watts", greenjob.CAP_ABOVE, ".capWatts"),
         *_power_rules(at),
         Rule(
@@ -53,7 +48,45 @@ def _job_rules(at: str, *, window: bool) -> list[Rule]:
             greenjob.LEVEL_CAP_ABOVE,
             ".levels",
         ),
+        *_storage_rules(at),
         *(Rule(f"{at}.{k.field}{p.part}", p.cel, p.sentence) for k in KINDS for p in k.parts),
+    ]
+
+
+def _storage_rules(at: str) -> list[Rule]:
+    """Rules on where checkpoints live."""
+    no_store = "!has(self.storage) || !has(self.storage.uri)"
+    storage, no_uri = f"{at}.storage", "!has(self.uri)"
+    remote = "(has(self.uri) && !self.uri.startsWith('file:'))"
+    return [
+        Rule(storage, "has(self.claimName) != has(self.uri)", greenjob.ONE_STORAGE),
+        Rule(storage, f"{no_uri} || !self.uri.contains('@')", greenjob.URI_BARE, ".uri"),
+        Rule(storage, f"{no_uri} || self.uri.matches({_cel(greenjob.URI_PATTERN)})", greenjob.URI_SHAPE, ".uri"),
+        Rule(storage, f"!has(self.credentialsSecret) || {remote}", greenjob.CREDENTIALS_USED, ".credentialsSecret"),
+        *(Rule(at, f"!has(self.{k.field}) || {no_store}", k.uri_refused, ".storage") for k in KINDS if k.uri_refused),
+    ]
+
+
+def _duration_rules(at: str, *, named: bool) -> list[Rule]:
+    """Rules on the duration, which may be left out where past runs say it.
+
+    Args:
+        named: whether the object's own name stands for a profile.
+    """
+    both = "!has(self.duration) || !has(self.durationP90)"
+    known = [] if named else [Rule(at, "has(self.duration) || has(self.profile)", greenjob.DURATION_OR_PROFILE)]
+    latest = "!has(self.policy) || !has(self.policy.fallback) || self.policy.fallback != 'RunAtLatest'"
+    return [
+        *known,
+        Rule(at, f"has(self.duration) || {latest}", greenjob.LATEST_NEEDS_DURATION, ".policy"),
+        Rule(at, "has(self.duration) || !has(self.durationP90)", greenjob.P90_NEEDS_DURATION, ".durationP90"),
+        Rule(at, f"has(self.duration) || {_no_levels()}", greenjob.LEVELS_NEED_DURATION, ".power"),
+        Rule(
+            at,
+            f"{both} || {_not_longer('self.duration', 'self.durationP90')}",
+            greenjob.P90_LONGER,
+            ".durationP90",
+        ),
     ]
 
 
@@ -86,7 +119,7 @@ GREENJOB = [
     *_job_rules("spec", window=False),
     Rule(
         "spec",
-        f"!has(self.completeWithin) || {_not_longer('self.duration', 'self.completeWithin')}",
+        f"!has(self.duration) || !has(self.completeWithin) || {_not_longer('self.duration', 'self.completeWithin')}",
         greenjob.LONG_ENOUGH,
         ".duration",
     ),
@@ -117,7 +150,12 @@ GREENCRONJOB = [
         ".timeZone",
     ),
     *_job_rules("spec.jobTemplate.spec", window=True),
-    Rule("spec", _not_longer("self.jobTemplate.spec.duration", "self.window"), greencronjob.WINDOW_FITS, ".window"),
+    Rule(
+        "spec",
+        f"!has(self.jobTemplate.spec.duration) || {_not_longer('self.jobTemplate.spec.duration', 'self.window')}",
+        greencronjob.WINDOW_FITS,
+        ".window",
+    ),
 ]
 GREENREGION: list[Rule] = [
     Rule("", "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')", greenregion.NAME_SHORT),

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 DURATION_PATTERN = r"^([0-9]{1,4}d)?([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?$"
 QUANTITY_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"  # names of objects such as Secrets
 
 _UNIT_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -124,4 +125,6 @@ Quantity = Annotated[
     Field(json_schema_extra={"windward": "quantity"}),
 ]
 
+PROFILE_PATTERN = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+ProfileName = Annotated[str, Field(min_length=1, max_length=63, pattern=PROFILE_PATTERN)]
 ObjectName = Annotated[str, Field(min_length=1, max_length=63, pattern=NAME_PATTERN)]

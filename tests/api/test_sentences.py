@@ -54,6 +54,14 @@ def test_the_examples_are_good():
     GreenJob.model_validate(JOB), GreenRegion.model_validate(REGION), GreenCronJob.model_validate(CRON)
 
 
+def test_a_profile_stands_for_a_duration_and_a_cron_jobs_name_for_a_profile():
+    job = GreenJob.model_validate(changed(JOB, spec__duration=GONE, spec__profile="etl.daily"))
+    assert (job.spec.duration, job.profile) == (None, "etl.daily")
+    cron = GreenCronJob.model_validate(changed(CRON, spec__jobTemplate__spec__duration=GONE))
+    assert cron.spec.job_template.spec.profile is None
+    assert refusals(GreenJob, changed(JOB, spec__profile="Etl daily"))[0].startswith("spec.profile: ")
+
+
 def level(name="a", **more):
     return {"name": name, "watts": 100, "duration": "3h"} | more
 
@@ -74,6 +82,17 @@ RULES = {
     "foreign home": ({"spec__placement__home": "east"}, greenjob.HOME_KNOWN),
     "too long": ({"spec__duration": "13h"}, greenjob.LONG_ENOUGH),
     "short p90": ({"spec__durationP90": "1h"}, greenjob.P90_LONGER),
+    "neither duration nor profile": ({"spec__duration": GONE}, greenjob.DURATION_OR_PROFILE),
+    "at latest without a duration": (
+        {"spec__duration": GONE, "spec__profile": "etl", "spec__policy": {"fallback": "RunAtLatest"}},
+        greenjob.LATEST_NEEDS_DURATION,
+    ),
+    "p90 alone": (
+        {"spec__duration": GONE, "spec__profile": "etl", "spec__durationP90": "3h"}, greenjob.P90_NEEDS_DURATION
+    ),
+    "levels without a duration": (
+        {"spec__duration": GONE, "spec__profile": "etl", "spec__power": power(level())}, greenjob.LEVELS_NEED_DURATION
+    ),
     "idle overhead": ({"spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),
     "cap on training": (
         {"spec__template": GONE, "spec__train": TRAIN, "spec__power": {"watts": 200, "capWatts": 250}},
@@ -89,6 +108,24 @@ RULES = {
         INFERENCE.levels_capped,
     ),
     "a level's cap below its draw": ({"spec__power": power(level(capWatts=80))}, greenjob.LEVEL_CAP_ABOVE),
+    "no storage": ({"spec__storage": {}}, greenjob.ONE_STORAGE),
+    "two storages": ({"spec__storage": {"claimName": "c", "uri": "s3://bucket"}}, greenjob.ONE_STORAGE),
+    "credentials in the uri": ({"spec__storage": {"uri": "s3://key:hidden@bucket/path"}}, greenjob.URI_BARE),
+    "another scheme": ({"spec__storage": {"uri": "ftp://bucket/path"}}, greenjob.URI_SHAPE),
+    "a uri that climbs": ({"spec__storage": {"uri": "s3://bucket/../other"}}, greenjob.URI_SHAPE),
+    "a uri with a query": ({"spec__storage": {"uri": "s3://bucket/path?x=1"}}, greenjob.URI_SHAPE),
+    "a uri with a line break": ({"spec__storage": {"uri": "s3://bucket/path\n"}}, greenjob.URI_SHAPE),
+    "a file uri with a host": ({"spec__storage": {"uri": "file://host/path"}}, greenjob.URI_SHAPE),
+    "a secret for a claim": (
+        {"spec__storage": {"claimName": "c", "credentialsSecret": "s"}}, greenjob.CREDENTIALS_USED
+    ),
+    "a secret for a folder": (
+        {"spec__storage": {"uri": "file:///data", "credentialsSecret": "s"}}, greenjob.CREDENTIALS_USED
+    ),
+    "infer in an object store": (
+        {"spec__template": GONE, "spec__infer": INFER, "spec__storage": {"uri": "s3://bucket"}},
+        INFERENCE.uri_refused,
+    ),
     "no text": ({"spec__template": GONE, "spec__train": TRAIN | {"data": {}}}, workload.ONE_TEXT),
     "two texts": (
         {"spec__template": GONE, "spec__train": TRAIN | {"data": {"corpus": "python-stdlib", "path": "x"}}},
@@ -119,10 +156,29 @@ def test_each_rule_has_its_sentence(change, sentence):
         ({"spec__jobTemplate__spec__placement__home": GONE}, greenjob.HOME_NEEDED),
         ({"spec__jobTemplate__spec__placement__home": "east"}, greenjob.HOME_KNOWN),
         ({"spec__jobTemplate__spec__interruption": {"overhead": "1m"}}, greenjob.OVERHEAD_USED),
+        (
+            {"spec__jobTemplate__spec__duration": GONE, "spec__jobTemplate__spec__policy": {"fallback": "RunAtLatest"}},
+            greenjob.LATEST_NEEDS_DURATION,
+        ),
     ],
 )
 def test_the_rules_of_a_cron_jobs_template(change, sentence):
     assert refusals(GreenCronJob, changed(CRON, **change)) == [sentence]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket", "s3://my.bucket-1/a/b_c/d=1", "gs://bucket/path", "azblob://container/path", "file:///data/green"],
+)
+def test_object_stores_are_taken(uri):
+    storage = {"uri": uri, **({} if uri.startswith("file") else {"credentialsSecret": "store-keys"})}
+    job = GreenJob.model_validate(changed(JOB, spec__storage=storage))
+    assert (job.spec.storage.uri, job.spec.storage.claim_name) == (uri, None)
+
+
+def test_a_refusal_does_not_repeat_the_credentials():
+    (said,) = refusals(GreenJob, changed(JOB, spec__storage={"uri": "s3://key:hidden@bucket/path"}))
+    assert "hidden" not in said
 
 
 SCHEDULES = [
@@ -193,7 +249,7 @@ def test_a_misspelt_key_names_the_likely_one(model, body, sentence):
 
 
 def test_what_is_missing_is_named():
-    assert refusals(GreenJob, changed(JOB, spec__duration=GONE)) == ["spec.duration: is required"]
+    assert refusals(GreenJob, changed(JOB, spec__placement=GONE)) == ["spec.placement: is required"]
     assert refusals(GreenRegion, {"metadata": {"name": "x"}, "spec": {}}) == ["spec.gridZone: is required"]
 
 

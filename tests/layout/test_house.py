@@ -15,7 +15,7 @@ from windward_api.reference import reference
 ROOT = Path(__file__).parents[2]
 ABSENT = (
     "kopf", "kubernetes", "torch", "triton", "prometheus_client", "structlog", "pydantic_settings", "psycopg", "pynvml",
-    "safetensors", "tokenizers", "transformers", "pyarrow",
+    "safetensors", "tokenizers", "transformers", "pyarrow", "obstore",
 )  # fmt: skip
 NEEDS_NONE = [
     "crds/windward_api", "operator/windward/domain", "operator/windward/planning", "operator/windward/lifecycle",
@@ -159,6 +159,7 @@ TIMES_COMPARED = {
     "cycle_timer.py": "a warped clock goes on from where the first run of a cycle began",
     "loop.py": "liveness: how long ago the last good cycle was",
     "metrics.py": "counts what ended late",
+    "past_durations.py": "a ledger that did not answer is left alone for a while",
     "planned.py": "how far forecasts are prolonged",
     "settling.py": "a laptop's stamp of its last look; a sentence",
     "watch_monitor.py": "liveness: how long a change was not delivered",

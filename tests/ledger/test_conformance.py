@@ -207,6 +207,15 @@ def test_decisions_come_back_in_order_and_once(book):
     assert (found[0].uid, found[0].namespace, found[0].name, found[0].body) == ("u1", "ml", "job", BODY)
 
 
+def test_the_newest_decisions_are_those_of_the_latest_times_in_the_order_of_their_notes(book):
+    for at in (3, 1, 4, 1, 5, 2):
+        book.record_decision("u1", "ml", "etl", T0 + at * HOUR, "RunningTime", {"job": f"j{at}"})
+        book.record_decision("u2", "ml", "etl", T0 + 9 * HOUR, "RunningTime", {"job": f"j{at}"})
+    assert [d.body["job"] for d in book.decisions("u1", newest=3)] == ["j3", "j4", "j5"]
+    assert [d.body["job"] for d in book.decisions("u1", newest=9)] == ["j3", "j1", "j4", "j5", "j2"]
+    assert book.decisions("u3", newest=3) == []
+
+
 @pytest.mark.parametrize("body", [{"x": math.nan}, {"x": T0}, {"x": {1, 2}}, {1: "x"}, {"x": {True: 1}}, {"x": b"y"}])
 def test_a_body_that_is_no_json_is_refused(book, body):
     with pytest.raises(ValueError, match="JSON"):

@@ -120,6 +120,24 @@ def test_job_names_and_labels_are_legal_whatever_the_crons_name(name):
     assert meta["name"] != job_name(cron(name), T + MINUTE)
 
 
+@pytest.mark.parametrize("name", ["nightly", "n" * 253, "a.b", "n" * 62 + ".b"])
+def test_a_tick_without_a_duration_has_the_crons_name_as_its_profile(name):
+    spec = {"placement": {"regions": ["north"]}, "template": CONTAINER}
+    made = GreenJob.model_validate(job_body(cron(name, jobTemplate={"spec": spec}), T))
+    declared = GreenJob.model_validate(job_body(cron(name), T))
+    assert made.spec.profile == made.profile == declared.profile and name.startswith(made.profile)
+    assert declared.spec.profile is None, "its owner says it"
+    named = cron(name, jobTemplate={"spec": spec | {"profile": "etl"}})
+    assert GreenJob.model_validate(job_body(named, T)).profile == "etl"
+
+
+def test_a_tick_of_unknown_length_is_made_up_for_until_its_window_ends():
+    open_end = cron(jobTemplate={"spec": {"placement": {"regions": ["north"]}, "template": CONTAINER}})
+    with_status = open_end.model_copy(update={"status": open_end.status.model_copy(update={"last_schedule_time": T})})
+    day = T + 24 * HOUR
+    assert due_tick(with_status, day + 9 * HOUR) == day and due_tick(with_status, day + 11 * HOUR) is None
+
+
 def test_names_of_one_beginning_stay_apart():
     names = [*("n" * 60 + end for end in ("-a", "-b", ".a", "")), "n" * 52, "n" * 53]
     assert len({job_name(cron(n), T) for n in names}) == len(names)

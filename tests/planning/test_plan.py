@@ -342,6 +342,7 @@ def test_every_reason_has_a_sentence(reason):
         Reason.NO_SLACK: (work(by_h=2.1), REGIONS, good),
         Reason.SAVING_BELOW_THRESHOLD: (work(min_saving=0.9), REGIONS, good),
         Reason.FALLBACK_NO_FORECAST: (work(), REGIONS, {}),
+        Reason.DURATION_UNKNOWN: (work(duration_known=False), REGIONS, good),
         Reason.USER_FORCED: (work(asap=True), REGIONS, good),
         Reason.DEADLINE_TOO_SOON: (work(by_h=1), REGIONS, good),
         Reason.NO_ALLOWED_REGION: (work(regions=("x",)), REGIONS, good),

@@ -119,6 +119,8 @@ class Work:
         delay_g_per_hour: price of an hour until the job's end, in grams; never reported as emissions.
         grams_per_currency: price of one unit of currency, in grams; never reported as emissions.
         priority: higher priorities are placed first; lower ones get the room that is left.
+        duration_known: whether anybody knows how long it takes; if not, it starts at once.
+        duration_note: what `duration` rests on, as a sentence for the explanation; '': as declared.
         duration_p90: 90 % quantile of the whole job's running time: the finish-by time is kept for it, the grams are
             those of `duration`.
     """
@@ -151,6 +153,8 @@ class Work:
     grams_per_currency: float = 0.0
     priority: int = 0
     duration_p90: timedelta | None = None
+    duration_known: bool = True
+    duration_note: str = ""
 
     @property
     def reserve(self) -> timedelta:

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     NO_SLACK = "NoSlack"
     SAVING_BELOW_THRESHOLD = "SavingBelowThreshold"
     FALLBACK_NO_FORECAST = "FallbackNoForecast"
+    DURATION_UNKNOWN = "DurationUnknown"
     USER_FORCED = "UserForced"
     OBSERVING = "Observing"
 
@@ -28,6 +29,7 @@ class Reason(StrEnum):
 SOONEST = (  # work with these reasons runs as soon as there is room, whatever the carbon
     Reason.NO_SLACK,
     Reason.FALLBACK_NO_FORECAST,
+    Reason.DURATION_UNKNOWN,
     Reason.USER_FORCED,
     Reason.DEADLINE_TOO_SOON,
     Reason.CAPACITY_FULL,

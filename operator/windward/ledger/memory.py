@@ -107,9 +107,12 @@ class MemoryLedger:
         with self._lock:
             self._decisions.setdefault(uid, {}).setdefault((at, kind, text), (namespace, name))
 
-    def decisions(self, uid: str) -> Sequence[Decision]:
+    def decisions(self, uid: str, newest: int | None = None) -> Sequence[Decision]:
         with self._lock:
             noted = list(self._decisions.get(uid, {}).items())
+        if newest is not None:
+            last = sorted(range(len(noted)), key=lambda i: (noted[i][0][0], i), reverse=True)[:newest]
+            noted = [noted[i] for i in sorted(last)]
         return [Decision(uid, *where, at, kind, json.loads(text)) for (at, kind, text), where in noted]
 
     def record_receipt(

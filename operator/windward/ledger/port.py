@@ -135,8 +135,12 @@ class Ledger(Protocol):
         """Note a decision. One that says exactly what was noted for the same job and moment is not noted again."""
         ...
 
-    def decisions(self, uid: str) -> Sequence[Decision]:
-        """All decisions on a job, in the order in which they were noted."""
+    def decisions(self, uid: str, newest: int | None = None) -> Sequence[Decision]:
+        """All decisions on a job, in the order in which they were noted.
+
+        Args:
+            newest: how many, of the latest times; a fast query however many there are. None: all.
+        """
         ...
 
     def record_receipt(

@@ -129,8 +129,11 @@ class SqlLedger:
             key = ("uid", "at", "kind", "sha256")
             self._add(connection, decisions, [row | {"sha256": codec.sha256(text)}], key)
 
-    def decisions(self, uid: str) -> Sequence[Decision]:
-        rows = self._read(select(decisions).where(decisions.c.uid == uid).order_by(decisions.c.id))
+    def decisions(self, uid: str, newest: int | None = None) -> Sequence[Decision]:
+        query = select(decisions).where(decisions.c.uid == uid)
+        if newest is not None:  # along the index of `decisions_key`
+            query = query.order_by(decisions.c.at.desc(), decisions.c.id.desc()).limit(newest)
+        rows = sorted(self._read(query), key=lambda row: row.id)
         return [Decision(r.uid, r.namespace, r.name, r.at, r.kind, json.loads(r.body)) for r in rows]
 
     # -- receipts ----------------------------------------------------------------------------------------------------

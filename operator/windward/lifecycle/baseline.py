@@ -128,7 +128,7 @@ def running_s(rows: Sequence[EnergyInterval]) -> float:
 def kept_of(observed: Observed, rows: Sequence[EnergyInterval]) -> tuple[Kept, ...]:
     """Returns what was kept of each run that has rows, by attempt."""
     runs = {r.attempt: r for r in observed.runs}
-    spec, overhead = observed.job.spec, observed.job.overhead()
+    spec, overhead, takes = observed.job.spec, observed.job.overhead(), counted_duration(observed, rows)
     out: list[Kept] = []
     done, untold = 0.0, set()
     for attempt in sorted({r.attempt for r in rows}):
@@ -137,7 +137,7 @@ def kept_of(observed: Observed, rows: Sequence[EnergyInterval]) -> tuple[Kept, .
         level, ran_s = run.level if run is not None else "", running_s(run_rows)
         resumed = any(k.useful_s > 0 for k in out)
         begin = min(start + overhead, end) if resumed else start
-        stop = _kept_until(spec, run, begin, end, done)
+        stop = _kept_until(takes / speed_of(spec, level), run, begin, end, done)
         progress = run.done_share if run is not None else None
         if progress is None:
             untold.add(attempt)
@@ -147,14 +147,21 @@ def kept_of(observed: Observed, rows: Sequence[EnergyInterval]) -> tuple[Kept, .
             as_declared(spec, level, sum(r.joules for r in run_rows) / ran_s) if level and ran_s > 0 else (1.0, 1.0)
         )
         out.append(Kept(attempt, level, ran_s, begin, max(begin, stop), 1.0, speed, draw))
-    return _bounded(out, untold, spec)
+    return _bounded(out, untold, takes)
 
 
-def _bounded(kept: list[Kept], untold: set[int], spec: GreenJobSpec) -> tuple[Kept, ...]:
-    """Caps the useful time at the declared duration where a job had several runs and they do not report what they
+def counted_duration(observed: Observed, rows: Sequence[EnergyInterval]) -> timedelta:
+    """Returns the running time of the whole work that its account rests on: as declared; where nothing is, what it was
+    planned with, and no less than its runs took."""
+    declared = observed.job.spec.duration
+    return declared or max(observed.durations.expected, timedelta(seconds=running_s(rows)))
+
+
+def _bounded(kept: list[Kept], untold: set[int], takes: timedelta) -> tuple[Kept, ...]:
+    """Caps the useful time at the duration of the work where a job had several runs and they do not report what they
     repeated."""
     untold_s = sum(k.useful_s for k in kept if k.attempt in untold)
-    most_s = max(0.0, spec.duration.total_seconds() - sum(k.useful_s for k in kept if k.attempt not in untold))
+    most_s = max(0.0, takes.total_seconds() - sum(k.useful_s for k in kept if k.attempt not in untold))
     if len(kept) < 2 or untold_s <= most_s:
         return tuple(kept)
     share = most_s / untold_s
@@ -164,10 +171,11 @@ def _bounded(kept: list[Kept], untold: set[int], spec: GreenJobSpec) -> tuple[Ke
     )
 
 
-def _kept_until(spec: GreenJobSpec, run: Run | None, begin: datetime, end: datetime, done: float) -> datetime:
+def _kept_until(takes: timedelta, run: Run | None, begin: datetime, end: datetime, done: float) -> datetime:
     """Until when the work of a run was kept; `begin` where none was.
 
     Args:
+        takes: the running time of the whole work at the level of the run.
         run: None where nothing is known of it but its energy.
         done: share of the whole job that was done and safe before it.
     """
@@ -179,7 +187,7 @@ def _kept_until(spec: GreenJobSpec, run: Run | None, begin: datetime, end: datet
             return begin
         if run.phase is Phase.PAUSED:
             return end
-        return min(end, begin + share * spec.duration / speed_of(spec, run.level))
+        return min(end, begin + share * takes)
     return end if run.phase is Phase.PAUSED and run.exit_code == EXIT_PAUSED else begin
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from windward.domain.observed import Observed
 from windward_api.greencronjob import ConcurrencyPolicy, GreenCronJob
-from windward_api.greenjob import GreenJob
+from windward_api.greenjob import GreenJob, profile_named
 from windward_api.meta import API_VERSION
 from windward_api.scalars import format_time
 from windward_api.schedule import Every, latest, parse_schedule
@@ -111,7 +111,7 @@ def _worth_from(cron: GreenCronJob, now: datetime) -> datetime:
     late = cron.spec.starting_deadline_seconds
     if late is not None:
         return now - timedelta(seconds=late)
-    slack = cron.spec.window - cron.spec.job_template.spec.duration
+    slack = cron.spec.window - (cron.spec.job_template.spec.duration or timedelta(0))
     return now - max(slack, timedelta(seconds=60))  # a window without slack is opened by a resync too
 
 
@@ -133,10 +133,13 @@ def cut(name: str, length: int) -> str:
 
 
 def job_body(cron: GreenCronJob, tick: datetime) -> dict[str, Any]:
-    """Returns the GreenJob of one tick; its deadline is the end of the window."""
+    """Returns the GreenJob of one tick; its deadline is the end of the window. Without a duration, its profile is the
+    cron's name where the template names none."""
     template = cron.spec.job_template
     spec = template.spec.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
     spec["deadline"] = format_time(tick + cron.spec.window)
+    if template.spec.duration is None:
+        spec.setdefault("profile", profile_named(cron.metadata.name))
     owner = {
         "apiVersion": API_VERSION, "kind": "GreenCronJob", "name": cron.metadata.name, "uid": cron.metadata.uid,
         "controller": True, "blockOwnerDeletion": True,

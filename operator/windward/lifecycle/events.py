@@ -27,6 +27,8 @@ def events_of(observed: Observed, plan: JobPlan | None, actions: list[Action], n
                 out.append(Event("Failed", action.message, warning=True))
             case _:
                 pass
+    if new.duration.differs and not old.duration.differs:
+        out.append(Event("DurationDiffers", new.duration.differs, warning=True))
     return [Event(e.reason, e.message[:LIMIT], e.warning) for e in out]
 
 
@@ -37,7 +39,7 @@ def _planned(old: GreenJobStatus, plan: JobPlan | None, new: GreenJobStatus) -> 
     if plan.reason is Reason.DEADLINE_TOO_SOON and before.reason != plan.reason:
         return [Event("DeadlineTooSoon", plan.explanation, warning=True)]
     if not before.reason:
-        at_once = (Reason.RUN_NOW, Reason.SAVING_BELOW_THRESHOLD, Reason.OBSERVING)
+        at_once = (Reason.RUN_NOW, Reason.SAVING_BELOW_THRESHOLD, Reason.DURATION_UNKNOWN, Reason.OBSERVING)
         chosen = "RunNowChosen" if plan.reason in at_once else "Planned"
         return [Event(chosen, plan.explanation)]
     waiting = new.attempt == 0 and before.windows and after.windows

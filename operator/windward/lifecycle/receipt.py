@@ -13,7 +13,7 @@ from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
 from windward.domain.series import Series
 from windward.lifecycle.accounting import Account, WeighedInterval
-from windward.lifecycle.baseline import Baseline, Kept, Levers, levers_of
+from windward.lifecycle.baseline import Baseline, Kept, Levers, counted_duration, levers_of
 from windward.lifecycle.decide import end_of
 from windward.lifecycle.work import home_of, power_w
 from windward_api.scalars import format_time
@@ -75,7 +75,7 @@ def receipt_of(
         "baseline": None if account.baseline is None else _baseline(account.baseline, vintages),
         "levers": None if levers is None else _levers(levers),
         "work": _work(observed, account),
-        "declared": _declared(observed),
+        "declared": _declared(observed, account),
         "runs": [_run(r) for r in observed.runs],
         "intensity": sources,
         "intervals": [_interval(p, vintages) for p in account.intervals],
@@ -121,13 +121,16 @@ def _outcome(observed: Observed) -> str:
     return "Unfinished" if end is None else "Succeeded" if end.succeeded else "Failed"
 
 
-def _declared(observed: Observed) -> dict[str, Any]:
-    """What the manifest says of the work, on which the baseline rests."""
+def _declared(observed: Observed, account: Account) -> dict[str, Any]:
+    """What the manifest says of the work, on which the baseline rests. Of a duration that it does not say, the source
+    is named."""
     spec = observed.job.spec
     levels = spec.power.levels if spec.power is not None else ()
-    return {
+    takes = counted_duration(observed, [p.row for p in account.intervals])
+    source = {} if spec.duration is not None else {"durationSource": str(observed.durations.source)}
+    return source | {
         "home": home_of(spec),
-        "durationSeconds": spec.duration.total_seconds(),
+        "durationSeconds": takes.total_seconds(),
         "overheadSeconds": observed.job.overhead().total_seconds(),
         "powerWatts": power_w(spec),
         "levels": [

@@ -293,7 +293,8 @@ def _status_inputs(
     late = now > observed.finish_by
     shown = _shown_of_plan(plan, bool(observed.live))
     issues = issues_of(_forecasts_of(observed, facts).values())
-    return (manifest, _runs(observed.runs), progress, late, shown, issues, memory.refusal, facts.account, facts.fault)
+    known = (progress, late, shown, observed.durations, issues)
+    return (manifest, _runs(observed.runs), *known, memory.refusal, facts.account, facts.fault)
 
 
 def _forecasts_of(observed: Observed, facts: Facts) -> dict[str, Forecast]:

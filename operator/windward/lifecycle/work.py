@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from windward.domain.durations import sentence
 from windward.domain.fleet import Level, Region, Work
 from windward.domain.forecast import Forecast
 from windward.domain.observed import Observed
@@ -25,12 +27,12 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
     """Returns the remaining work of a job, for the planner."""
     spec = observed.job.spec
     submitted = observed.job.metadata.creation_timestamp or now
-    return Work(
+    work = Work(
         key=observed.key,
         earliest=submitted,
         finish_by=observed.finish_by,
-        remaining=remaining_of(observed, now),
-        duration=spec.duration,
+        remaining=timedelta(0),
+        duration=observed.durations.expected,
         submitted=submitted,
         power_w=power_w(spec),
         regions=_regions(observed, now),
@@ -47,10 +49,24 @@ def work_of(observed: Observed, now: datetime, *, spent_g: float = 0.0) -> Work:
         fallback=spec.policy.fallback,
         margin=MARGIN,
         asap=observed.run_now,
-        spent_g=spent_g,
         delay_g_per_hour=float(spec.policy.delay_grams_per_hour),
         priority=spec.priority,
-        duration_p90=spec.duration_p90,
+    )
+    return progressed(work, observed, now, spent_g)
+
+
+def progressed(work: Work, observed: Observed, now: datetime, spent_g: float) -> Work:
+    """Returns the work with what changes while the same runs go on: what is left, and how long all of it takes."""
+    durations, ran = observed.durations, ran_of(observed, now)
+    expected = durations.after(ran)
+    return replace(
+        work,
+        remaining=remaining_of(observed, now),
+        duration=expected,
+        duration_p90=None if durations.p90 is None else max(durations.p90, expected),
+        duration_known=durations.is_known,
+        duration_note=sentence(durations, ran),
+        spent_g=spent_g,
     )
 
 
@@ -82,9 +98,20 @@ def _regions(observed: Observed, now: datetime) -> tuple[str, ...]:
 
 
 def remaining_of(observed: Observed, now: datetime) -> timedelta:
-    """Returns the running time still needed. While the same runs go on, only this part of the work changes."""
-    left = observed.job.spec.duration * (1.0 - progress_of(observed, now))
+    """Returns the running time still needed. Of a run that runs over it is what it is expected to take by now."""
+    durations, ran = observed.durations, ran_of(observed, now)
+    expected = durations.after(ran)
+    over = expected > durations.expected
+    left = expected - ran if over else durations.expected * (1.0 - progress_of(observed, now))
     return max(left, timedelta(seconds=1))
+
+
+def ran_of(observed: Observed, now: datetime) -> timedelta:
+    """Returns how long the work that is done took, as running time of the whole job. Work of which the newest run
+    reports the progress never runs over."""
+    done = _done_share(observed, now)
+    reports = bool(observed.runs) and observed.runs[-1].done_share is not None
+    return observed.durations.expected * (min(done, 0.99) if reports else done)
 
 
 def running_in(observed: Observed) -> str | None:
@@ -100,7 +127,7 @@ def _going_on(observed: Observed) -> Run | None:
 def levels_of(spec: GreenJobSpec) -> tuple[Level, ...]:
     """Returns the power levels of a job, with speeds relative to the declared duration."""
     levels = spec.power.levels if spec.power is not None else ()
-    return tuple(Level(spec.duration / v.duration, float(v.watts), name=v.name) for v in levels)
+    return tuple(Level(speed_of(spec, v.name), float(v.watts), name=v.name) for v in levels)
 
 
 def _running_level(observed: Observed) -> int | None:
@@ -129,9 +156,9 @@ def power_w(spec: GreenJobSpec, level: str = "") -> float:
 
 
 def speed_of(spec: GreenJobSpec, level: str) -> float:
-    """Returns the speed at a level, relative to running as declared."""
+    """Returns the speed at a level, relative to running as declared; work with levels declares its duration."""
     at = spec.power.level(level) if spec.power is not None else None
-    return 1.0 if at is None else spec.duration / at.duration
+    return 1.0 if at is None or spec.duration is None else spec.duration / at.duration
 
 
 def demand_of(spec: GreenJobSpec) -> Mapping[str, float]:
@@ -159,6 +186,11 @@ def progress_of(observed: Observed, now: datetime) -> float:
     Uses the progress that runs report. Of a run without a report its running time counts: while it is live, and after
     its end only if it paused by the contract. What a failed or lost run did since its last report is lost.
     """
+    finished = any(r.phase is Phase.SUCCEEDED for r in observed.runs)
+    return 1.0 if finished else min(_done_share(observed, now), 0.99)
+
+
+def _done_share(observed: Observed, now: datetime) -> float:
     done = 0.0
     for run in observed.runs:
         reported = run.done_share
@@ -167,15 +199,13 @@ def progress_of(observed: Observed, now: datetime) -> float:
             done = max(done, reported) if run.phase is Phase.FAILED else reported
         elif run.phase.live or (run.phase is Phase.PAUSED and run.exit_code == EXIT_PAUSED):
             done += _share_by_time(observed, run, now)
-    finished = any(r.phase is Phase.SUCCEEDED for r in observed.runs)
-    return 1.0 if finished else min(done, 0.99)
+    return done
 
 
 def _share_by_time(observed: Observed, run: Run, now: datetime) -> float:
     resumed = run.attempt > 1 and any(r.attempt < run.attempt and r.started_at for r in observed.runs)
     useful = run.ran_for(now) - (observed.job.overhead() if resumed else timedelta(0))
-    spec = observed.job.spec
-    return max(0.0, useful / spec.duration * speed_of(spec, run.level))
+    return max(0.0, useful / observed.durations.expected * speed_of(observed.job.spec, run.level))
 
 
 def expected_intensity_g_per_kwh(

@@ -15,7 +15,7 @@ _LEAST_SHARE = 0.005  # of a job's grams: a smaller price of room is not mention
 
 def sentence(plan: JobPlan, work: Work, now: datetime, best_share: float | None = None) -> str:
     """Why the plan is as it is, in at most a few short sentences."""
-    parts = [_head(plan, work, now, best_share)]
+    parts = [_head(plan, work, now, best_share), *([work.duration_note] if work.duration_note else [])]
     if plan.run_now_g is not None and plan.emissions_g is not None:
         parts.append(f"Run now at {work.home}: {grams(plan.run_now_g)}; this plan: {grams(plan.emissions_g)}.")
     parts += _room(plan)
@@ -59,6 +59,8 @@ def _head(plan: JobPlan, work: Work, now: datetime, best_share: float | None) ->
             return f"The best saving, {share} %, is below minSavingPercent {100 * work.min_saving:.0f}: runs now."
         case Reason.FALLBACK_NO_FORECAST:
             return f"No usable forecast: {runs}, as policy.fallback {work.fallback} says."
+        case Reason.DURATION_UNKNOWN:
+            return f"Nobody knows yet how long it takes: {runs}, as policy.fallback {work.fallback} says."
         case Reason.USER_FORCED:
             return f"At the user's word: {runs}."
         case Reason.OBSERVING:

@@ -39,6 +39,8 @@ class Placer:
             return self._without_windows(Reason.NO_ALLOWED_REGION)
         if work.asap:
             return self._at_once(Reason.USER_FORCED)
+        if not work.duration_known:
+            return self._at_once(Reason.DURATION_UNKNOWN)
         if work.running_in is not None and not work.interruptible:
             return self._at_once(Reason.CLEANER_WINDOW)
         if p.is_due:

@@ -66,7 +66,7 @@ class Problem:
     @property
     def free(self) -> bool:
         """Whether the job has a choice of when or where to run, so that it can make room for others."""
-        held = self.work.asap or self.work.running_in is not None or self.is_due
+        held = self.work.asap or not self.work.duration_known or self.work.running_in is not None or self.is_due
         return bool(self.sites) and not held
 
     @property

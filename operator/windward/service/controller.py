@@ -10,7 +10,7 @@ retried with back-off, and all other objects are served.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -30,6 +30,7 @@ from windward.lifecycle.reconcile import Facts, Memory, Reporting, issues_of, wa
 from windward.service.accountant import Accountant
 from windward.service.apply import CycleContext, reconcile_job
 from windward.service.guard import Guard
+from windward.service.past_durations import PastDurations
 from windward.service.planned import lengthened, needed_until
 from windward.service.reporter import ClusterReporter, Reporter
 from windward.service.standing_plan import REPLAN_EVERY, Planner, Sites, StandingPlan, version_of
@@ -84,6 +85,7 @@ class Controller:
     def __post_init__(self) -> None:
         self.reports = self.reporter or ClusterReporter(self.cluster)
         self.accountant = Accountant(self.ledger, self.grid, self.clock, self.simulated)
+        self.past = PastDurations(self.ledger)
         self.guard = Guard()
         self.standing = StandingPlan(self.guard, self.planner, None, self.replan_every, self.observes)
         self.deleted = DeletedJobs()
@@ -101,10 +103,10 @@ class Controller:
         """
         now = self.clock.now()
         self.guard.begin()
-        snapshot = self.cluster.snapshot()  # 1. observe
+        snapshot = self._with_durations(self.cluster.snapshot(), now)  # 1. observe
         regions = self._regions(snapshot, now)
         forecasts = self._forecasts(snapshot, now)
-        placed = [o for o in snapshot.jobs if to_be_placed(o)]
+        placed = [o for o in snapshot.jobs if to_be_placed(o) and self.guard.fault("durations", o.key) is None]
         sites = Sites(regions, forecasts)
         accounts = self._accounts(snapshot, placed, sites, now)  # 2. book what ended
         plan = self.standing.plan(placed, accounts, sites, now)  # 3. plan the whole fleet
@@ -115,6 +117,19 @@ class Controller:
         errors = {key: fault.message for key, fault in self.guard.faults().items()}
         return Cycle(now, snapshot, plan, forecasts, actions, accounts, self._wake_at(snapshot, plan, now), errors)
 
+    def _with_durations(self, snapshot: Snapshot, now: datetime) -> Snapshot:
+        """The snapshot with what past runs say of the jobs' durations; what jobs took that ended just now is recorded
+        for the next ones."""
+        self.past.keep(snapshot.jobs)
+        jobs: list[Observed] = []
+        for o in snapshot.jobs:
+            resolved = None
+            if o.job.profile:
+                resolved = self.guard.run("durations", o.key, version_of(o), now, partial(self.past.resolve, o, now))
+                self.guard.run("record", o.key, version_of(o), now, partial(self.past.record, o))
+            jobs.append(resolved or o)
+        return replace(snapshot, jobs=tuple(jobs))
+
     def zones(self, regions: Iterable[GreenRegion]) -> list[str]:
         """Returns the zones whose forecasts are needed."""
         return sorted({r.spec.grid_zone for r in regions})
@@ -124,7 +139,9 @@ class Controller:
         out: dict[str, Region] = {}
         for r in snapshot.regions:
             name, version = r.metadata.name, (r.metadata.uid, r.metadata.generation)
-            region = self.guard.run("region", f"GreenRegion {name}", version, now, partial(region_of, r))
+            region = self.guard.run(
+                "region", f"GreenRegion {name}", version, now, partial(region_of, r, snapshot.quotas.get(name))
+            )
             if region is not None:
                 out[name] = region
         self.guard.run("book", "GreenRegions", None, now, partial(self.accountant.keep_regions, out, now))
@@ -132,7 +149,7 @@ class Controller:
 
     def _forecasts(self, snapshot: Snapshot, now: datetime) -> dict[str, Forecast]:
         """The forecast of each zone, extended by the previous day's shape as far as planning needs it."""
-        until = needed_until(((o.job.spec.duration, o.finish_by) for o in snapshot.jobs if not o.ended), now)
+        until = needed_until(((o.durations.expected, o.finish_by) for o in snapshot.jobs if not o.ended), now)
         out: dict[str, Forecast] = {}
         for zone in self.zones(snapshot.regions):
             known = self.guard.run("forecast", f"zone {zone}", None, now, partial(self._forecast, zone, until, now))
@@ -172,7 +189,8 @@ class Controller:
         self._memory = {o.uid: self._memory.get(o.uid) or Memory() for o in snapshot.jobs}
         actions: dict[str, tuple[Action, ...]] = {}
         for o in snapshot.jobs:
-            fault = self.guard.fault("plan", o.key) or self.guard.fault("book", o.key)
+            faults = (self.guard.fault(step, o.key) for step in ("plan", "book", "durations"))
+            fault = next((f for f in faults if f is not None), None)
             sentence = fault.sentence() if fault is not None else ""
             facts = Facts(sites.forecasts, zones, issues, accounts[o.key], sentence, self.reports.reporting)
             step = partial(reconcile_job, context, o, plan.jobs.get(o.key), facts, self._memory[o.uid], now)

@@ -19,7 +19,7 @@ from windward.lifecycle.booking import emitted_g
 from windward.lifecycle.observing import undelayed
 from windward.lifecycle.plan_from_status import plan_from_status
 from windward.lifecycle.plan_inputs import PlanInputs
-from windward.lifecycle.work import remaining_of, work_of
+from windward.lifecycle.work import progressed, work_of
 from windward.service.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -124,9 +124,7 @@ class StandingPlan:
         if kept is None or kept[0] is not o:
             kept = self._work[o.uid] = (o, work_of(o, now, spent_g=spent_g))
         work = kept[1]
-        if o.live or work.spent_g != spent_g:
-            work = replace(work, remaining=remaining_of(o, now), spent_g=spent_g)
-        return work
+        return progressed(work, o, now, spent_g) if o.live or work.spent_g != spent_g else work
 
     def _plan_fleet(
         self, fleet: Fleet, placed: Iterable[Observed], forecasts: Mapping[str, Forecast], now: datetime

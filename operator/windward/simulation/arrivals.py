@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from windward.domain.durations import stated
 from windward.lifecycle.cron import job_body
 from windward_api.greencronjob import GreenCronJob
 from windward_api.greenjob import GreenJob
@@ -188,7 +189,7 @@ def regions_for(zones: Sequence[str], arrivals: Sequence[Arrival] = (), util: fl
         span_h = (max(a.at for a in arrivals) - min(a.at for a in arrivals)) / timedelta(hours=1)
         hours = dict.fromkeys(names.values(), 0.0)
         for a in arrivals:
-            hours[a.job.spec.placement.home or ""] += units_of(a.job) * (a.job.spec.duration / timedelta(hours=1))
+            hours[a.job.spec.placement.home or ""] += units_of(a.job) * (stated(a.job).expected / timedelta(hours=1))
         biggest = max(units_of(a.job) for a in arrivals)
         counts = {n: max(math.ceil(biggest), math.ceil(h / max(span_h, 1.0) / util)) for n, h in hours.items()}
     return [

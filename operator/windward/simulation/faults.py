@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
+from windward.domain.durations import ASSUMED
 from windward_api.greenjob import GreenJob
 
 
@@ -38,11 +39,11 @@ class Faults:
         return {k: v for k, v in rates.items() if v}
 
     def duration(self, job: GreenJob) -> timedelta:
-        """What the job really takes, without interruption."""
+        """What the job really takes, without interruption; one that declares nothing, an hour."""
         key = job.metadata.uid
         error = 1.0 + self.wrong_durations * (2.0 * self._draw("length", key) - 1.0)
         late = self.late_factor if self._draw("late", key) < self.late_jobs else 1.0
-        return job.spec.duration * error * late
+        return (job.spec.duration or ASSUMED) * error * late
 
     def outage(self, now: datetime) -> bool:
         """Whether the provider is down today."""

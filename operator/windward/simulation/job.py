@@ -63,7 +63,8 @@ class SimulatedJob:
 
     def is_unchanged_since(self, observed: Observed) -> bool:
         """Returns whether nothing was written since it was observed so."""
-        return self._observed is observed
+        known = self._observed
+        return known is not None and known.job is observed.job and known.runs is observed.runs
 
     def write_status(self, status: GreenJobStatus) -> None:
         """Replace the status."""
