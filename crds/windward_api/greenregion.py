@@ -87,6 +87,16 @@ class GreenRegionSpec(Words):
         dict[str, str],
         Field(max_length=16, description="Labels of the nodes that belong to the region; runs here select them."),
     ] = {}
+    queue: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=63,
+            pattern=NAME_PATTERN,
+            description="Kueue LocalQueue, of this name in each namespace, whose flavors are the nodes of the region: "
+            "queued work is sent to the region by it, and its ClusterQueue's quota bounds the plan.",
+        ),
+    ] = None
     capacity: Annotated[
         tuple[Capacity, ...],
         Field(

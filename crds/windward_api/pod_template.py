@@ -21,11 +21,13 @@ PodQuantity = Annotated[Decimal, BeforeValidator(parse_quantity)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=253)]
 
 
-class _Part(BaseModel):
+class TemplatePart(BaseModel):
+    """Base of what is read of a template; what is not named here is kept."""
+
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True)
 
 
-class EnvVar(_Part):
+class EnvVar(TemplatePart):
     """One variable: text, or a source that the kubelet reads."""
 
     name: Annotated[StrictStr, Field(min_length=1, max_length=1024)]
@@ -33,7 +35,7 @@ class EnvVar(_Part):
     value_from: dict[str, Any] | None = None
 
 
-class Resources(_Part):
+class Resources(TemplatePart):
     """What a container requests and is limited to, per resource."""
 
     requests: dict[StrictStr, PodQuantity] | None = None
@@ -44,7 +46,7 @@ class Resources(_Part):
         return {k: float(v) for k, v in {**(self.limits or {}), **(self.requests or {})}.items()}
 
 
-class Container(_Part):
+class Container(TemplatePart):
     """One container."""
 
     name: Name
@@ -63,14 +65,14 @@ class Container(_Part):
         return self.restart_policy == "Always"
 
 
-class PodMetadata(_Part):
+class PodMetadata(TemplatePart):
     """Labels and annotations of the pods."""
 
     labels: dict[StrictStr, StrictStr] | None = None
     annotations: dict[StrictStr, StrictStr] | None = None
 
 
-class PodSpec(_Part):
+class PodSpec(TemplatePart):
     """What the pods are."""
 
     containers: Annotated[tuple[Container, ...], Field(min_length=1, max_length=MOST_CONTAINERS)]
@@ -104,7 +106,7 @@ class PodSpec(_Part):
         return together
 
 
-class PodTemplate(_Part):
+class PodTemplate(TemplatePart):
     """A pod template."""
 
     metadata: PodMetadata | None = None
@@ -134,8 +136,13 @@ def checked_template(body: dict[str, Any]) -> dict[str, Any]:
     try:
         PodTemplate.model_validate(body)
     except ValidationError as e:
-        raise ValueError("; ".join(_sentence(fault) for fault in _innermost(e)[:8])) from None
+        raise ValueError("; ".join(template_sentences(e, "template"))) from None
     return body
+
+
+def template_sentences(error: ValidationError, field: str) -> list[str]:
+    """Returns what is wrong with a template that stands at `field`: the path, and what to write there."""
+    return [_sentence(fault, field) for fault in _innermost(error)[:8]]
 
 
 def _innermost(error: ValidationError) -> list[Any]:
@@ -158,7 +165,7 @@ _SHOULD_BE = {
 }
 
 
-def _sentence(fault: Any) -> str:
+def _sentence(fault: Any, field: str) -> str:
     path = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in fault["loc"] if p != "[key]")
     message = _SHOULD_BE.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
-    return f"template{path}: {message}"
+    return f"{field}{path}: {message}"

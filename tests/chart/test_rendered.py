@@ -11,13 +11,16 @@ from chart.sync_crds import COPIES, GENERATED, contents
 from cluster.kube import Helm
 
 from windward.cluster.engines import ENGINES
+from windward.cluster.managed import RELEASE_RIGHTS, RIGHTS
 from windward.grid.registry import all_specs
 from windward.service.settings import Settings
+from windward_api.kinds import KINDS
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "windward"
 VALUE_SETS = sorted(file.stem for file in (Path(__file__).parent / "values").glob("*.yaml"))
 
 Body = dict[str, Any]
+RELEASE = "windward-release"
 Rules = set[tuple[str, str, str]]
 
 # The ceiling: every (group, resource, verb) that the operator may have in a namespace. A line more needs a reason.
@@ -29,13 +32,25 @@ IN_NAMESPACES: Rules = {
     *(("batch", "jobs", verb) for verb in ("create", "get", "list", "patch")),
     *(("", "pods", verb) for verb in ("delete", "list", "watch")),
     ("", "events", "create"),
+    # Runs that are groups of pods, as Jobs above; and managed workloads: read, held and released.
+    ("batch", "jobs", "watch"),
+    *(("jobset.x-k8s.io", "jobsets", verb) for verb in ("create", "get", "list", "patch", "watch")),
+    *(("trainer.kubeflow.org", "trainjobs", verb) for verb in ("create", "get", "list", "patch", "watch")),
+    *(("kueue.x-k8s.io", "workloads", verb) for verb in ("list", "patch")),
+    ("kueue.x-k8s.io", "localqueues", "list"),
+    ("", "namespaces", "list"),
 }
+IN_ONE_NAMESPACE: Rules = (IN_NAMESPACES - {("", "namespaces", "list")}) | {("", "namespaces", "get")}
 IN_THE_CLUSTER: Rules = {
     *(("windward.dev", "greenregions", verb) for verb in ("list", "watch")),
     ("windward.dev", "greenregions/status", "patch"),
+    ("kueue.x-k8s.io", "clusterqueues", "list"),
 }
 # What the operator needs for itself, whatever runs the GreenJobs.
 OBSERVES_PODS: Rules = {("", "pods", "list"), ("", "pods", "watch")}
+OF_MANAGED: Rules = {(r.group, r.resource, verb) for r in RIGHTS for verb in r.verbs}
+OF_RELEASE: Rules = {(r.group, r.resource, verb) for r in RELEASE_RIGHTS for verb in r.verbs}
+OF_QUOTAS: Rules = {("kueue.x-k8s.io", "clusterqueues", "list")}
 OF_ENGINES: Rules = {(r.group, r.resource, verb) for e in ENGINES for r in e.rights for verb in r.verbs}
 
 
@@ -80,9 +95,16 @@ def only(objects: list[Body], kind: str) -> Body:
     return one
 
 
-def container(objects: list[Body]) -> Body:
-    (one,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+def container(objects: list[Body], of: str = "operator") -> Body:
+    (one,) = deployment(objects, of)["spec"]["template"]["spec"]["containers"]
     return dict(one)
+
+
+def deployment(objects: list[Body], of: str = "operator") -> Body:
+    """The operator's, or that of the second process, `release`."""
+    both = [one for one in objects if one["kind"] == "Deployment"]
+    (found,) = [d for d in both if d["spec"]["template"]["spec"]["containers"][0]["name"] == of]
+    return found
 
 
 def environment(objects: list[Body]) -> dict[str, Any]:
@@ -96,16 +118,39 @@ def test_the_operator_has_exactly_these_rights(helm: Helm) -> None:
 def test_a_scoped_operator_has_its_rights_in_its_namespaces_only(helm: Helm) -> None:
     assert rights(render(helm, "scoped"), "windward") == {
         "": IN_THE_CLUSTER,
-        "team-a": IN_NAMESPACES,
-        "team-b": IN_NAMESPACES,
+        "team-a": IN_ONE_NAMESPACE,
+        "team-b": IN_ONE_NAMESPACE,
     }
+
+
+def test_without_managed_workloads_their_rights_and_the_second_process_are_gone(helm: Helm) -> None:
+    objects = render(helm, "default", "managed.enabled=false")
+    rest = IN_NAMESPACES - (OF_MANAGED - OF_ENGINES)
+    assert rights(objects, "windward") == {"": rest | (IN_THE_CLUSTER - OF_QUOTAS)}
+    assert rights(objects, RELEASE) == {}
+    assert [o["metadata"]["name"] for o in objects if o["kind"] == "Deployment"] == ["windward"]
+    assert environment(objects)["WINDWARD_MANAGED"] == "false"
+
+
+def test_the_second_process_may_only_release_managed_workloads(helm: Helm) -> None:
+    assert rights(render(helm), RELEASE) == {"": OF_RELEASE}
+    there = (OF_RELEASE - {("", "namespaces", "list")}) | {("", "namespaces", "get")}
+    assert rights(render(helm, "scoped"), RELEASE) == {"team-a": there, "team-b": there}
+
+
+def test_a_hold_at_creation_that_the_server_cannot_do_is_refused_and_auto_leaves_it_out(helm: Helm) -> None:
+    assert not [o for o in render(helm) if o["kind"] == "MutatingAdmissionPolicy"]
+    with pytest.raises(AssertionError, match=r"managed\.holdAtCreation: this server has no MutatingAdmissionPolicy"):
+        render(helm, "default", "managed.holdAtCreation=true")
 
 
 def test_rights_on_workloads_are_those_that_the_engines_declare(helm: Helm) -> None:
     for name, place in (("default", ""), ("scoped", "team-a"), ("scoped", "team-b")):
         given = rights(render(helm, name), "windward")[place]
-        workloads = {one for one in given if one[0] != "windward.dev" and one[1] != "events"}
-        assert workloads == OF_ENGINES | OBSERVES_PODS
+        given -= OF_QUOTAS  # of the cluster, whatever the namespaces
+        workloads = {one for one in given if one[0] != "windward.dev" and one[1] not in ("events", "namespaces")}
+        managed = {r for r in OF_MANAGED if r[1] != "namespaces"}
+        assert workloads == OF_ENGINES | OBSERVES_PODS | managed
 
 
 def test_the_operators_policy_binds_it_for_each_engine(helm: Helm) -> None:
@@ -122,7 +167,8 @@ def test_the_operators_policy_binds_it_for_each_engine(helm: Helm) -> None:
         for operation in rule["operations"]
     }
     operations = {"create": "CREATE", "patch": "UPDATE", "update": "UPDATE", "delete": "DELETE"}
-    assert {(g, r, operations[verb]) for g, r, verb in OF_ENGINES if verb in operations} <= bound
+    changes = OF_ENGINES | OF_MANAGED
+    assert {(g, r, operations[verb]) for g, r, verb in changes if verb in operations} <= bound
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)
@@ -174,7 +220,7 @@ def test_a_token_is_mounted_where_the_api_is_spoken_to(helm: Helm) -> None:
 
 
 def test_there_is_never_a_second_operator(helm: Helm) -> None:
-    spec = only(render(helm), "Deployment")["spec"]
+    spec = deployment(render(helm))["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
 
 
@@ -197,7 +243,7 @@ def test_settings_reach_the_operator(helm: Helm) -> None:
 
 def test_a_recording_is_mounted_where_it_is_looked_for(helm: Helm) -> None:
     objects = render(helm, "demonstration")
-    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    volumes = deployment(objects)["spec"]["template"]["spec"]["volumes"]
     assert {"name": "trace", "configMap": {"name": "recording"}} in volumes
     assert {"name": "trace", "mountPath": "/trace", "readOnly": True} in container(objects)["volumeMounts"]
     assert "WINDWARD_TRACE_FILE" not in environment(render(helm))
@@ -233,7 +279,7 @@ def test_the_database_url_is_read_from_its_secret_only(helm: Helm) -> None:
 )
 def test_where_the_book_lies(helm: Helm, name: str, volume: Body) -> None:
     objects = render(helm, name)
-    volumes = only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"]
+    volumes = deployment(objects)["spec"]["template"]["spec"]["volumes"]
     assert {"name": "data", **volume} in volumes
     made = [one for one in objects if one["kind"] == "PersistentVolumeClaim"]
     assert bool(made) is (name == "sqlite-on-volume")
@@ -275,12 +321,30 @@ def test_crds_are_rendered_unchanged_and_kept(helm: Helm) -> None:
     assert not any(o["kind"] == "CustomResourceDefinition" for o in render(helm, "locked-down"))
 
 
+def test_the_authors_policy_knows_every_kind_of_work_and_asks_for_the_right_to_create_what_runs_it(helm: Helm) -> None:
+    policies = [o for o in render(helm) if o["kind"] == "ValidatingAdmissionPolicy"]
+    for policy, path in zip(policies, ("spec", "spec.jobTemplate.spec"), strict=False):
+        variables = {v["name"]: v["expression"] for v in policy["spec"]["variables"]}
+        for kind in KINDS:
+            named = f"variables.work.{kind.field}" in variables["field"] or f"'{kind.field}'" in variables["field"]
+            assert named, f"{kind.field} has no name in the sentences of {policy['metadata']['name']}"
+            if not kind.verb:
+                assert f"variables.work.{kind.field}" in variables["pods"], f"pods of {kind.field} are not judged"
+        for engine in ENGINES:
+            assert f"'{engine.resource.plural}'" in variables["resource"]
+            assert f"'{engine.resource.group}'" in variables["group"]
+        assert variables["work"] == f"dyn(object.{path})"
+
+
 def test_the_policy_can_be_narrowed_and_turned_off(helm: Helm) -> None:
     def validations(objects: list[Body]) -> list[int]:
         return [len(o["spec"]["validations"]) for o in objects if o["kind"] == "ValidatingAdmissionPolicy"]
 
-    assert validations(render(helm)) == [2, 2, 4], "authors of jobs, authors of schedules, and the operator itself"
-    assert validations(render(helm, "locked-down")) == [11, 11, 4]
+    authors, operator, tenants = [3, 3], 4, 2
+    assert validations(render(helm)) == [*authors, operator, tenants], (
+        "authors of jobs and schedules, the operator, all"
+    )
+    assert validations(render(helm, "locked-down")) == [12, 12, operator, tenants]
     assert validations(render(helm, "default", "admissionPolicy.enabled=false")) == []
 
 

@@ -42,6 +42,25 @@ TEMPLATE = st.one_of(
         st.sampled_from(["1", "100m", "1P", "2E", "500u", "100n", "0", "1e18", "1Ei"]),
     ),
 )
+SOME = st.integers(-1, 3)
+JOB_SPEC = st.fixed_dictionaries(
+    {"template": TEMPLATE}, optional={"parallelism": SOME, "completions": SOME, "suspend": st.booleans(), "x": PODISH}
+)
+NODES = st.fixed_dictionaries({}, optional={"numNodes": SOME, "resourcesPerNode": PODISH, "env": PODISH})
+TEMPLATES = {  # fields whose schema says nothing of what is in them
+    "template": TEMPLATE,
+    "jobTemplate": st.builds(lambda spec: {"spec": spec}, JOB_SPEC),
+    "jobSetTemplate": st.builds(
+        lambda specs: {"spec": {"replicatedJobs": [{"name": "a", "template": {"spec": s}} for s in specs]}},
+        st.lists(JOB_SPEC, max_size=3),
+    ),
+    "trainJobTemplate": st.builds(
+        lambda trainer, patches: {
+            "spec": {"runtimeRef": {"name": "torch"}, "trainer": trainer, "runtimePatches": patches}
+        },
+        NODES, st.just([]) | PODISH,
+    ),
+}  # fmt: skip
 # Where a pattern or a format leaves almost nothing that does anything, values of which each half does something.
 DURATIONS = ["1s", "1h", "90m", "5d", "9999d", "99999h", "999999m", "9999999s", "9999d99999h999999m"]
 LIKELY: dict[str, list[Any]] = {
@@ -68,8 +87,14 @@ def spec_of(kind: str) -> st.SearchStrategy[dict[str, Any]]:
 
 def legal(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec of a GreenJob less what the CEL rules forbid, so that most of what is drawn is planned."""
-    spec = {"duration": "1h", "template": {"spec": {"containers": [MAIN]}}, **spec}
-    one_of(spec, "train", "infer", "template")
+    spec = {"template": {"spec": {"containers": [MAIN]}}, **spec}
+    if "profile" not in spec:
+        spec.setdefault("duration", "1h")
+    if "duration" not in spec:
+        spec.pop("durationP90", None)
+        spec.get("policy", {}).pop("fallback", None)
+        spec.get("power", {}).pop("levels", None)
+    one_of(spec, "train", "infer", "jobTemplate", "jobSetTemplate", "trainJobTemplate", "template")
     if "train" in spec:
         one_of(spec["train"].setdefault("data", {}), "corpus", "path")
     if "infer" in spec:
@@ -79,7 +104,7 @@ def legal(spec: dict[str, Any]) -> dict[str, Any]:
         spec.pop("completeWithin", None)
     else:
         spec.setdefault("completeWithin", "6h")
-    if "completeWithin" in spec and parsed(spec["completeWithin"]) < parsed(spec["duration"]):
+    if {"completeWithin", "duration"} <= spec.keys() and parsed(spec["completeWithin"]) < parsed(spec["duration"]):
         spec["duration"] = spec["completeWithin"]
     if "durationP90" in spec and parsed(spec["durationP90"]) < parsed(spec["duration"]):
         del spec["durationP90"]
@@ -131,8 +156,8 @@ def from_schema(schema: dict[str, Any], name: str = "") -> st.SearchStrategy[Any
     Raises:
         ValueError: the schema has a type that this does not know: it must not be left out in silence.
     """
-    if name == "template" and schema.get("x-kubernetes-preserve-unknown-fields"):
-        return TEMPLATE
+    if name in TEMPLATES and schema.get("x-kubernetes-preserve-unknown-fields"):
+        return TEMPLATES[name]
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     match schema.get("type"):

@@ -55,6 +55,8 @@ class ServedCluster(SimulatedCluster):
         conflict_next: somebody else writes the object just before the next claim.
         refuse_next: the next child is refused by admission.
         down: nothing answers.
+        takes: by name, how long a job takes in truth; others as they declare.
+        released: keys of jobs that their queue may start without us, as that of a managed workload.
     """
 
     bodies: dict[str, Body] = field(default_factory=dict)
@@ -65,6 +67,8 @@ class ServedCluster(SimulatedCluster):
     conflict_next: bool = False
     refuse_next: bool = False
     down: bool = False
+    released: set[str] = field(default_factory=set)
+    takes: dict[str, timedelta] = field(default_factory=dict)
 
     # -- the port ----------------------------------------------------------------------------------------------------
 
@@ -75,7 +79,9 @@ class ServedCluster(SimulatedCluster):
             job._observed = None  # read anew each time
         crons, regions, bad = read_objects(self.others["GreenCronJob"], self.others["GreenRegion"])
         bad += [read_job(body) for key, body in self.bodies.items() if key not in self.jobs]
-        return Snapshot(super().snapshot().jobs, tuple(crons), tuple(regions), tuple(bad))
+        jobs = super().snapshot().jobs
+        jobs = tuple(replace(o, released=True) if o.key in self.released and not o.live else o for o in jobs)
+        return Snapshot(jobs, tuple(crons), tuple(regions), tuple(bad))
 
     def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
         if self.conflict_next:
@@ -109,6 +115,9 @@ class ServedCluster(SimulatedCluster):
             self.change(job.metadata.uid, phase=Phase.STOPPING)
         else:
             super().stop_run(job, name)
+
+    def hold(self, job: GreenJob) -> None:
+        self.released.discard(_key(job))
 
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
         super().write_status(job, GreenJobStatus.model_validate(_dump(status)), events)
@@ -230,7 +239,9 @@ class ServedCluster(SimulatedCluster):
         job = self.jobs[key]
         read = read_job(self.bodies[key])
         job.job = read.model_copy(update={"status": job.job.status})
-        job.takes_s, job._observed = read.spec.duration.total_seconds(), None
+        job._observed = None
+        if read.spec.duration is not None:
+            job.takes_s = read.spec.duration.total_seconds()
 
     def _apply_job(self, body: Body) -> None:
         meta = body["metadata"]
@@ -238,6 +249,8 @@ class ServedCluster(SimulatedCluster):
         job = read_job(body)
         if isinstance(job, GreenJob):
             self.submit(job)
+            if job.metadata.name in self.takes:
+                self.jobs[job.key].takes_s = self.takes[job.metadata.name].total_seconds()
 
     def _apply_other(self, body: Body) -> None:
         same = [b for b in self.others[body["kind"]] if b["metadata"]["name"] == body["metadata"]["name"]]

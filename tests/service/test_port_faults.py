@@ -102,6 +102,7 @@ def submit_all(world):
         world.cluster.apply(job_body("odd-invalid", duration="never")),
     ]
     world.cluster.apply(cron_body("odd-cron"))
+    world.cluster.released = {"default/odd-held"}  # as what a queue may start is held until its window
     world.cluster.apply(job_body("good"))
     world.cluster.apply(cron_body("good-cron"))
     return [*odd, "odd", "XX"]

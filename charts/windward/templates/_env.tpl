@@ -21,6 +21,8 @@
 - {name: WINDWARD_RESYNC_SECONDS, value: {{ .Values.intervals.resync | int | quote }}}
 - {name: WINDWARD_FORECAST_SECONDS, value: {{ .Values.intervals.forecast | int | quote }}}
 - {name: WINDWARD_NAMESPACES, value: {{ join "," .Values.scope.namespaces | quote }}}
+- {name: WINDWARD_MANAGED, value: {{ .Values.managed.enabled | quote }}}
+- {name: WINDWARD_MANAGED_DEFAULTS, value: {{ .Values.managed.defaults | toJson | quote }}}
 - {name: WINDWARD_LOG_LEVEL, value: {{ upper .Values.logLevel | quote }}}
 - {name: WINDWARD_HTTP_PORT, value: "8080"}
 {{- with .Values.extraEnv }}

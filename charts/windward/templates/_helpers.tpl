@@ -34,6 +34,12 @@ app.kubernetes.io/name: {{ include "windward.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Labels of the second process: other ones than the operator's, whose Service selects by name and instance. */}}
+{{- define "windward.releaseLabels" -}}
+app.kubernetes.io/name: {{ include "windward.name" . }}-release
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
 {{- define "windward.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "windward.selectorLabels" . }}
@@ -67,10 +73,34 @@ fsGroup: 65532
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
+{{/* The second process has an account of its own, with fewer rights. */}}
+{{- define "windward.releaseAccountName" -}}
+{{- printf "%s-release" (include "windward.fullname" .) -}}
+{{- end -}}
+
+{{/* Names of our own accounts, as a list in CEL. */}}
+{{- define "windward.accounts" -}}
+['system:serviceaccount:{{ .Release.Namespace }}:{{ include "windward.serviceAccountName" . }}'
+{{- if .Values.managed.enabled }}, 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "windward.releaseAccountName" . }}'{{ end }}]
+{{- end -}}
+
+{{/* The API version of MutatingAdmissionPolicies; empty where they are not wanted, or the server has none. */}}
+{{- define "windward.mutatingVersion" -}}
+{{- if and .Values.managed.enabled (ne (toString .Values.managed.holdAtCreation) "false") -}}
+{{- range $version := list "v1" "v1beta1" -}}
+{{- if $.Capabilities.APIVersions.Has (printf "admissionregistration.k8s.io/%s/MutatingAdmissionPolicy" $version) -}}
+{{- $version }} {{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Mistakes that a schema cannot see, refused with the fix. */}}
 {{- define "windward.checks" -}}
 {{- if and .Values.provider.trace.existingConfigMap (ne .Values.provider.name "trace") -}}
 {{- fail (printf "provider.trace.existingConfigMap: has no effect with provider.name %s; remove it" .Values.provider.name) -}}
+{{- end -}}
+{{- if and .Values.managed.enabled (eq (toString .Values.managed.holdAtCreation) "true") (not (include "windward.mutatingVersion" .)) -}}
+{{- fail "managed.holdAtCreation: this server has no MutatingAdmissionPolicy; set it to auto, and create managed workloads suspended" -}}
 {{- end -}}
 {{- if and .Values.admissionPolicy.enabled (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "admissionPolicy.enabled: needs Kubernetes 1.30 and this is %s. Without it, a right to create GreenJobs is a right to create pods; if that is acceptable, set it to false" .Capabilities.KubeVersion.Version) -}}

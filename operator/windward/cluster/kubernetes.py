@@ -6,10 +6,9 @@ Reads are whole lists from etcd, so no decision rests on a stale cache. Writes a
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,22 +16,23 @@ from typing import Any
 from windward.cluster.engines import ENGINES, Engine
 from windward.cluster.engines.port import engine_of
 from windward.cluster.kube_api import JSON_PATCH, Api
-from windward.cluster.kube_pods import PodEnd, pod_end
+from windward.cluster.kube_events import emit, reference_to
+from windward.cluster.kube_pods import Controllers
 from windward.cluster.kube_runs import is_child, runs_of
+from windward.cluster.kube_watch import follow
 from windward.cluster.parse import bad_object, read_job, read_objects
-from windward.cluster.port import AttemptConflict, BadObject, ClusterError, NotFound, Refused, Snapshot, Unavailable
+from windward.cluster.pod_memory import Ends, PodMemory
+from windward.cluster.port import AttemptConflict, BadObject, NotFound, Refused, Snapshot
 from windward.domain.clock import Clock
 from windward.domain.observed import Event, Observed
 from windward.manifests import RunFacts
-from windward.manifests.pod import LABEL_UID, RuntimeImage
+from windward.manifests.pod import LABEL_UID, NotInPod, RuntimeImage
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
 from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
-from windward_api.scalars import format_time
 
 log = logging.getLogger(__name__)
 OURS = "/apis/windward.dev/v1alpha1"
-WATCH_S = 300
 Body = dict[str, Any]
 
 
@@ -50,32 +50,31 @@ class KubernetesCluster:
     runtime: RuntimeImage
     namespaces: tuple[str, ...] = ()
     engines: tuple[Engine, ...] = ENGINES
-    _seen: dict[str, PodEnd] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _memory: PodMemory = field(default_factory=PodMemory)
 
     def snapshot(self) -> Snapshot:
         crons, regions, bad = read_objects(self._all(OURS, "greencronjobs"), self.api.items(f"{OURS}/greenregions"))
         bodies = self._all(OURS, "greenjobs")
         # Children after their owners: the number of a child made in between is claimed already.
-        listed = {e: self._all(e.resource.root, e.resource.plural, labelSelector=LABEL_UID) for e in self.engines}
+        listed = {e: self._children(e) for e in self.engines}
+        below = [child for children in listed.values() for child in children]
         pods = self._all("/api/v1", "pods", labelSelector=LABEL_UID)
-        self._remember(pods)
+        self._memory.remember(pods)
         by_uid, their_pods = {e: _by_label(children) for e, children in listed.items()}, _by_label(pods)
-        with self._lock:
-            seen = dict(self._seen)
+        controllers, seen = self._memory.note(below), self._memory.ends()
         now, out = self.clock.now(), []
         for body in bodies:
             job = read_job(body)
             if isinstance(job, GreenJob):
                 uid = job.metadata.uid
                 children = {e: labelled.get(uid, []) for e, labelled in by_uid.items()}
-                observed = read_runs(body, job, children, their_pods.get(uid, ()), seen, now)
+                observed = read_runs(body, job, children, their_pods.get(uid, ()), seen, controllers, now)
                 if isinstance(observed, Observed):
                     out.append(observed)
                     continue
                 job = observed
             bad.append(job)
-        self._forget(child for children in listed.values() for child in children)
+        self._memory.forget(below, pods)
         return Snapshot(tuple(out), tuple(crons), tuple(regions), tuple(bad))
 
     def claim_attempt(self, observed: Observed, attempt: int, region: str) -> GreenJob:
@@ -96,6 +95,12 @@ class KubernetesCluster:
         path = engine.resource.path(facts.job.metadata.namespace)
         try:
             self.api.post(path, engine.render(facts, self.runtime))
+        except NotInPod as e:
+            raise Refused(str(e)) from e
+        except NotFound:
+            kind, group = engine.resource.kind, engine.resource.group
+            fix = "install its controller, or ask for another kind of work"
+            raise Refused(f"this cluster knows no {kind} of {group}: {fix}") from None
         except AttemptConflict:
             if not is_child(facts.job, self.api.get(f"{path}/{facts.name}")):
                 kind = engine.resource.kind
@@ -110,6 +115,9 @@ class KubernetesCluster:
             except NotFound:
                 continue
 
+    def hold(self, job: GreenJob) -> None:
+        """Does nothing: of a GreenJob nothing runs before a run is created."""
+
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
         meta = job.metadata
         try:
@@ -117,7 +125,7 @@ class KubernetesCluster:
         except NotFound:
             return
         for event in events:
-            self._emit(job, event)
+            emit(self.api, reference_to(job), event, self.clock.now())
 
     def write_bad(self, bad: BadObject, status: GreenJobStatus | GreenCronJobStatus | GreenRegionStatus) -> None:
         try:
@@ -150,42 +158,19 @@ class KubernetesCluster:
 
         The pod of a paused run is deleted soon after its containers end; only a watch is sure to see how.
         """
-        while not stop.is_set():
-            try:
-                for path in self._paths("/api/v1", "pods"):
-                    self._watch_once(path, stop, heard)
-            except ClusterError as e:
-                log.info("%s; watching again", e)
-                stop.wait(2.0)
 
-    def _watch_once(self, path: str, stop: threading.Event, heard: Callable[[], None]) -> None:
-        listed = self.api.get(path, labelSelector=LABEL_UID)
-        self._remember(listed.get("items") or [])
-        heard()
-        # With several namespaces each is followed in turn, in short watches; the resync catches what falls between.
-        seconds = WATCH_S if len(self.namespaces) < 2 else 5
-        version = listed["metadata"]["resourceVersion"]
-        for kind, pod in self.api.watch(path, seconds, labelSelector=LABEL_UID, resourceVersion=version):
-            if stop.is_set():
-                return
-            if kind != "BOOKMARK":
-                self._remember([pod])
-                heard()
+        def remember(pods: list[Body]) -> None:
+            self._memory.remember(pods)
+            heard()
 
-    def _remember(self, pods: Sequence[Body]) -> None:
-        for pod in pods:
-            uid = next((u for e in self.engines if (u := e.owner_uid(pod))), "")
-            end = pod_end(pod) if uid else None
-            if end is not None:
-                with self._lock:
-                    self._seen[uid] = end
+        follow(self.api, self._paths("/api/v1", "pods"), LABEL_UID, stop, remember)
 
-    def _forget(self, children: Iterable[Body]) -> None:
-        """Drops the ends of pods whose owners are gone."""
-        uids = {c["metadata"]["uid"] for c in children}
-        with self._lock:
-            for uid in [u for u in self._seen if u not in uids]:
-                del self._seen[uid]
+    def _children(self, engine: Engine) -> list[Body]:
+        """Objects of an engine's kind with our label; none where the cluster does not know the kind."""
+        try:
+            return self._all(engine.resource.root, engine.resource.plural, labelSelector=LABEL_UID)
+        except NotFound:
+            return []
 
     def _paths(self, group: str, plural: str) -> list[str]:
         if not self.namespaces:
@@ -201,35 +186,6 @@ class KubernetesCluster:
         patch = [{"op": "add", "path": "/status", "value": value}]
         self.api.patch(f"{_path(plural, namespace, name)}/status", patch, JSON_PATCH)
 
-    def _emit(self, job: GreenJob, event: Event) -> None:
-        """Creates an Event; the same one within the same minute has the same name and is created once."""
-        meta, at = job.metadata, self.clock.now()
-        digest = hashlib.sha256(f"{meta.uid}{event.reason}{event.message}{at:%Y%m%d%H%M}".encode()).hexdigest()[:16]
-        stamp = format_time(at)
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"name": f"{meta.name[:200].rstrip('-.')}.{digest}", "namespace": meta.namespace},
-            "involvedObject": {
-                "apiVersion": job.api_version, "kind": job.kind, "name": meta.name, "namespace": meta.namespace,
-                "uid": meta.uid, "resourceVersion": meta.resource_version,
-            },
-            "reason": event.reason,
-            "message": event.message,
-            "type": "Warning" if event.warning else "Normal",
-            "source": {"component": "windward"},
-            "reportingComponent": "windward.dev/operator",
-            "firstTimestamp": stamp,
-            "lastTimestamp": stamp,
-            "count": 1,
-        }  # fmt: skip
-        try:
-            self.api.post(f"/api/v1/namespaces/{meta.namespace}/events", body)
-        except AttemptConflict:
-            pass
-        except (Refused, Unavailable, NotFound) as e:
-            log.warning("event %s for %s/%s was not written: %s", event.reason, meta.namespace, meta.name, e)
-
 
 def _path(plural: str, namespace: str | None, name: str = "") -> str:
     place = f"/namespaces/{namespace}" if namespace is not None else ""
@@ -241,7 +197,8 @@ def read_runs(
     job: GreenJob,
     children: Mapping[Engine, Sequence[Body]],
     pods: Sequence[Body],
-    seen: Mapping[str, PodEnd],
+    seen: Ends,
+    controllers: Controllers,
     now: datetime,
 ) -> Observed | BadObject:
     """Returns a job with its runs, or a `BadObject` if its children cannot be parsed: a job without its runs would be
@@ -249,7 +206,7 @@ def read_runs(
     try:
         engine = engine_of(children, job)
         demand = engine.demand(job.spec) if engine is not None else None
-        return Observed(job, runs_of(job, children, pods, seen, now, demand), demand)
+        return Observed(job, runs_of(job, children, pods, seen, now, demand, controllers), demand)
     except Exception as e:  # whatever a child holds harms its own job only
         log.exception("%s/%s: its children cannot be read", job.metadata.namespace, job.metadata.name)
         return bad_object(body, "GreenJob", f"its Jobs and pods cannot be read: {type(e).__name__}: {e}")

@@ -117,9 +117,11 @@ class LocalCluster:
         except NotLocal as e:
             raise Refused(str(e)) from e
         folder = _below(self.home / "runs", facts.name)
-        _below(storage / "checkpoints", Path(spec.env[contract.ENV_CHECKPOINT_DIR]).name)
-        folder.mkdir(parents=True, exist_ok=True)
-        Path(spec.env[contract.ENV_CHECKPOINT_DIR]).mkdir(parents=True, exist_ok=True)
+        folders = [folder]
+        if (checkpoints := spec.env.get(contract.ENV_CHECKPOINT_DIR)) is not None:  # else they are in an object store
+            folders.append(_below(storage / "checkpoints", Path(checkpoints).name))
+        for needed in folders:
+            needed.mkdir(parents=True, exist_ok=True)
         for old in self.store.runs.of_job(meta.uid):
             if old.attempt < facts.attempt:
                 self.supervisors.clear(old)
@@ -136,6 +138,9 @@ class LocalCluster:
         row = next((r for r in self.store.runs.of_job(job.metadata.uid) if r.name == name), None)
         if row is not None:
             self.supervisors.pause(row)
+
+    def hold(self, job: GreenJob) -> None:
+        """Does nothing: of a GreenJob nothing runs before a run is created."""
 
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
         meta = job.metadata

@@ -56,4 +56,5 @@ def bad_object(body: Mapping[str, Any], kind: str, message: str) -> BadObject:
         int(metadata.get("generation") or 1),
         message[:1000],
         body.get("status") if isinstance(body.get("status"), Mapping) else {},  # type: ignore[arg-type]
+        str(metadata.get("uid", "")),
     )

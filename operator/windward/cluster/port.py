@@ -50,20 +50,31 @@ class BadObject:
     generation: int
     message: str
     status: Mapping[str, Any] = field(default_factory=dict)
+    uid: str = ""
+
+    @property
+    def display_name(self) -> str:
+        """What people call it within its namespace: with its kind where it is none of ours."""
+        return self.name if self.kind.startswith("Green") else f"{self.kind.lower()}/{self.name}"
 
     @property
     def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
+        return f"{self.namespace}/{self.display_name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All objects of ours at one moment."""
+    """All objects of ours at one moment.
+
+    Attributes:
+        quotas: region -> units of each resource that its queue leaves to our work; without an entry: no queue.
+    """
 
     jobs: tuple[Observed, ...] = ()
     crons: tuple[GreenCronJob, ...] = ()
     regions: tuple[GreenRegion, ...] = ()
     bad: tuple[BadObject, ...] = ()
+    quotas: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Cluster(Protocol):
@@ -94,6 +105,10 @@ class Cluster(Protocol):
 
     def stop_run(self, job: GreenJob, name: str) -> None:
         """Asks a run to pause: SIGTERM, its grace period, then SIGKILL. Returns at once."""
+        ...
+
+    def hold(self, job: GreenJob) -> None:
+        """Keep a workload that nothing runs of from starting without us; one that cannot is held already."""
         ...
 
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:

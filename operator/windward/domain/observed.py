@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from windward.domain.durations import Durations, stated
 from windward.domain.run import Run
 from windward_api.greenjob import GreenJob
 
@@ -17,15 +18,24 @@ class Observed:
 
     Attributes:
         demand: units of each resource that one run holds, as its engine computes them; None: as the spec requests.
+        released: its object may start to run without Windward, and nothing of it runs yet.
+        resolved: its durations, with what the ledger knows of its profile; None: as the job itself states them.
     """
 
     job: GreenJob
     runs: tuple[Run, ...] = ()
     demand: Mapping[str, float] | None = None
+    released: bool = False
+    resolved: Durations | None = None
+
+    @cached_property
+    def durations(self) -> Durations:
+        """How long its whole work is taken to run: the one place that says it."""
+        return self.resolved or stated(self.job)
 
     @cached_property
     def key(self) -> str:
-        return f"{self.job.metadata.namespace}/{self.job.metadata.name}"
+        return self.job.key
 
     @cached_property
     def uid(self) -> str:
@@ -80,6 +90,13 @@ class PauseRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep a workload that somebody else made from starting before its window."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Mark the job as ended; its receipt is written with it."""
 
@@ -95,7 +112,7 @@ class DeleteJob:
     why: str
 
 
-Action = CreateRun | PauseRun | Finish | DeleteJob
+Action = CreateRun | PauseRun | Hold | Finish | DeleteJob
 
 
 @dataclass(frozen=True, slots=True)

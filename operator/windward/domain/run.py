@@ -42,6 +42,7 @@ class TroubleReason(StrEnum):
     CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
     POD_MISSING = "PodMissing"
     NODE_LOST = "NodeLost"
+    AWAITING_QUOTA = "AwaitingQuota"
 
     @property
     def of_place(self) -> bool:

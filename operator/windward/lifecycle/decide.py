@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Observed, PauseRun
+from windward.domain.observed import Action, CreateRun, DeleteJob, Finish, Hold, Observed, PauseRun
 from windward.domain.plan import JobPlan
 from windward.domain.run import Phase, Run
 from windward.lifecycle.backoff import backoff
@@ -43,7 +43,7 @@ def decide(observed: Observed, plan: JobPlan | None, now: datetime) -> list[Acti
         why = "another run finished the work" if end.succeeded else end.message
         return [*_stop(observed.live, "Complete" if end.succeeded else "Failed", why), end]
     if spec.suspend:
-        return _stop(observed.live, "PausedByUser", "spec.suspend is true")
+        return [*_stop(observed.live, "PausedByUser", "spec.suspend is true"), *_hold(observed, "it is suspended")]
     if plan is None:
         return []
     return _follow(observed, plan, now) if observed.live else _begin(observed, plan, now)
@@ -123,8 +123,13 @@ def _begin(observed: Observed, plan: JobPlan, now: datetime) -> list[Action]:
     """No run is live: create the run that the plan has now, after the back-off of earlier failures."""
     window = plan.window_at(now)
     if window is None or now < retry_at(observed, now):
-        return []
+        return _hold(observed, plan.explanation)
     return [CreateRun(observed.next_attempt, window.region, plan.reason, plan.level_name)]
+
+
+def _hold(observed: Observed, why: str) -> list[Action]:
+    """Keep out of its queue what would start from there without us."""
+    return [Hold(why)] if observed.released else []
 
 
 def retry_at(observed: Observed, now: datetime) -> datetime:

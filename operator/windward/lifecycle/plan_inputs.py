@@ -10,7 +10,7 @@ from windward.domain.observed import Observed
 from windward.domain.plan import SOONEST, JobPlan, Plan
 from windward.domain.run import Phase
 from windward.lifecycle.decide import end_of
-from windward.lifecycle.work import avoided, pending, running_in
+from windward.lifecycle.work import avoided, may_pause, pending, ran_of, running_in
 
 EARLY = timedelta(minutes=15)  # by which a job may end before its planned end and leave no room worth a new plan
 
@@ -31,12 +31,14 @@ class PlanInputs:
         tick: number of the period of replanning.
         drifted: something is not as planned, so that each tick has a new plan: work without a place, work that should
             have ended or begun.
+        unpriced: a pause is due of a run that the plan did not know of, so that nobody knows whether it pays.
     """
 
     world: tuple[object, ...]
     jobs: Mapping[str, tuple[object, ...]]
     tick: int
     drifted: bool
+    unpriced: bool = False
 
     @classmethod
     def of(
@@ -46,7 +48,8 @@ class PlanInputs:
         planned = plan.jobs if plan is not None else {}
         jobs = {o.key: _of_job(o, planned.get(o.key), now) for o in placed}
         drifted = any(_drifted(o, planned.get(o.key), now, every) for o in placed)
-        return cls(world, jobs, int(now.timestamp() // every.total_seconds()), drifted)
+        unpriced = any(_pauses_unpriced(o, planned.get(o.key), now) for o in placed)
+        return cls(world, jobs, int(now.timestamp() // every.total_seconds()), drifted, unpriced)
 
     def still_hold(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> bool:
         """Returns whether `plan`, made from `before`, is still valid for these inputs."""
@@ -54,7 +57,13 @@ class PlanInputs:
 
     def unchanged(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> frozenset[str]:
         """Returns the keys of jobs whose plans stand: those not new, if new jobs are the only change; else none."""
-        if before is None or plan is None or self.world != before.world or (self.drifted and self.tick != before.tick):
+        if (
+            before is None
+            or plan is None
+            or self.unpriced
+            or self.world != before.world
+            or (self.drifted and self.tick != before.tick)
+        ):
             return frozenset()
         gone = [plan.jobs[k] for k in before.jobs if k not in self.jobs and k in plan.jobs]
         if gone and _left_early(gone, plan, now):
@@ -64,8 +73,10 @@ class PlanInputs:
 
 
 def _of_job(o: Observed, planned: JobPlan | None, now: datetime) -> tuple[object, ...]:
-    """The request, the number of failures, the region it runs in if unplanned, and regions without room for it."""
-    request = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now)
+    """The request, how long it is taken to run, the number of failures, the region it runs in if unplanned, and regions
+    without room for it."""
+    length = (o.durations.after(ran_of(o, now)), o.durations.p90, o.durations.source)
+    request = (o.job.spec, o.job.metadata.creation_timestamp, o.run_now, *length)
     if not o.runs:
         return (*request, 0, None, ())
     mishaps = sum(
@@ -93,3 +104,11 @@ def _drifted(o: Observed, planned: JobPlan | None, now: datetime, every: timedel
         return True
     window = planned.window_at(now)
     return window is not None and window.start + every <= now and all(r.phase is not Phase.RUNNING for r in o.runs)
+
+
+def _pauses_unpriced(o: Observed, planned: JobPlan | None, now: datetime) -> bool:
+    """Whether a run goes on beyond its window, to be paused until the next one, by a plan that was made before it ran:
+    that plan does not say what going on would emit."""
+    if planned is None or not o.live or planned.go_on_g is not None or planned.emissions_g is None:
+        return False
+    return may_pause(o) and planned.window_at(now) is None and planned.next_start(now) is not None

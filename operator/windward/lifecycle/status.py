@@ -11,13 +11,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from windward.domain.durations import whole
 from windward.domain.forecast import Forecast, Freshness
 from windward.domain.observed import Action, CreateRun, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Reason
 from windward.domain.run import Phase, Run
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.work import progress_of
-from windward_api.greenjob import Accounting, GreenJobStatus, PlannedWindow, PlanStatus, RunStatus, Summary
+from windward_api.greenjob import (
+    Accounting,
+    DurationStatus,
+    GreenJobStatus,
+    PlannedWindow,
+    PlanStatus,
+    RunStatus,
+    Summary,
+)
 from windward_api.meta import Condition, transition
 
 _MOST_SHARE = 10.0  # times the baseline: beyond it a per cent says how small the baseline is, not what was lost
@@ -63,6 +72,7 @@ def status_of(
         failures=sum(r.phase is Phase.FAILED for r in observed.runs),
         finished_at=old.finished_at or (now if ended_now else None),
         progress_percent=5 * int(20 * progress_of(observed, now) + 1e-9),
+        duration=old.duration if observed.ended else _duration_status(observed),
         plan=old.plan if observed.ended or plan is None else _plan_status(plan),
         runs=tuple(_run_status(r) for r in observed.runs[-20:]),
         accounting=_accounting(observed, context),
@@ -139,21 +149,15 @@ def _fresh(forecasts: Mapping[str, Forecast]) -> Condition | None:
 
 def _admitted(observed: Observed, plan: JobPlan | None, actions: list[Action], now: datetime) -> Condition:
     if observed.job.spec.suspend:
-        return _condition("Admitted", "False", "Held", "spec.suspend is true: set it to false to go on")
+        return _condition("Admitted", "False", "Held", observed.job.held_message)
     if observed.live or any(isinstance(a, CreateRun) for a in actions) or (plan and plan.window_at(now)):
         return _condition("Admitted", "True", "NoQueue")
     return _condition(
         "Admitted",
         "False",
         "WaitingForWindow",
-        f"to start at once: windward run-now {observed.job.metadata.name}{_in_namespace(observed)}",
+        f"to start at once: {observed.job.run_now_command}",
     )
-
-
-def _in_namespace(observed: Observed) -> str:
-    """The option that a command needs to find the job where it is not in the default namespace."""
-    namespace = observed.job.metadata.namespace
-    return "" if namespace == "default" else f" -n {namespace}"
 
 
 def _running(observed: Observed, actions: list[Action], finish: Finish | None, refusal: str) -> Condition:
@@ -200,6 +204,14 @@ def _accounted(context: Context) -> Condition:
     if a.settled and context.receipt:
         return _condition("Accounted", "True", "Settled", f"receipt {context.receipt[:19]}")
     return _condition("Accounted", "False", "Provisional", "intensities of the last hours may still be revised")
+
+
+def _duration_status(observed: Observed) -> DurationStatus:
+    d = observed.durations
+    return DurationStatus(
+        source=d.source, expected=whole(d.expected), p90=None if d.p90 is None else whole(d.p90),
+        profile=d.profile, runs=d.runs, differs=d.differs,
+    )  # fmt: skip
 
 
 def _plan_status(plan: JobPlan) -> PlanStatus:

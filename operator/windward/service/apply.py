@@ -9,7 +9,7 @@ from datetime import datetime
 from windward.cluster import Cluster, Refused
 from windward.domain.fleet import Region
 from windward.domain.forecast import Forecast
-from windward.domain.observed import Action, CreateRun, DeleteJob, Observed, PauseRun
+from windward.domain.observed import Action, CreateRun, DeleteJob, Hold, Observed, PauseRun
 from windward.domain.plan import JobPlan
 from windward.lifecycle.reconcile import Facts, Memory, Outcome, Reporting, Verdict, conclude, reconcile
 from windward.lifecycle.work import expected_intensity_g_per_kwh
@@ -64,6 +64,8 @@ def _perform(
                 outcome = _create(context, observed, plan, action, now)
             case PauseRun():
                 context.cluster.stop_run(job, action.name)
+            case Hold():
+                context.cluster.hold(job)
             case DeleteJob():
                 context.cluster.delete_job(job.metadata.namespace, job.metadata.name)
             case _:  # an end is written into the status

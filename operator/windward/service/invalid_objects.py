@@ -19,7 +19,6 @@ from windward_api.meta import Condition, transition
 log = logging.getLogger(__name__)
 AnyStatus = GreenJobStatus | GreenCronJobStatus | GreenRegionStatus
 _STATUS: Mapping[str, type[GreenJobStatus] | type[GreenCronJobStatus] | type[GreenRegionStatus]] = {
-    "GreenJob": GreenJobStatus,
     "GreenCronJob": GreenCronJobStatus,
     "GreenRegion": GreenRegionStatus,
 }
@@ -40,10 +39,11 @@ def report_invalid(cluster: Cluster, bad: BadObject, now: datetime) -> None:
 
 
 def _old(kind: str, status: Mapping[str, Any]) -> AnyStatus:
+    model = _STATUS.get(kind, GreenJobStatus)  # a managed workload has a GreenJob's
     try:
-        return _STATUS[kind].model_validate(status)
+        return model.model_validate(status)
     except ValueError:
-        return _STATUS[kind]()
+        return model()
 
 
 def report_fault(cluster: Cluster, observed: Observed, fault: Fault, now: datetime) -> None:

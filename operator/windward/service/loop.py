@@ -100,7 +100,8 @@ class Loop:
         self.controller.grid.refresh_soon(self.zones, self.clock.now(), come)
 
     def _note(self, cycle: Cycle) -> None:
-        versions = {o.uid: o.job.metadata.resource_version for o in cycle.snapshot.jobs}
+        watched = [o.job.metadata for o in cycle.snapshot.jobs if o.job.object_kind == o.job.kind]  # by kopf
+        versions = {meta.uid: meta.resource_version for meta in watched}
         self.watch_monitor.listed(versions, self.clock.now())
         zones = tuple(self.controller.zones(cycle.snapshot.regions))
         new = set(zones) - set(self.zones)

@@ -1,4 +1,5 @@
-"""`windward-operator`: the process in the operator's pod. `windward-operator check` is what `helm test` runs."""
+"""`windward-operator`: the process in the operator's pod. `windward-operator check` is what `helm test` runs, and
+`windward-operator release` the second process, which starts what the operator should have started."""
 
 from __future__ import annotations
 
@@ -13,8 +14,12 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from windward import __version__
+from windward.cluster.combined import CombinedCluster
 from windward.cluster.kube_api import Api, connect
 from windward.cluster.kubernetes import KubernetesCluster
+from windward.cluster.managed import ManagedWorkloads
+from windward.cluster.managed_reader import ManagedReader, Watch
+from windward.cluster.port import Cluster
 from windward.grid.ahead import Ahead
 from windward.grid.cache import Grid
 from windward.ledger.opening import open_ledger
@@ -27,6 +32,7 @@ from windward.service.local import PAST
 from windward.service.loop import Loop
 from windward.service.metrics import Metrics
 from windward.service.providers import provider_of
+from windward.service.release import release_overdue
 from windward.service.settings import Settings
 from windward.service.watch_monitor import WatchMonitor
 
@@ -40,11 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         from windward.service.check import check
 
         return check()
+    if arguments == ["release"]:
+        settings = Settings()
+        logs(settings.log_level)
+        return release_overdue(settings)
     if arguments in (["--version"], ["version"]):
         sys.stdout.write(f"windward-operator {__version__}\n")
         return 0
     if arguments:
-        sys.stderr.write(f"error: unknown argument {arguments[0]}\nfix: windward-operator [check | version]\n")
+        sys.stderr.write(
+            f"error: unknown argument {arguments[0]}\nfix: windward-operator [check | release | version]\n"
+        )
         return 2
     settings = Settings()
     logs(settings.log_level)
@@ -55,7 +67,14 @@ def run(settings: Settings) -> int:
     """Wires all parts; kopf's event loop holds the process until SIGTERM, or until its watch fails for good."""
     clock, watch_monitor, metrics = SystemClock(), WatchMonitor(), Metrics()
     runtime = RuntimeImage(settings.worker_image, settings.worker_image_pull_policy, settings.storage_claim)
-    cluster = KubernetesCluster(Api(connect()), clock, runtime, settings.namespaces)
+    api = Api(connect())
+    own = KubernetesCluster(api, clock, runtime, settings.namespaces)
+    cluster: Cluster = own
+    watches: list[Watch] = [own.watch_pods]
+    if settings.managed:
+        reader = ManagedReader(api, clock, settings.namespaces, settings.managed_defaults)
+        cluster = CombinedCluster(own, ManagedWorkloads(api, clock, reader))
+        watches += reader.watches()
     ledger = open_ledger(settings.database_url.get_secret_value())
     provider = provider_of(settings.provider, clock, settings.trace_file)
     local = settings.provider in ("trace", "static")  # answers from memory: an account has its hours at once
@@ -71,7 +90,8 @@ def run(settings: Settings) -> int:
     ticks.add_job(loop.wake, "interval", seconds=settings.resync_seconds, max_instances=1, coalesce=True)
     ticks.start()
     threading.Thread(target=loop.run, name="controller", daemon=True).start()
-    threading.Thread(target=cluster.watch_pods, args=(loop.stop, loop.wake), name="pods", daemon=True).start()
+    for watch in watches:
+        threading.Thread(target=watch, args=(loop.stop, loop.wake), name="watch", daemon=True).start()
     mode = "observes" if settings.observes else "acts"
     where = settings.namespaces or "all"
     log.info("windward %s %s: provider %s, namespaces %s", __version__, mode, settings.provider, where)

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from windward_api.managed import PREFIX, words_of
+
 
 class Settings(BaseSettings):
     """What an administrator sets, by the chart's values."""
@@ -28,6 +30,10 @@ class Settings(BaseSettings):
     resync_seconds: int = Field(30, ge=1, le=600, description="All objects are looked at at least this often.")
     forecast_seconds: int = Field(900, ge=10, le=86_400, description="Forecasts are refreshed this often.")
     namespaces: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma list; empty: all namespaces.")
+    managed: bool = Field(True, description="Whether workloads of others that carry our label are looked after.")
+    managed_defaults: dict[str, str] = Field(
+        {}, description="Words of managed workloads where neither object nor namespace says them, as a JSON object."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     http_port: int = Field(8080, ge=1, le=65535, description="Health and metrics.")
 
@@ -36,6 +42,11 @@ class Settings(BaseSettings):
         """Whether every job runs at once and plans are only shown, as work must not wait on demonstration data."""
         demo = self.provider == "trace" and self.trace_file is None
         return self.mode == "Observe" or (self.mode == "Auto" and demo)
+
+    @field_validator("managed_defaults")
+    @classmethod
+    def _known_words(cls, words: dict[str, str]) -> dict[str, str]:
+        return words_of({f"{PREFIX}{word}": text for word, text in words.items()})
 
     @field_validator("namespaces", mode="before")
     @classmethod

@@ -14,9 +14,15 @@ from windward_api.greenregion import GreenRegion, GreenRegionStatus
 from windward_api.meta import Condition, transition
 
 
-def region_of(o: GreenRegion) -> Region:
-    """Returns a region as the planner sees it."""
+def region_of(o: GreenRegion, quota: Mapping[str, float] | None = None) -> Region:
+    """Returns a region as the planner sees it.
+
+    Args:
+        quota: units of each resource that its queue leaves to our work; None: it has no queue that says so.
+    """
     capacity = {c.resource: float(c.count) for c in o.spec.capacity}
+    for resource, units in (quota or {}).items():
+        capacity[resource] = min(units, capacity.get(resource, units))
     return Region(o.metadata.name, o.spec.grid_zone, float(o.spec.pue), capacity, _on_site(o))
 
 

@@ -69,6 +69,9 @@ class SimulatedCluster:
         if simulated is not None and simulated.live is not None and simulated.live.name == name:
             self._nodes.pause(simulated)
 
+    def hold(self, job: GreenJob) -> None:
+        """Does nothing: of a GreenJob nothing runs before a run is created."""
+
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
         simulated = self.jobs.get(f"{job.metadata.namespace}/{job.metadata.name}")
         if simulated is not None:
