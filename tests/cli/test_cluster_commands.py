@@ -180,3 +180,61 @@ def test_a_namespace_that_the_file_names_is_kept(windward, cluster, tmp_path):
     )
     assert windward("apply", "-f", str(file), *at(cluster, "--context", "ours")).code == 0
     assert [p for m, p, _ in cluster.asked if m == "PATCH"] == [f"{API}/namespaces/default/greenjobs/new"]
+
+
+def managed(name: str, annotations: dict[str, str]) -> dict[str, object]:
+    words = {"duration": "1h", "complete-within": "8h", "regions": "here", **annotations}
+    meta = {
+        "name": name, "namespace": "ml", "uid": f"ml-{name}", "creationTimestamp": "2022-05-11T15:00:00Z",
+        "labels": {"windward.dev/managed": "true"},
+        "annotations": {f"windward.dev/{word}": text for word, text in words.items()},
+    }  # fmt: skip
+    return {"metadata": meta, "spec": {"suspend": True, "template": {"spec": {"containers": [{"name": "c"}]}}}}
+
+
+@pytest.fixture
+def with_managed(cluster, monkeypatch):
+    """The cluster with a managed Job that can be read and one that cannot."""
+    jobs = [managed("night", {}), managed("odd", {"duration": "soon"})]
+    real = cluster.answer
+
+    def answer(method: str, path: str, body: bytes) -> tuple[int, object]:
+        plain = path.partition("?")[0]
+        if plain.startswith("/apis/batch/v1") and method == "GET":
+            return 200, {"items": jobs}
+        if plain.startswith("/api/v1/namespaces") and not plain.endswith("/events"):
+            return 200, {"items": [{"metadata": {"name": "ml"}}], "metadata": {"name": "ml"}}
+        if plain.startswith(("/apis/jobset", "/apis/trainer")):
+            return 404, {"message": "the server could not find the requested resource"}
+        if plain.startswith("/apis/batch/v1"):
+            cluster.asked.append((method, plain, json.loads(body) if body else None))
+            return 200, {}
+        return real(method, path, body)
+
+    monkeypatch.setattr(cluster, "answer", answer)
+    return cluster
+
+
+def test_managed_workloads_stand_in_the_list_by_kind_and_name(with_managed, windward):
+    out = windward("list", *at(with_managed)).out
+    assert "job/night" in out
+    assert [line.split()[2] for line in out.splitlines() if "job/odd" in line] == ["Refused"]
+
+
+def test_why_and_changes_name_a_managed_workload_by_its_kind(with_managed, windward):
+    assert "ml/job/night" in windward("why", "job/night", *at(with_managed, "-n", "ml")).out
+    for verb, words in (
+        ("run-now", {"windward.dev/run-now": "true"}),
+        ("hold", {"windward.dev/suspend": "true"}),
+        ("release", {"windward.dev/suspend": None}),
+    ):
+        with_managed.asked.clear()
+        assert windward(verb, "ml/job/night", *at(with_managed)).code == 0
+        (patch,) = [a for a in with_managed.asked if a[0] == "PATCH"]
+        assert patch[1:] == ("/apis/batch/v1/namespaces/ml/jobs/night", {"metadata": {"annotations": words}})
+
+
+def test_what_is_no_greenjob_is_not_deleted(with_managed, windward):
+    refused = windward("cancel", "job/night", *at(with_managed, "-n", "ml"))
+    assert refused.code == 2
+    assert "kubectl -n ml delete job/night" in refused.err

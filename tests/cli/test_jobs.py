@@ -174,3 +174,23 @@ def test_json_of_a_run_is_its_receipt(windward):
     (item,) = told.json()["items"]
     assert item["job"]["name"] == "piped" and len(item["sha256"]) == 64
     assert windward("report", "--name", "piped", "-o", "json").json()["sha256"] == item["sha256"]
+
+
+def test_why_tells_the_duration_its_source_and_the_number_of_runs_it_rests_on(windward, home):
+    def drive(name, *, to_the_end):
+        spec = {k: v for k, v in LATER["spec"].items() if k != "duration"} | {"profile": "etl"}
+        body = LATER | {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+        world = LocalController.open(home, start=START)
+        try:
+            uids = world.admit(Submission((body,), (REGION,), "windward run -f x.yaml", "/work"))
+            world.drive(uids, stop=lambda: not to_the_end)
+        finally:
+            world.close()
+
+    drive("first", to_the_end=True)
+    assert "duration  unknown: no successful run of profile etl yet, 1h assumed" in windward("why", "first").out
+    drive("second", to_the_end=False)
+    story = windward("why", "second").out
+    assert "second  " in story and "nine of ten, learned from 1 past run of profile etl" in story
+    item = windward("why", "second", "-o", "json").json()
+    assert item["status"]["duration"]["source"] == "Learned" and item["status"]["duration"]["runs"] == 1

@@ -63,12 +63,12 @@ def _job(jobs: Jobs, target: Target, name: str, *, ended: bool) -> tuple[str, st
     """Namespace and name of the job, and who drives it; one that has ended only where that is no matter."""
     job = one(jobs, target, name)
     if isinstance(job, BadObject):
-        return job.namespace, job.name, Driver()
-    meta = job.metadata
+        return job.namespace, job.display_name, Driver()
+    meta, name = job.metadata, job.display_name
     if not ended and Observed(job).ended:
-        fix = f"{target.command('why', meta.namespace, meta.name)} says how"
-        raise CliError(f"{meta.namespace}/{meta.name} has ended", fix=fix)
-    return meta.namespace, meta.name, jobs.driver(job)
+        fix = f"{target.command('why', meta.namespace, name)} says how"
+        raise CliError(f"{meta.namespace}/{name} has ended", fix=fix)
+    return meta.namespace, name, jobs.driver(job)
 
 
 def _tell(namespace: str, name: str, message: str, output: str) -> None:

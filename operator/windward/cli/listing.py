@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from windward.cli import text
 from windward.cli.settle import settle_in_passing
 from windward.cli.worlds import Driver, JobEvent, Jobs, Target, jobs_of, one
 from windward.cluster.port import BadObject
+from windward.domain.durations import described, stated
 from windward.domain.observed import Observed
 from windward.reports import figures
 from windward.service.clock import SystemClock
@@ -40,9 +42,7 @@ def list_jobs(target: Target, output: str) -> None:
     stopped = [j for j in jobs if isinstance(j, GreenJob) and not _driver(known, j).driven]
     for j in stopped:
         going = _driver(known, j).command or "windward run with what submitted it"
-        sys.stderr.write(
-            text.lines([f"nobody drives {j.metadata.namespace}/{j.metadata.name}; to go on: {going}"]) + "\n"
-        )
+        sys.stderr.write(text.lines([f"nobody drives {j.key}; to go on: {going}"]) + "\n")
 
 
 def _driver(jobs: Jobs, job: GreenJob) -> Driver:
@@ -51,11 +51,11 @@ def _driver(jobs: Jobs, job: GreenJob) -> Driver:
 
 def _row(job: GreenJob | BadObject, jobs: Jobs, now: datetime) -> list[str]:
     if isinstance(job, BadObject):
-        return [job.namespace, job.name, "Refused", "InvalidSpec", *[""] * 7]
+        return [job.namespace, job.display_name, "Refused", "InvalidSpec", *[""] * 7]
     s, driver = job.status.summary, _driver(jobs, job)
     state, reason = state_of(job, driver)
     done = f"{job.status.progress_percent} %" if job.status.progress_percent is not None else ""
-    where = [job.metadata.namespace, job.metadata.name, state, reason, s.region]
+    where = [job.metadata.namespace, job.display_name, state, reason, s.region]
     grams = s.emissions + _mark(job, jobs)
     saved = no_minus_zero(s.saved) + ("  provisional" if is_provisional(job) else "")
     finish_by = s.finish_by if job.finish_by().year == now.year else f"{job.finish_by():%Y-%m-%d %H:%MZ}"
@@ -103,6 +103,7 @@ def _body(job: GreenJob, jobs: Jobs) -> dict[str, object]:
         status["summary"] = {**status.get("summary", {}), "state": state, "reason": reason}
     return {
         "namespace": job.metadata.namespace,
+        "kind": job.object_kind,
         "name": job.metadata.name,
         "uid": job.metadata.uid,
         "finishBy": format_time(job.finish_by()),
@@ -139,27 +140,27 @@ def _story(job: GreenJob, events: list[JobEvent], driver: Driver, target: Target
     mark = {"  DEMO": "  DEMO TRACE, not for reporting", "": ""}.get(marked, f"{marked}, not for reporting")
     mark += "  figures provisional" if is_provisional(job) else ""
     finish_by = figures.day_time(job.finish_by(), now)
-    out = [f"{meta.namespace}/{meta.name}  {state} ({reason})  finish by {finish_by}{mark}"]
+    out = [f"{job.key}  {state} ({reason})  finish by {finish_by}{mark}"]
     if not driver.driven:
         goes = "its run goes on, but nobody would pause it or count it" if driver.live else "nobody drives this job"
         out.append(f"stopped   {goes}; to go on: {driver.command or 'windward run with what submitted it'}")
     if p.explanation:
         out.append(f"because   {p.explanation}")
+    if (duration := stated(job)).profile or not duration.is_known:
+        out.append(f"duration  {described(duration)}" + (f"; {duration.differs}" if duration.differs else ""))
     for i, w in enumerate(p.windows):
         grams = f"  {w.emissions_grams} g" if w.emissions_grams else ""
         when = f"{figures.day_time(w.start, now)} to {w.end:%H:%MZ}"
         out.append(f"{'plan' if i == 0 else '    '}      {when}  {w.region}{grams}")
     if p.latest_start is not None and not job.status.finished_at:
         out.append(f"latest    {figures.day_time(p.latest_start, now)}: then it runs whatever the carbon")
-    skip = target.command("run-now", meta.namespace, meta.name)
+    skip = target.command("run-now", meta.namespace, job.display_name)
     if state in ("Waiting", "Paused"):
         out.append(f"skip      {skip}")
     shown = [text.lines(out, indent=10)]
     # Whoever wrote the condition does not know from where it is read.
-    rows = [
-        [c.type, c.status, c.reason, c.message.replace(f"windward run-now {meta.name}", skip)]
-        for c in job.status.conditions
-    ]
+    generic = re.compile(rf"windward run-now {re.escape(job.display_name)}(?: -n [a-z0-9-]+)?")
+    rows = [[c.type, c.status, c.reason, generic.sub(lambda _: skip, c.message)] for c in job.status.conditions]
     if rows:
         shown += ["", text.table([["CONDITION", "IS", "REASON", "MESSAGE"], *rows])]
     if events:

@@ -170,14 +170,14 @@ def _consent(objects: Objects, yes: bool) -> None:
     """
     commands = []
     for job in objects.jobs:
-        if job.spec.template is None:
+        if job.spec.work_kind.verb:
             continue  # our own runtime: its spec is data
         try:
             command, own, cwd = local_command(job)
         except NotLocal as e:
             fix = "correct the field, or apply it to a cluster"
             raise usage_error(f"{job.metadata.name} cannot run here", cause=str(e), fix=fix) from e
-        if left := [str(c.get("name")) for c in job.spec.template["spec"]["containers"][1:]]:
+        if left := [str(c.get("name")) for c in job.spec.work["spec"]["containers"][1:]]:
             note = f"note: {job.metadata.name}: only its first container runs here, without {', '.join(left)}"
             sys.stderr.write(shown(note) + "\n")
         where = f"  (in {cwd})" if cwd else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,12 @@ from windward.cli.errors import CliError, Exit, usage_error
 from windward.cli.manifest_files import check_name
 from windward.cluster.parse import read_job
 from windward.cluster.port import BadObject, ClusterError, NotFound
+from windward.reports.shown import shown
 from windward_api.greenjob import GreenJob
+from windward_api.managed import MANAGED_KINDS, PREFIX
 
 PATH = "/apis/windward.dev/v1alpha1"
+_KIND_WORDS = frozenset(kind.kind.lower() for kind in MANAGED_KINDS)
 T = TypeVar("T")
 
 
@@ -197,15 +201,35 @@ class RemoteJobs:
         return str(((context or {}).get("context") or {}).get("namespace") or "default")
 
     def all(self, namespace: str) -> list[GreenJob | BadObject]:
+        from windward.cluster.port import NotFound
+
         place = f"/namespaces/{namespace}" if namespace else ""
         try:
-            return [read_job(b) for b in self.request(lambda: self.api.items(f"{PATH}{place}/greenjobs"))]
+            jobs = [read_job(b) for b in self.request(lambda: self.api.items(f"{PATH}{place}/greenjobs"))]
         except NotFound as e:
             fix = "install the chart: helm install windward charts/windward"
             raise CliError("the cluster knows no GreenJobs", cause=str(e), fix=fix, code=Exit.NOT_FOUND) from e
+        try:
+            return [*jobs, *self._managed(namespace)]
+        except ClusterError as e:  # who may list GreenJobs may not list all else
+            sys.stderr.write(shown(f"managed workloads are not shown: {e}") + "\n")
+            return jobs
+
+    def _managed(self, namespace: str) -> list[GreenJob | BadObject]:
+        """Managed workloads of a namespace; of all where none is named."""
+        from windward.cluster.managed_reader import ManagedReader
+        from windward.service.clock import SystemClock
+
+        snapshot = ManagedReader(self.api, SystemClock(), (namespace,) if namespace else ()).snapshot()
+        return [*(o.job for o in snapshot.jobs), *snapshot.bad]
 
     def get(self, namespace: str, name: str) -> GreenJob | BadObject | None:
+        from windward.cluster.port import NotFound
+
         try:
+            if "/" in name:
+                jobs = self.request(lambda: self._managed(namespace))
+                return next((j for j in jobs if j.key == f"{namespace}/{name}"), None)
             return read_job(self.request(lambda: self.api.get(f"{PATH}/namespaces/{namespace}/greenjobs/{name}")))
         except NotFound:
             return None
@@ -219,9 +243,14 @@ class RemoteJobs:
         ]
 
     def change(self, namespace: str, name: str, patch: Mapping[str, Any]) -> bool:
+        if "/" in name:
+            return self._done(lambda: self.api.patch(_managed_path(namespace, name), _in_annotations(patch)))
         return self._done(lambda: self.api.patch(f"{PATH}/namespaces/{namespace}/greenjobs/{name}", dict(patch)))
 
     def delete(self, namespace: str, name: str) -> bool:
+        if "/" in name:
+            fix = f"kubectl -n {namespace} delete {name}"
+            raise usage_error(f"{name} is no GreenJob: Windward deletes what it created alone", fix=fix)
         path = f"{PATH}/namespaces/{namespace}/greenjobs/{name}"
         return self._done(lambda: self.api.delete(path, propagationPolicy="Background"))
 
@@ -255,6 +284,20 @@ class RemoteJobs:
             ) from e
 
 
+def _managed_path(namespace: str, name: str) -> str:
+    word, _, name = name.partition("/")
+    kind = next(k for k in MANAGED_KINDS if k.kind.lower() == word)
+    return f"/apis/{kind.api_version}/namespaces/{namespace}/{kind.plural}/{name}"
+
+
+def _in_annotations(patch: Mapping[str, Any]) -> dict[str, Any]:
+    """A change of a GreenJob in the words of a managed workload, of whose spec nothing is ours."""
+    annotations = dict((patch.get("metadata") or {}).get("annotations") or {})
+    if "suspend" in (patch.get("spec") or {}):
+        annotations[f"{PREFIX}suspend"] = "true" if patch["spec"]["suspend"] else None
+    return {"metadata": {"annotations": annotations}}
+
+
 def _at(event: Mapping[str, Any]) -> str:
     """When an event was; newer API versions leave `firstTimestamp` empty."""
     return str(event.get("firstTimestamp") or event.get("eventTime") or "")
@@ -266,25 +309,27 @@ def jobs_of(target: Target) -> Jobs:
 
 
 def one(jobs: Jobs, target: Target, name: str) -> GreenJob | BadObject:
-    """The job called `name`; `namespace/name` is understood too.
+    """The job called `name`; `namespace/name` is understood too, and `jobset/name` for a managed workload.
 
     Raises:
         CliError: there is none.
     """
-    namespace = target.namespace or jobs.namespace()
-    if "/" in name:
-        given, name = name.split("/", 1)
-        if target.namespace and given != target.namespace:
-            fix = f"leave out -n, or write {target.namespace}/{name}"
-            raise usage_error(f"{given}/{name} is not in namespace {target.namespace}", fix=fix)
-        namespace = given
+    *place, name = name.split("/")
+    kind = place.pop() if place and place[-1] in _KIND_WORDS else ""
+    given = "/".join(place)
+    if given and target.namespace and given != target.namespace:
+        fix = f"leave out -n, or write {target.namespace}/{name}"
+        raise usage_error(f"{given}/{name} is not in namespace {target.namespace}", fix=fix)
+    namespace = given or target.namespace or jobs.namespace()
     _checked("namespace", namespace)
     _checked("name", name, subdomain=True)
+    name = f"{kind}/{name}" if kind else name
     job = jobs.get(namespace, name)
     if job is None:
         elsewhere = replace(target, namespace="")
         fix = f"windward list{'' if elsewhere.local else ' --cluster'} shows what there is; -n names another namespace"
-        raise CliError(f"there is no GreenJob {namespace}/{name}", fix=fix, code=Exit.NOT_FOUND)
+        kind_of = "managed workload" if kind else "GreenJob"
+        raise CliError(f"there is no {kind_of} {namespace}/{name}", fix=fix, code=Exit.NOT_FOUND)
     return job
 
 
