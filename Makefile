@@ -6,17 +6,21 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 LOCKED := $(UV) --require-hashes --compile-bytecode
 COMPILE := $(BIN)/python -m compileall -q crds operator workers kernels
 
-.PHONY: help demo test lint types cluster-binaries system bench-demo bench-quarter bench-forecast bench-inference bench-kernels bench-serve mutation unit crds lock clean
+.PHONY: help demo demo-cluster test lint types cluster-binaries system bench-demo bench-quarter bench-forecast bench-inference bench-kernels bench-serve mutation unit crds lock clean
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
 
 demo: .venv/.worker  ## train, pause, resume, infer, receipt: on real grid data of 2022, without a network
 	$(BIN)/windward demo
 
+demo-cluster: .venv/.dev .venv/.worker system cluster-binaries  ## one label on a Job, a JobSet and a TrainJob, on a real cluster of your own
+	@$(BIN)/python -P tests/cluster/demo.py
+
 test: .venv/.dev system cluster-binaries lint  ## everything: lint, types, unit, local, database and real-cluster tests
+	@$(BIN)/python tests/cluster/build.py engines > /dev/null & \
 	$(BIN)/python -P -m pytest --numprocesses 2 --dist loadscope $(TESTS)
 
-UNIT := $(addprefix tests/,api domain lifecycle manifests ownership forecasting/test_gaps.py grid/test_days.py \
+UNIT := $(addprefix tests/,api domain lifecycle managed manifests ownership forecasting/test_gaps.py grid/test_days.py \
   ledger/test_conformance.py $(addprefix layout/test_,sizes.py vocabulary.py circles.py no_shadowing.py) \
   $(addprefix planning/test_,plan.py $(addsuffix _edges.py,placer windows pauses objective rendering)) \
   $(addprefix service/test_,controller.py loop.py health.py watching.py metrics.py kube_api.py))
