@@ -38,9 +38,9 @@ IN_NAMESPACES: Rules = {
     *(("trainer.kubeflow.org", "trainjobs", verb) for verb in ("create", "get", "list", "patch", "watch")),
     *(("kueue.x-k8s.io", "workloads", verb) for verb in ("list", "patch")),
     ("kueue.x-k8s.io", "localqueues", "list"),
-    ("", "namespaces", "list"),
+    *(("", "namespaces", verb) for verb in ("get", "list")),
 }
-IN_ONE_NAMESPACE: Rules = (IN_NAMESPACES - {("", "namespaces", "list")}) | {("", "namespaces", "get")}
+IN_ONE_NAMESPACE: Rules = IN_NAMESPACES - {("", "namespaces", "list")}
 IN_THE_CLUSTER: Rules = {
     *(("windward.dev", "greenregions", verb) for verb in ("list", "watch")),
     ("windward.dev", "greenregions/status", "patch"),
@@ -134,7 +134,7 @@ def test_without_managed_workloads_their_rights_and_the_second_process_are_gone(
 
 def test_the_second_process_may_only_release_managed_workloads(helm: Helm) -> None:
     assert rights(render(helm), RELEASE) == {"": OF_RELEASE}
-    there = (OF_RELEASE - {("", "namespaces", "list")}) | {("", "namespaces", "get")}
+    there = OF_RELEASE - {("", "namespaces", "list")}
     assert rights(render(helm, "scoped"), RELEASE) == {"team-a": there, "team-b": there}
 
 

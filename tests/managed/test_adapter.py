@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_told_in_an_annotation_and_an_event_and_harms_onl
     rest.asked.clear()
     (again,) = cluster.snapshot(REGIONS).bad
     report_invalid(cluster, again, NOW)
-    assert {a.verb for a in rest.asked} == {"list"}, "told once, while it stays so"
+    assert {a.verb for a in rest.asked} <= {"list", "get"}, "told once, while it stays so"
 
 
 def test_a_cluster_that_does_not_answer_makes_no_object_unreadable(world, monkeypatch):
@@ -249,3 +249,35 @@ def test_one_object_that_cannot_be_released_keeps_no_other_from_it(world, monkey
     loop = ReleaseLoop(cluster.api, cluster.clock, cluster.reader)
     assert loop.look() == 1
     assert [b["spec"]["suspend"] for b in bodies] == [True, False]
+
+
+def test_of_what_has_ended_no_pod_is_asked_for_and_its_runs_are_those_that_were_told(world):
+    rest, cluster = world
+    done = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-03-02T06:09:00Z"}
+    body = put(rest, spec={"suspend": False, "template": POD})
+    body["status"] = {"conditions": [done]}
+    observed = one(cluster)
+    run = {"name": "r", "attempt": 1, "region": "north", "phase": "Succeeded", "startedAt": "2026-03-02T06:01:00Z",
+           "finishedAt": "2026-03-02T06:08:00Z", "exitCode": 0}  # fmt: skip
+    status = observed.job.status.model_validate({"attempt": 1, "finishedAt": "2026-03-02T06:09:00Z", "runs": [run]})
+    cluster.write_status(observed.job, status, [])
+    rest.asked.clear()
+    (only,) = one(cluster).runs
+    assert (only.phase, only.started_at, only.finished_at) == (
+        Phase.SUCCEEDED, datetime(2026, 3, 2, 6, 1, tzinfo=UTC), datetime(2026, 3, 2, 6, 8, tzinfo=UTC),
+    )  # fmt: skip
+    assert "pods" not in {a.resource for a in rest.asked}
+
+
+def test_namespaces_are_read_one_by_one_while_they_are_few_and_all_at_once_when_they_are_many(world):
+    rest, cluster = world
+    put(rest)
+    cluster.snapshot(REGIONS)
+    assert Asked("get", "", "namespaces", "ml") in rest.asked
+    for n in range(30):
+        rest.put("", "namespaces", {"metadata": {"name": f"ns-{n}", "annotations": WORDS}})
+        meta = {"name": "j", "namespace": f"ns-{n}", "labels": MANAGED, "annotations": {}}
+        rest.put("batch", "jobs", {"metadata": meta, "spec": {"suspend": True, "template": POD}})
+    rest.asked.clear()
+    assert len(cluster.snapshot(REGIONS).jobs) == 31
+    assert [a.verb for a in rest.asked if a.resource == "namespaces"] == ["list", "list"]

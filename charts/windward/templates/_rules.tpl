@@ -57,7 +57,7 @@
 # A namespace's label and annotations speak for all that is in it.
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [{{ ternary "get" "list" (not (empty .Values.scope.namespaces)) }}]
+  verbs: [{{ ternary "get, list" "get" (empty .Values.scope.namespaces) }}]
 {{- end -}}
 
 {{- define "windward.regionRules" -}}

@@ -42,7 +42,7 @@ EVENT_LIMIT = 1024  # bytes of an Event's message
 RELEASE_RIGHTS = (
     *(Rights(k.group, k.plural, ("get", "list", "patch", "watch")) for k in MANAGED_KINDS),
     Rights("kueue.x-k8s.io", "workloads", ("list", "patch")),
-    Rights("", "namespaces", ("list",)),  # `get` of each where not all are served
+    Rights("", "namespaces", ("get", "list")),  # `get` alone where not all are served
 )
 RIGHTS = (*RELEASE_RIGHTS, Rights("kueue.x-k8s.io", "localqueues", ("list",)))
 

@@ -36,6 +36,8 @@ from windward_api.managed import (
 
 Body = dict[str, Any]
 Watch = Callable[[threading.Event, Callable[[], None]], None]
+SPACES = "/api/v1/namespaces"
+FEW_SPACES = 20
 PODS_OF_JOBS = "batch.kubernetes.io/job-name,!windward.dev/job-uid"  # of all Jobs but our own children
 _OWNERS = {"GreenJob", *(k.kind for k in MANAGED_KINDS)}  # what has one of these as its controller is part of it
 _JOB_UID, _JOBSET_NAME = "batch.kubernetes.io/controller-uid", "jobset.sigs.k8s.io/jobset-name"
@@ -60,8 +62,8 @@ class ManagedReader:
     def snapshot(self, regions: Sequence[GreenRegion] = ()) -> Snapshot:
         """Returns all managed workloads with their runs, those whose annotations or spec cannot be read, and what the
         queues of `regions` leave to our work."""
-        spaces = self._spaces()
-        objects = self._listed(spaces)
+        objects = self.objects()
+        spaces = self._spaces({body["metadata"]["namespace"] for _, body in objects})
         self._keep({_group(kind, body) for kind, body in objects})
         queues = QueueRegions({r.metadata.name: r.spec.queue for r in regions if r.spec.queue})
         queued = any(kueue.queue_of(body) for _, body in objects)
@@ -84,8 +86,8 @@ class ManagedReader:
     def _observed(self, job: ManagedWorkload, body: Body, workload: kueue.Body | None, now: datetime) -> Observed:
         admission = kueue.admission_of(body, workload) if job.queue else None
         seen = Workload(job, body, admission, (), (), now)
-        newest = seen.newest
-        if is_released(seen) or (newest is not None and Phase(newest.phase).live):
+        newest, ended = seen.newest, job.status.finished_at is not None
+        if not ended and (is_released(seen) or (newest is not None and Phase(newest.phase).live)):
             group = _group(job.managed, body)
             with self._lock:
                 ends = tuple(self._ends.get(group, {}).values())
@@ -139,19 +141,21 @@ class ManagedReader:
         with self._lock:
             self._ends = {group: self._ends.get(group, {}) for group in groups}
 
-    def _spaces(self) -> dict[str, Body]:
-        """Namespaces by name: their annotations hold defaults, their label manages all that is in them."""
-        if self.namespaces:
-            return {name: self.api.get(f"/api/v1/namespaces/{name}") for name in self.namespaces}
-        return {space["metadata"]["name"]: space for space in self.api.items("/api/v1/namespaces")}
-
     def objects(self) -> list[tuple[ManagedKind, Body]]:
         """Returns all managed objects with their kinds."""
-        return self._listed(self._spaces())
-
-    def _listed(self, spaces: Mapping[str, Body]) -> list[tuple[ManagedKind, Body]]:
-        managing = [n for n, s in spaces.items() if (s["metadata"].get("labels") or {}).get(LABEL_MANAGED) == "true"]
+        managing = [name for name in self.namespaces if _is_labelled(self._space(name))]
+        if not self.namespaces:
+            managing = [s["metadata"]["name"] for s in self.api.items(SPACES, labelSelector=f"{LABEL_MANAGED}=true")]
         return [(kind, body) for kind in MANAGED_KINDS for body in self._of_kind(kind, managing)]
+
+    def _spaces(self, names: set[str]) -> dict[str, Body]:
+        """Namespaces by name, whose annotations hold defaults: one by one, or all at once where they are many."""
+        if self.namespaces or len(names) <= FEW_SPACES:
+            return {name: self._space(name) for name in sorted(names)}
+        return {space["metadata"]["name"]: space for space in self.api.items(SPACES)}
+
+    def _space(self, name: str) -> Body:
+        return self.api.get(f"{SPACES}/{name}")
 
     def _of_kind(self, kind: ManagedKind, managing: Iterable[str]) -> list[Body]:
         """Managed objects of one kind; none where the cluster does not know the kind."""
@@ -183,6 +187,10 @@ class ManagedReader:
 def _bad(kind: ManagedKind, body: Body, message: str) -> BadObject:
     status = status_in(body).model_dump(by_alias=True, mode="json", exclude_none=True)
     return replace(bad_object(body, kind.kind, message), status=status)
+
+
+def _is_labelled(body: Body) -> bool:
+    return (body["metadata"].get("labels") or {}).get(LABEL_MANAGED) == "true"
 
 
 def _words_in(spaces: Mapping[str, Body], body: Body) -> dict[str, str]:

@@ -87,8 +87,8 @@ def is_held(seen: Workload) -> bool:
 
 
 def runs_of(seen: Workload) -> tuple[Run, ...]:
-    """Returns the runs of a managed workload, by attempt."""
-    current = _current(seen)
+    """Returns the runs of a managed workload, by attempt; of one that has ended, what its status kept of them."""
+    current = _current(seen) if seen.job.status.finished_at is None else None
     past = [_kept(r) for n, r in sorted(seen.kept.items()) if current is None or n < current.attempt]
     if current is None:
         return tuple(past)
@@ -105,9 +105,8 @@ def _current(seen: Workload) -> Run | None:
         return _finished(seen, _base(seen, max(1, attempt)), end)
     if _goes_on(seen):
         if not seen.living and seen.suspended and newest is not None and newest.started_at is not None and not over:
-            return _paused(
-                seen, _base(seen, attempt), pause_requested=True
-            )  # its queue ended it, and may admit it again
+            # Its queue ended it, and may admit it again.
+            return _paused(seen, _base(seen, attempt), pause_requested=True)
         return _living(seen, _base(seen, attempt + 1 if over else max(1, attempt)))
     if seen.living:
         return replace(_living(seen, _base(seen, max(1, attempt))), phase=Phase.STOPPING)
