@@ -541,6 +541,11 @@ class GreenJob(Words):
         return self.api_version
 
     @property
+    def queue_name(self) -> str:
+        """The queue in which its runs wait for room; '': none."""
+        return ""
+
+    @property
     def display_name(self) -> str:
         """What people call it within its namespace."""
         return self.metadata.name

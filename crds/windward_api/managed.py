@@ -106,6 +106,10 @@ class ManagedWorkload(GreenJob):
         return self.managed.api_version
 
     @property
+    def queue_name(self) -> str:
+        return self.queue
+
+    @property
     def display_name(self) -> str:
         return f"{self.managed.kind.lower()}/{self.metadata.name}"
 
@@ -183,13 +187,13 @@ def layered(layers: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def read_managed(
-    body: Mapping[str, Any], kind: ManagedKind, defaults: Mapping[str, str], *, queue: str = "", held: bool = False
+    body: Mapping[str, Any], kind: ManagedKind, defaults: Mapping[str, str], *, queue: str = ""
 ) -> ManagedWorkload:
     """Returns a labelled object as a GreenJob.
 
     Args:
         defaults: words of its namespace and of the installation.
-        held: whether somebody else suspended it: then it waits for them.
+        queue: the Kueue LocalQueue that it names; '': none.
 
     Raises:
         ValueError: its annotations or its spec cannot be relied on; each sentence names the annotation or field.
@@ -202,7 +206,6 @@ def read_managed(
         raise ValueError("; ".join(_MISSING[w] for w in missing))
     spec = _spec_of(words)
     spec["demand"], spec["backoffLimit"] = group.demand(), 0
-    spec["suspend"] = spec.get("suspend", False) or held
     shaped = {"metadata": body["metadata"], "spec": spec, "managed": kind, "queue": queue}
     try:
         job = ManagedWorkload.model_validate({**shaped, "status": status_in(body)})

@@ -15,7 +15,7 @@ from windward.domain.durations import whole
 from windward.domain.forecast import Forecast, Freshness
 from windward.domain.observed import Action, CreateRun, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Reason
-from windward.domain.run import Phase, Run
+from windward.domain.run import Phase, Run, TroubleReason
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.work import progress_of
 from windward_api.greenjob import (
@@ -151,13 +151,23 @@ def _admitted(observed: Observed, plan: JobPlan | None, actions: list[Action], n
     if observed.job.spec.suspend:
         return _condition("Admitted", "False", "Held", observed.job.held_message)
     if observed.live or any(isinstance(a, CreateRun) for a in actions) or (plan and plan.window_at(now)):
-        return _condition("Admitted", "True", "NoQueue")
+        return _in_queue(observed)
     return _condition(
         "Admitted",
         "False",
         "WaitingForWindow",
         f"to start at once: {observed.job.run_now_command}",
     )
+
+
+def _in_queue(observed: Observed) -> Condition:
+    """Whether what is to run has room in its queue, if it has one, in the queue's words."""
+    if not observed.job.queue_name:
+        return _condition("Admitted", "True", "NoQueue")
+    trouble = observed.live[-1].trouble if observed.live else None
+    if trouble is not None and trouble.reason is TroubleReason.AWAITING_QUOTA:
+        return _condition("Admitted", "False", trouble.reason, str(trouble))
+    return _condition("Admitted", "True", "Queued", f"LocalQueue {observed.job.queue_name}")
 
 
 def _running(observed: Observed, actions: list[Action], finish: Finish | None, refusal: str) -> Condition:
