@@ -44,7 +44,7 @@ def test_quantiles_are_order_statistics_and_few_runs_are_widened(past, p50, p90)
     [
         (0.2 * SECOND, SECOND), (61.5 * SECOND, 62 * SECOND), (2 * MINUTE, 2 * MINUTE), (121 * SECOND, 130 * SECOND),
         (20 * MINUTE + SECOND, 21 * MINUTE), (2 * HOUR + SECOND, 125 * MINUTE), (12.1 * HOUR, 12.25 * HOUR),
-        (100 * HOUR, 100 * HOUR),
+        (100 * HOUR, 100 * HOUR), (timedelta(days=12000), timedelta(days=9999)),
     ],
 )  # fmt: skip
 def test_learned_durations_are_rounded_up_to_what_people_write(value, to):

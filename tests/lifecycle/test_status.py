@@ -1,6 +1,7 @@
 """What a GreenJob says of itself: always a reason, only words of the closed lists, times that stay, events once."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from lifecycle.cases import BROKEN, DONE, HOUR, T0, observed, planned, report, run
@@ -16,7 +17,7 @@ from windward.lifecycle.decide import decide
 from windward.lifecycle.events import LIMIT, events_of
 from windward.lifecycle.status import Context, refused, status_of
 from windward_api.crd import definition
-from windward_api.greenjob import GreenJob
+from windward_api.greenjob import GreenJob, GreenJobStatus
 
 CLOSED = {
     "Accepted": {"Valid", "InvalidSpec"},
@@ -253,3 +254,10 @@ def test_no_more_than_twenty_runs_are_shown_and_failures_all_counted():
     runs = [run(n, Phase.FAILED, end_h=0) for n in range(1, 31)]
     status, _ = said(observed(*runs, backoffLimit=50), planned((0, 2)))
     assert [r.attempt for r in status.runs] == list(range(11, 31)) and status.failures == 30
+
+
+def test_the_longest_duration_that_can_be_declared_is_one_that_a_status_can_hold():
+    o = observed(duration="9999d99999h999999m", completeWithin="9999d99999h999999m")
+    status = status_of(o, None, [], T0, Context({}))
+    written = GreenJobStatus.model_validate(status.model_dump(by_alias=True, mode="json", exclude_none=True))
+    assert written.duration.expected == timedelta(days=9999)

@@ -123,7 +123,8 @@ def legal(spec: dict[str, Any]) -> dict[str, Any]:
 def legal_cron(spec: dict[str, Any]) -> dict[str, Any]:
     """The spec of a GreenCronJob, as `legal`."""
     job = legal({k: v for k, v in spec["jobTemplate"]["spec"].items() if k != "deadline"})
-    window = "9999d" if parsed(spec["window"]) < parsed(job["duration"]) else spec["window"]
+    short = parsed(spec["window"]) < parsed(job.get("duration", "1s"))
+    window = "9999d" if short else spec["window"]
     del job["completeWithin"]
     return {**spec, "window": window, "jobTemplate": {**spec["jobTemplate"], "spec": job}}
 

@@ -15,6 +15,7 @@ ASSUMED = timedelta(hours=1)  # holds room for work of which nobody knows how lo
 OVER = 1.01  # times its duration: a plan never holds less than a hundredth of it for what still runs
 LONGER = 1.1  # times what it ran, where no past run took longer
 LEAST_MORE = timedelta(minutes=1)
+LONGEST = timedelta(days=9999)  # that a status can hold
 
 
 class DurationSource(StrEnum):
@@ -115,5 +116,5 @@ def described(durations: Durations) -> str:
 
 
 def whole(value: timedelta) -> timedelta:
-    """Returns a running time in whole seconds, rounded up."""
-    return timedelta(seconds=math.ceil(value.total_seconds()))
+    """Returns a running time in whole seconds, rounded up, as long as a status can hold."""
+    return min(timedelta(seconds=math.ceil(value.total_seconds())), LONGEST)

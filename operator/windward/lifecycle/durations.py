@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import NamedTuple
 
-from windward.domain.durations import Durations, DurationSource, unknown
+from windward.domain.durations import LONGEST, Durations, DurationSource, unknown
 from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
 from windward.lifecycle.work import speed_of
@@ -56,7 +56,7 @@ def learned(past: Iterable[timedelta]) -> Learned | None:
 def rounded_up(value: timedelta) -> timedelta:
     """Returns a running time rounded up to its step in `STEPS`; longer ones never become the shorter ones."""
     step = next(step for below, step in STEPS if value <= below)
-    return max(step, -(-value // step) * step)
+    return min(max(step, -(-value // step) * step), LONGEST)
 
 
 def resolved(job: GreenJob, past: Iterable[timedelta]) -> Durations:
