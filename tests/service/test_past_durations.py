@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from receipts import faults_of
 from service.fake_provider import FakeProvider
 from service.world import T0, World, job_body
 
@@ -250,3 +251,20 @@ def test_ticks_of_a_greencronjob_learn_under_its_name(world):
         ("nightly", "Learned", 1),
         ("nightly", "Learned", 2),
     ]
+
+
+def test_a_receipt_without_a_declared_duration_verifies_and_names_its_source(world):
+    pauses = {"interruption": {"policy": "Checkpoint"}}
+    uid = submit(world, "first", 3 * HOUR, **pauses)
+    world.advance(HOUR)
+    world.cluster.edit("default/first", suspend=True)
+    world.advance(HOUR)
+    world.cluster.edit("default/first", suspend=False)
+    world.advance(3 * HOUR)
+    submit(world, "second", 3 * HOUR, **pauses)
+    world.advance(16 * HOUR)
+    first, second = world.ledger.receipts(include_demo=True)
+    assert len(world.cluster.runs(uid)) == 2 and faults_of([first, second]) == []
+    assert [r.body["declared"]["durationSource"] for r in (first, second)] == ["Unknown", "Learned"]
+    assert first.body["baseline"]["usefulSeconds"] == pytest.approx(3 * 3600, rel=0.02), "no bound of an hour"
+    assert world.status("second")["duration"]["runs"] == 1 and world.status("second")["duration"]["expected"] == "3h"
