@@ -102,11 +102,8 @@ def group_of(
 
 def true_condition(body: Body, *kinds: str) -> Body | None:
     """Returns the first condition of an object that is True and of one of these types; None: there is none."""
-    for condition in (body.get("status") or {}).get("conditions") or []:
-        if condition.get("status") == "True" and condition.get("type") in kinds:
-            body = condition
-            return body
-    return None
+    conditions: list[Body] = (body.get("status") or {}).get("conditions") or []
+    return next((c for c in conditions if c.get("status") == "True" and c.get("type") in kinds), None)
 
 
 def suspended_at(body: Body) -> datetime | None:
