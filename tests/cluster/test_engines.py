@@ -50,7 +50,7 @@ def green_job(name: str, field: str, body: Body) -> Body:
         "kind": "GreenJob",
         "metadata": {"name": name, "annotations": {"windward.dev/run-now": "true"}},
         "spec": {
-            "completeWithin": "1h", "duration": "1m", "placement": {"regions": ["north"]}, "power": {"watts": 900},
+            "completeWithin": "1h", "duration": "10m", "placement": {"regions": ["north"]}, "power": {"watts": 900},
             "interruption": {"policy": "Checkpoint", "overhead": "1s"}, field: {"spec": body},
         },
     }  # fmt: skip
@@ -96,7 +96,7 @@ def test_each_kind_of_group_runs_is_paused_and_resumed_and_completes_with_a_rece
     for kind in uids:
         kube.patch("greenjob", kind, {"spec": {"suspend": True}}, namespace)
     for kind, uid in uids.items():
-        runs = wait(kind, "Paused")["status"]["runs"]
+        runs = wait(kind, "Held")["status"]["runs"]
         assert [(r["phase"], r.get("exitCode")) for r in runs] == [("Paused", 75)], (kind, runs)
         assert child(kind, uid, 1)["spec"]["suspend"] is True
     for kind in uids:
