@@ -23,7 +23,7 @@ def inputs(plan, at_h, **job):
 
 
 @pytest.mark.parametrize(
-    ("plan", "at_h", "job", "unpriced"),
+    ("plan", "at_h", "job", "outdated"),
     [
         (TWO, 1.05, CHECKPOINT, True),
         (TWO, 0.5, CHECKPOINT, False),  # in its window
@@ -33,9 +33,20 @@ def inputs(plan, at_h, **job):
     ],
     ids=["a pause is due", "in a window", "after the last", "priced", "never pauses"],
 )
-def test_a_plan_from_before_a_run_is_made_anew_when_its_pause_is_due(plan, at_h, job, unpriced):
+def test_a_plan_from_before_a_run_is_made_anew_when_its_pause_is_due(plan, at_h, job, outdated):
     """Without the price of going on nothing is paused, and the next tick may be a quarter of an hour away."""
     now_inputs, standing, now = inputs(plan, at_h, **job)
-    assert now_inputs.unpriced is unpriced
-    before = replace(now_inputs, unpriced=False, drifted=False)
-    assert replace(now_inputs, drifted=False).still_hold(before, standing, now) is not unpriced
+    assert now_inputs.outdated is outdated
+    before = replace(now_inputs, outdated=False, drifted=False)
+    assert replace(now_inputs, drifted=False).still_hold(before, standing, now) is not outdated
+
+
+@pytest.mark.parametrize(("at_h", "outdated"), [(0.5, False), (1.5, False), (3.5, True)])
+def test_work_that_was_held_beyond_its_windows_is_planned_anew_at_once(at_h, outdated):
+    now = T0 + at_h * HOUR
+    o = observed()
+    standing = Plan(T0, {o.key: TWO})
+    now_inputs = PlanInputs.of((), [o], standing, TICK, now)
+    before = replace(now_inputs, outdated=False, drifted=False)
+    assert now_inputs.outdated is outdated
+    assert replace(now_inputs, drifted=False).still_hold(before, standing, now) is not outdated

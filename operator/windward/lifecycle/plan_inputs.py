@@ -31,14 +31,15 @@ class PlanInputs:
         tick: number of the period of replanning.
         drifted: something is not as planned, so that each tick has a new plan: work without a place, work that should
             have ended or begun.
-        unpriced: a pause is due of a run that the plan did not know of, so that nobody knows whether it pays.
+        outdated: time has passed a plan over: a pause is due whose price it does not know, or all windows of work that
+            does not run are past, as of work that was held in them.
     """
 
     world: tuple[object, ...]
     jobs: Mapping[str, tuple[object, ...]]
     tick: int
     drifted: bool
-    unpriced: bool = False
+    outdated: bool = False
 
     @classmethod
     def of(
@@ -48,8 +49,8 @@ class PlanInputs:
         planned = plan.jobs if plan is not None else {}
         jobs = {o.key: _of_job(o, planned.get(o.key), now) for o in placed}
         drifted = any(_drifted(o, planned.get(o.key), now, every) for o in placed)
-        unpriced = any(_pauses_unpriced(o, planned.get(o.key), now) for o in placed)
-        return cls(world, jobs, int(now.timestamp() // every.total_seconds()), drifted, unpriced)
+        outdated = any(_is_outdated(o, planned.get(o.key), now) for o in placed)
+        return cls(world, jobs, int(now.timestamp() // every.total_seconds()), drifted, outdated)
 
     def still_hold(self, before: PlanInputs | None, plan: Plan | None, now: datetime) -> bool:
         """Returns whether `plan`, made from `before`, is still valid for these inputs."""
@@ -60,7 +61,7 @@ class PlanInputs:
         if (
             before is None
             or plan is None
-            or self.unpriced
+            or self.outdated
             or self.world != before.world
             or (self.drifted and self.tick != before.tick)
         ):
@@ -106,9 +107,13 @@ def _drifted(o: Observed, planned: JobPlan | None, now: datetime, every: timedel
     return window is not None and window.start + every <= now and all(r.phase is not Phase.RUNNING for r in o.runs)
 
 
-def _pauses_unpriced(o: Observed, planned: JobPlan | None, now: datetime) -> bool:
-    """Whether a run goes on beyond its window, to be paused until the next one, by a plan that was made before it ran:
-    that plan does not say what going on would emit."""
-    if planned is None or not o.live or planned.go_on_g is not None or planned.emissions_g is None:
+def _is_outdated(o: Observed, planned: JobPlan | None, now: datetime) -> bool:
+    """Whether a plan must be made anew at once. One from before a run does not price going on, and without that price
+    nothing is paused; what was held beyond its windows has none left to start in."""
+    if planned is None or not planned.windows:
+        return False
+    if not o.live:
+        return planned.windows[-1].end <= now
+    if planned.go_on_g is not None or planned.emissions_g is None:
         return False
     return may_pause(o) and planned.window_at(now) is None and planned.next_start(now) is not None
