@@ -203,7 +203,7 @@ def with_managed(cluster, monkeypatch):
         if plain.startswith("/apis/batch/v1") and method == "GET":
             return 200, {"items": jobs}
         if plain.startswith("/api/v1/namespaces") and not plain.endswith("/events"):
-            return 200, {"items": [{"metadata": {"name": "ml"}}], "metadata": {"name": "ml"}}
+            return 200, {"items": [], "metadata": {"name": "ml"}}  # none has the label
         if plain.startswith(("/apis/jobset", "/apis/trainer")):
             return 404, {"message": "the server could not find the requested resource"}
         if plain.startswith("/apis/batch/v1"):
