@@ -30,9 +30,9 @@ STATUS = f"{PREFIX}status"  # the GreenJobStatus, as JSON: only the operator may
 ERROR = f"{PREFIX}error"
 SUMMARY = f"{PREFIX}summary"
 LATEST_START = f"{PREFIX}latest-start"  # when what is held is released, whatever became of the operator
-PAUSED_AT = f"{PREFIX}paused-at"  # "TIME UID": Windward suspended this very object; without it somebody else did
+HELD_AT = f"{PREFIX}held-at"  # "TIME UID": Windward suspended this very object; without it somebody else did
 RUN_NOW = f"{PREFIX}run-now"
-WRITTEN = frozenset({STATUS, ERROR, SUMMARY, LATEST_START, PAUSED_AT, RUN_NOW})
+WRITTEN = frozenset({STATUS, ERROR, SUMMARY, LATEST_START, HELD_AT, RUN_NOW})
 
 _WORK = WorkKind("")  # the object is its own work: nothing is rendered for it
 
@@ -238,7 +238,7 @@ def _spec_of(words: Mapping[str, str]) -> dict[str, Any]:
     return spec
 
 
-def paused_annotation(uid: str, at: datetime) -> str:
+def held_annotation(uid: str, at: datetime) -> str:
     """Returns the text of the annotation that says that Windward suspended an object."""
     return f"{format_time(at)} {uid}"
 
@@ -246,7 +246,7 @@ def paused_annotation(uid: str, at: datetime) -> str:
 def is_paused_by_us(body: Mapping[str, Any]) -> bool:
     """Returns whether Windward suspended this object, or took it out of its queue."""
     metadata = body["metadata"]
-    return str((metadata.get("annotations") or {}).get(PAUSED_AT, "")).endswith(f" {metadata.get('uid')}")
+    return str((metadata.get("annotations") or {}).get(HELD_AT, "")).endswith(f" {metadata.get('uid')}")
 
 
 def status_annotation(uid: str, status: GreenJobStatus) -> str:

@@ -39,7 +39,7 @@ def test_the_policies_are_sound_for_their_kinds(kube: Kube, release: str) -> Non
         return "typeChecking" in found.get("status", {})
 
     names = [one["metadata"]["name"] for one in kube.list("validatingadmissionpolicies")]
-    assert len([name for name in names if name.startswith("windward-system-windward-")]) == 3
+    assert len([name for name in names if name.startswith("windward-system-windward-")]) == 4
     for name in names:
         found = kube.wait("validatingadmissionpolicy", name, judged, 30)
         assert found["status"]["typeChecking"].get("expressionWarnings", []) == []

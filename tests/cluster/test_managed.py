@@ -293,7 +293,7 @@ def test_a_tenant_gains_nothing_by_writing_what_is_windwards(kube: Kube, team: s
     body = kube.wait("job", "held", lambda one: state(one) == "Held", 30, team)
     (workload,) = kube.list("workloads", team)
     kube.patch("workload", workload["metadata"]["name"], {"spec": {"active": False}}, team)
-    for word, text in (("paused-at", f"2026-01-01T00:00:00Z {body['metadata']['uid']}"), ("status", "{}")):
+    for word, text in (("held-at", f"2026-01-01T00:00:00Z {body['metadata']['uid']}"), ("status", "{}")):
         forged = {"metadata": {"annotations": {f"windward.dev/{word}": text}}}
         with pytest.raises(Refused, match=f"windward.dev/{word} is written by Windward alone"):
             kube.patch("job", "held", forged, team)

@@ -16,7 +16,7 @@ from windward.domain.run import Phase
 from windward.manifests import RunFacts
 from windward.service.release import ReleaseLoop
 from windward_api.greenregion import GreenRegion
-from windward_api.managed import ERROR, LATEST_START, PAUSED_AT, STATUS, SUMMARY
+from windward_api.managed import ERROR, HELD_AT, LATEST_START, STATUS, SUMMARY
 
 NOW = datetime(2026, 3, 2, 6, 10, tzinfo=UTC)
 REGIONS = ()
@@ -148,7 +148,7 @@ def test_a_pause_is_noted_as_ours_and_suspends(world):
     body = put(rest, spec={"suspend": False, "template": POD})
     cluster.stop_run(one(cluster).job, "any")
     assert body["spec"] == {"suspend": True, "template": POD}
-    assert annotations(body)[PAUSED_AT] == f"2026-03-02T06:10:00Z {body['metadata']['uid']}"
+    assert annotations(body)[HELD_AT] == f"2026-03-02T06:10:00Z {body['metadata']['uid']}"
     assert not one(cluster).job.spec.suspend, "it waits for us, not for its owner"
 
 
@@ -166,7 +166,7 @@ def test_in_a_queue_suspend_is_left_to_kueue(world):
     cluster.create_run(RunFacts(one(cluster).job, 2, NORTH))
     assert workload["spec"]["active"] is True
     assert body["spec"]["suspend"] is True
-    assert PAUSED_AT not in annotations(body)
+    assert HELD_AT not in annotations(body)
 
 
 def test_a_workload_that_its_queue_may_start_is_held_until_its_window(world):
@@ -183,7 +183,7 @@ def test_a_workload_that_its_queue_may_start_is_held_until_its_window(world):
 
 def test_what_an_administrator_deactivated_is_not_activated_by_us(world):
     rest, cluster = world
-    body = put(rest, labels=QUEUED, annotations={PAUSED_AT: "2026-03-02T06:00:00Z another-uid"})
+    body = put(rest, labels=QUEUED, annotations={HELD_AT: "2026-03-02T06:00:00Z another-uid"})
     workload = put_workload(rest, body["metadata"]["uid"], active=False)
     observed = one(cluster)
     assert observed.job.spec.suspend

@@ -9,7 +9,7 @@ from windward.cluster.kube_pods import pod_end
 from windward.cluster.managed_runs import is_held, is_released, runs_of
 from windward.domain.run import Phase, TroubleReason
 
-PAUSED = {"windward.dev/paused-at": "2026-05-01T12:30:00Z u-1"}
+PAUSED = {"windward.dev/held-at": "2026-05-01T12:30:00Z u-1"}
 GATED = {"kueue.x-k8s.io/admission-gated-by": "other.example/gate, windward.dev/greenjob"}
 ADMITTED = {"Admitted": (5, "Admitted", "", "True"), "QuotaReserved": (5, "QuotaReserved", "", "True")}
 NO_QUOTA = {"QuotaReserved": (5, "Pending", "insufficient quota for cpu in flavor north", "False")}

@@ -79,7 +79,7 @@ def test_own_words_win_and_one_finish_by_takes_the_others_place():
 
 
 def test_annotations_that_windward_writes_are_no_words():
-    assert words_of({"windward.dev/status": "{}", "windward.dev/paused-at": "x", "example.com/duration": "1h"}) == {}
+    assert words_of({"windward.dev/status": "{}", "windward.dev/held-at": "x", "example.com/duration": "1h"}) == {}
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ STEPS = {
     "told plan": (standing_plan, "plan_from_status", lambda o: is_poison(o)),
     "book": (Accountant, "weighed", lambda self, o, *_: is_poison(o)),
     "reconcile": (controller_module, "reconcile_job", lambda _, o, *__: is_poison(o)),
-    "region": (controller_module, "region_of", lambda r: r.metadata.name == "odd"),
+    "region": (controller_module, "region_of", lambda r, *_: r.metadata.name == "odd"),
     "report region": (reporter_module, "sync_region", lambda c, r, *_: r.metadata.name == "odd"),
     "forecast": (Controller, "_forecast", lambda self, zone, *_: zone == "XX"),
 }

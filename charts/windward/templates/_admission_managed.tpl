@@ -22,7 +22,7 @@ spec:
     - name: after
       expression: dyn(object).metadata.?annotations.orValue({})
   validations:
-    {{- range $word := list "status" "paused-at" }}
+    {{- range $word := list "status" "held-at" }}
     - expression: >-
         variables.after[?'windward.dev/{{ $word }}'].orValue('') == variables.before[?'windward.dev/{{ $word }}'].orValue('')
       reason: Forbidden

@@ -25,13 +25,13 @@ from windward_api.greenjob import GreenJob, GreenJobStatus
 from windward_api.greenregion import GreenRegion
 from windward_api.managed import (
     ERROR,
+    HELD_AT,
     LATEST_START,
     MANAGED_KINDS,
-    PAUSED_AT,
     STATUS,
     SUMMARY,
     ManagedWorkload,
-    paused_annotation,
+    held_annotation,
     status_annotation,
 )
 from windward_api.scalars import format_time
@@ -84,7 +84,7 @@ class ManagedWorkloads:
         """Keeps it from starting; what runs of it is ended."""
         job = _managed(job)
         # First the note that it was us: without it, what is suspended waits for somebody else.
-        self._annotate(job, {PAUSED_AT: paused_annotation(job.metadata.uid, self.clock.now())})
+        self._annotate(job, {HELD_AT: held_annotation(job.metadata.uid, self.clock.now())})
         if job.queue:
             set_active(self.api, {"namespace": job.metadata.namespace, "uid": job.metadata.uid}, False)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 from windward.cluster import kueue
 from windward.cluster.kube_api import Api
 from windward.cluster.kube_pods import moment
-from windward_api.managed import LATEST_START, PAUSED_AT, STATUS, ManagedKind, is_paused_by_us
+from windward_api.managed import HELD_AT, LATEST_START, STATUS, ManagedKind, is_paused_by_us
 
 Body = Mapping[str, Any]
 UNPLANNED_FOR = timedelta(minutes=5)  # what nobody has planned so long after its creation is not held any longer
@@ -41,7 +41,7 @@ def release(api: Api, kind: ManagedKind, body: Body, queue: str = "") -> None:
     """
     meta = body["metadata"]
     path = path_of(kind, meta["namespace"], meta["name"])
-    annotations: dict[str, str | None] = {PAUSED_AT: None, LATEST_START: None}
+    annotations: dict[str, str | None] = {HELD_AT: None, LATEST_START: None}
     if not kueue.queue_of(body):
         api.patch(path, {"metadata": {"annotations": annotations}, "spec": {"suspend": False}})
         return
