@@ -105,6 +105,12 @@ def test_settled_only_on_what_is_known_afterwards(quality, settled):
     assert account(observed(), [row(0, 1)], known, REGIONS).settled is True
 
 
+def test_what_ends_behind_the_last_known_hour_is_not_settled():
+    """Its last minutes have no intensity yet: it was sealed without grams where its other hours were measured."""
+    made = account(observed(), [row(5.5, 6.25)], BOTH, REGIONS)
+    assert made.emissions_g is None and made.settled is False
+
+
 def test_a_report_becomes_rows_of_its_own_steps():
     one = run(1, Phase.PAUSED, start_h=1, end_h=2, report=report(joules=(10.0, 20.0, 5.0), start_h=1, step_s=900))
     rows = energy_of_run(observed(one), one, NORTH, T0 + 9 * HOUR)

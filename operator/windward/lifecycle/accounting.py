@@ -222,6 +222,8 @@ def _both_sides(observed: Observed, baseline: Baseline | None, rows: Sequence[En
 
 
 def _settled(series: Series | None, start: datetime, end: datetime, until: datetime | None) -> bool:
+    if series is None or not series.covers(start, end):
+        return False  # a part that nobody knows yet has no quality that could say so
     final = until is None or end <= until
-    qualities = series.quality_over(start, end) if series is not None else ()
+    qualities = series.quality_over(start, end)
     return bool(qualities) and all(q is Quality.RECORDED or (final and q is Quality.MEASURED) for q in qualities)
