@@ -20,6 +20,12 @@ from skips import unavailable
 RELEASE_NAMESPACE = "windward-system"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of job engines come last: on a machine without Go's caches the engines are being built meanwhile."""
+    here = Path(__file__).parent
+    items.sort(key=lambda one: here in one.path.parents and "engines" in getattr(one, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def kube_binaries() -> Path:
     try:

@@ -17,7 +17,7 @@ from cluster.test_managed import pod, runtime
 
 from windward.tools.verify import verify
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]  # with a build of the engines, where it goes on
 
 Body = dict[str, Any]
 SECONDS_OF_WORK = 45

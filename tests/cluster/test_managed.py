@@ -24,7 +24,7 @@ from windward.cluster.kueue import GATES
 from windward.tools.verify import verify
 from windward_api.managed import ERROR, LABEL_MANAGED
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]  # with a build of the engines, where it goes on
 
 Body = dict[str, Any]
 WATTS = 3000
