@@ -79,13 +79,22 @@ def team(kube: Kube, cluster: Cluster, namespace: str) -> str:
     return namespace
 
 
-class Writes:
-    """Every change of `suspend` on the workloads of a namespace, as a watch shows it."""
+def create(kube: Kube, bodies: list[Body], namespace: str) -> list[Body]:
+    """Creates objects and returns them as the API server took them."""
+    documents = yaml.safe_dump_all(bodies)
+    answer = json.loads(kube.kubectl("create", "-f", "-", "-n", namespace, "-o", "json", stdin=documents).stdout)
+    return list(answer["items"])
 
-    def __init__(self, kube: Kube, namespace: str, kinds: tuple[str, ...]) -> None:
+
+class Writes:
+    """Every change of `suspend` on the workloads of a namespace, from what was answered to their creation on."""
+
+    def __init__(self, kube: Kube, namespace: str, kinds: tuple[str, ...], created: list[Body]) -> None:
         self.kube, self.namespace, self.kinds = kube, namespace, kinds
         self.flips: dict[str, list[bool]] = {}
         self.versions: dict[str, set[str]] = {}
+        for body in created:
+            self.flips[f"{body['kind'].lower()}s/{body['metadata']['name']}"] = [bool(body["spec"].get("suspend"))]
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -108,17 +117,16 @@ class Writes:
 def test_one_label_has_three_kinds_wait_pause_resume_and_finish(kube: Kube, cluster: Cluster, team: str) -> None:
     """On a real node: a plain Job, and a Job, a JobSet and a TrainJob in a queue, each with no more than its label."""
     kube.apply(runtime("torch", pod("train", 150)), namespace=team)
-    watch = Writes(kube, team, ("jobs", "jobsets", "trainjobs"))
     works = [
         ("job", "plain", job("plain", pod("plain", 150), queued=False)),
         ("job", "queued", job("queued", pod("queued", 150))),
         ("jobset", "set", job_set("set", pod("set", 150))),
         ("trainjob", "train", train_job("train", "torch")),
     ]
-    kube.create(*(body for *_, body in works), *(green_job(name, 150) for name in GREEN), namespace=team)
-    for kind, name, _ in works:
-        first = kube.wait(kind, name, lambda one: state(one) != "None", 30, team)
-        assert first["spec"]["suspend"] is True, f"{name} was held from its creation on"
+    created = create(kube, [body for *_, body in works], team)
+    watch = Writes(kube, team, ("jobs", "jobsets", "trainjobs"), created)
+    kube.create(*(green_job(name, 150) for name in GREEN), namespace=team)
+    assert all(body["spec"]["suspend"] for body in created), "each is held from its creation on"
     for kind, name, _ in works:
         kube.wait(kind, name, lambda one: state(one) == "Complete", 720, team)
     for name in GREEN:
@@ -169,8 +177,7 @@ def test_thirty_workloads_start_in_their_windows_hold_no_quota_before_and_nobody
     works += [("job", f"job-{n}", job(f"job-{n}", spec, pod_metadata=metadata)) for n in range(5)]
     works += [("jobset", f"set-{n}", job_set(f"set-{n}", spec, pod_metadata=metadata)) for n in range(10)]
     works += [("trainjob", f"train-{n}", train_job(f"train-{n}", "torch")) for n in range(10)]
-    watch = Writes(kube, team, ("jobs", "jobsets", "trainjobs"))
-    kube.create(*(body for *_, body in works), namespace=team)
+    watch = Writes(kube, team, ("jobs", "jobsets", "trainjobs"), create(kube, [body for *_, body in works], team))
     reserved_early: set[str] = set()
     kinds = {"job": "jobs", "jobset": "jobsets", "trainjob": "trainjobs"}
 
