@@ -82,8 +82,8 @@ def team(kube: Kube, cluster: Cluster, namespace: str) -> str:
 def create(kube: Kube, bodies: list[Body], namespace: str) -> list[Body]:
     """Creates objects and returns them as the API server took them."""
     documents = yaml.safe_dump_all(bodies)
-    answer = json.loads(kube.kubectl("create", "-f", "-", "-n", namespace, "-o", "json", stdin=documents).stdout)
-    return list(answer["items"])
+    answer = kube.kubectl("create", "-f", "-", "-n", namespace, "-o", "yaml", stdin=documents).stdout
+    return list(yaml.safe_load_all(answer))
 
 
 class Writes:
