@@ -281,3 +281,60 @@ def test_namespaces_are_read_one_by_one_while_they_are_few_and_all_at_once_when_
     rest.asked.clear()
     assert len(cluster.snapshot(REGIONS).jobs) == 31
     assert [a.verb for a in rest.asked if a.resource == "namespaces"] == ["list", "list"]
+
+
+class Died(BaseException):
+    """The operator dies here."""
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_whenever_a_start_dies_between_two_writes_the_next_one_finishes_it(world, monkeypatch, writes):
+    """A Workload that we deactivated must never be left inactive without the note that it was us."""
+    rest, cluster = world
+    body = put(rest, labels=QUEUED, annotations={kueue.GATES: kueue.GATE})
+    workload = put_workload(rest, body["metadata"]["uid"])
+    cluster.hold(one(cluster).job)
+    left, real = [writes], type(cluster.api).patch
+
+    def patch(self, *args, **kwargs):
+        if left[0] == 0:
+            raise Died
+        left[0] -= 1
+        return real(self, *args, **kwargs)
+
+    south = GreenRegion.model_validate({"metadata": {"name": "south"}, "spec": {"gridZone": "DE", "queue": "q-south"}})
+    with monkeypatch.context() as dying:
+        dying.setattr(type(cluster.api), "patch", patch)
+        try:
+            cluster.create_run(RunFacts(one(cluster).job, 1, south))
+        except Died:
+            assert not one(cluster).job.spec.suspend, "it would wait for somebody else for ever"
+    cluster.create_run(RunFacts(one(cluster).job, 1, south))
+    assert workload["spec"]["active"] is True
+    assert not {HELD_AT, kueue.GATES} & body["metadata"]["annotations"].keys()
+    assert body["metadata"]["labels"][kueue.LABEL_QUEUE] == "q-south"
+
+
+def test_a_queue_label_without_kueue_and_a_namespace_that_is_gone_harm_nobody(world, monkeypatch):
+    rest, cluster = world
+    put(rest, "good")
+    put(rest, "queued", labels=QUEUED)
+    put(rest, "orphan", namespace="gone", annotations=WORDS)
+    real = rest.answer
+
+    def answer(method, url, sent):
+        return (404, {"message": "no such kind"}) if "/kueue.x-k8s.io/" in url else real(method, url, sent)
+
+    monkeypatch.setattr(rest, "answer", answer)
+    assert keys(cluster) == ["gone/job/orphan", "ml/job/good", "ml/job/queued"]
+
+
+def test_a_quota_that_cannot_be_read_bounds_nothing_and_stops_nobody(world, caplog):
+    rest, cluster = world
+    put(rest, labels=QUEUED)
+    strange = {"resourceGroups": [{"flavors": [{"resources": [{"name": "cpu", "nominalQuota": "many"}]}]}]}
+    rest.put("kueue.x-k8s.io", "clusterqueues", {"metadata": {"name": "cq"}, "spec": strange})
+    region = GreenRegion.model_validate({"metadata": {"name": "north"}, "spec": {"gridZone": "SE", "queue": "team"}})
+    snapshot = cluster.snapshot((region,))
+    assert [o.key for o in snapshot.jobs] == ["ml/job/mnist"]
+    assert snapshot.quotas == {}

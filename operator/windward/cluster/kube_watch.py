@@ -32,6 +32,9 @@ def follow(
         except ClusterError as e:
             log.info("%s; watching again", e)
             stop.wait(2.0)
+        except Exception:  # whatever one object holds, the watch of all others goes on
+            log.exception("watching again")
+            stop.wait(2.0)
 
 
 def _follow_once(

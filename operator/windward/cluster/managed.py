@@ -83,12 +83,13 @@ class ManagedWorkloads:
     def hold(self, job: GreenJob) -> None:
         """Keeps it from starting; what runs of it is ended."""
         job = _managed(job)
-        # First the note that it was us: without it, what is suspended waits for somebody else.
-        self._annotate(job, {HELD_AT: held_annotation(job.metadata.uid, self.clock.now())})
-        if job.queue:
-            set_active(self.api, {"namespace": job.metadata.namespace, "uid": job.metadata.uid}, False)
-        else:
-            self.api.patch(_path(job), {"spec": {"suspend": True}})
+        note = {HELD_AT: held_annotation(job.metadata.uid, self.clock.now())}
+        if not job.queue:
+            self.api.patch(_path(job), {"metadata": {"annotations": note}, "spec": {"suspend": True}})
+            return
+        # First the note that it was us: without it, what is not active waits for somebody else.
+        self._annotate(job, note)
+        set_active(self.api, {"namespace": job.metadata.namespace, "uid": job.metadata.uid}, False)
 
     def write_status(self, job: GreenJob, status: GreenJobStatus, events: Sequence[Event]) -> None:
         """Writes the status annotation, one line for people, and until when it is held at most; then the events."""
@@ -100,6 +101,8 @@ class ManagedWorkloads:
             SUMMARY: summary_line(status),
             LATEST_START: format_time(latest) if latest is not None else None,
             ERROR: None,
+            # A start may have died before it took the note away.
+            **({HELD_AT: None} if status.summary.state in _FREE_STATES else {}),
         }
         try:
             self._annotate(job, annotations)
@@ -127,6 +130,7 @@ class ManagedWorkloads:
         return self.api.patch(_path(job), {"metadata": meta})
 
 
+_FREE_STATES = ("Starting", "Running", "Complete", "Failed")
 _HELD_STATES = ("Waiting", "Paused", "Pausing", "Pending")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from windward_api.managed import (
     words_of,
 )
 
+log = logging.getLogger(__name__)
 Body = dict[str, Any]
 Watch = Callable[[threading.Event, Callable[[], None]], None]
 SPACES = "/api/v1/namespaces"
@@ -67,7 +69,7 @@ class ManagedReader:
         self._keep({_group(kind, body) for kind, body in objects})
         queues = QueueRegions({r.metadata.name: r.spec.queue for r in regions if r.spec.queue})
         queued = any(kueue.queue_of(body) for _, body in objects)
-        workloads = self._all(kueue.GROUP, "workloads") if queued else []
+        workloads = self._of_kueue("workloads") if queued else []
         by_owner = kueue.workloads_by_owner(workloads)
         now, out, bad = self.clock.now(), [], []
         for kind, body in objects:
@@ -101,8 +103,22 @@ class ManagedReader:
     def _quotas(
         self, queues: QueueRegions, workloads: Sequence[kueue.Body], ours: set[str]
     ) -> dict[str, dict[str, float]]:
-        local = self._all(kueue.GROUP, "localqueues")
-        return quotas(queues.of_region, local, self.api.items(f"{kueue.GROUP}/clusterqueues"), workloads, ours)
+        local, cluster = self._of_kueue("localqueues"), self._listed_if_known(f"{kueue.GROUP}/clusterqueues")
+        try:
+            return quotas(queues.of_region, local, cluster, workloads, ours)
+        except Exception:  # one queue that cannot be read bounds nothing, and stops nobody
+            log.exception("quotas of Kueue cannot be read: regions with a queue are planned without them")
+            return {}
+
+    def _of_kueue(self, plural: str) -> list[Body]:
+        """All objects of one kind of Kueue's; none where the cluster has no Kueue: anybody may write its label."""
+        return [item for path in self._paths(kueue.GROUP, plural) for item in self._listed_if_known(path)]
+
+    def _listed_if_known(self, path: str) -> list[Body]:
+        try:
+            return self.api.items(path)
+        except NotFound:
+            return []
 
     def watches(self) -> list[Watch]:
         """Returns what is to be followed, each in a thread of its own: `watch(stop, heard)` calls `heard` where a
@@ -155,7 +171,11 @@ class ManagedReader:
         return {space["metadata"]["name"]: space for space in self.api.items(SPACES)}
 
     def _space(self, name: str) -> Body:
-        return self.api.get(f"{SPACES}/{name}")
+        """A namespace; without a word where it is being deleted, or was never made."""
+        try:
+            return self.api.get(f"{SPACES}/{name}")
+        except NotFound:
+            return {"metadata": {"name": name}}
 
     def _of_kind(self, kind: ManagedKind, managing: Iterable[str]) -> list[Body]:
         """Managed objects of one kind; none where the cluster does not know the kind."""

@@ -41,16 +41,17 @@ def release(api: Api, kind: ManagedKind, body: Body, queue: str = "") -> None:
     """
     meta = body["metadata"]
     path = path_of(kind, meta["namespace"], meta["name"])
-    annotations: dict[str, str | None] = {HELD_AT: None, LATEST_START: None}
+    free = {HELD_AT: None, LATEST_START: None}
     if not kueue.queue_of(body):
-        api.patch(path, {"metadata": {"annotations": annotations}, "spec": {"suspend": False}})
+        api.patch(path, {"metadata": {"annotations": free}, "spec": {"suspend": False}})
         return
-    if kueue.GATE in kueue.gates_of(body):
-        annotations[kueue.GATES] = kueue.without_gate(body)
-    labels = {kueue.LABEL_QUEUE: queue} if queue and queue != kueue.queue_of(body) else {}
-    api.patch(path, {"metadata": {"annotations": annotations, "labels": labels}})
-    if is_paused_by_us(body):  # the queue was changed before
+    if queue and queue != kueue.queue_of(body):
+        api.patch(path, {"metadata": {"labels": {kueue.LABEL_QUEUE: queue}}})
+    # The note that it was us goes last: without it, what is not active waits for somebody else.
+    if is_paused_by_us(body):
         set_active(api, meta, True)
+    gates = {kueue.GATES: kueue.without_gate(body)} if kueue.GATE in kueue.gates_of(body) else {}
+    api.patch(path, {"metadata": {"annotations": {**free, **gates}}})
 
 
 def set_active(api: Api, meta: Body, active: bool) -> None:
