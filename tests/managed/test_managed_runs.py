@@ -1,11 +1,12 @@
 """From a managed workload and its pods to its runs: a table of what a cluster may show."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from managed.bodies import NOON, condition, job, kueue_workload, pod, run, seen
 
-from windward.cluster.kube_pods import pod_end
+from windward.cluster.kube_pods import MOST_MESSAGES, keep_end, pod_end
 from windward.cluster.managed_runs import is_held, is_released, runs_of
 from windward.domain.run import Phase, TroubleReason
 
@@ -155,3 +156,14 @@ def test_a_status_that_was_copied_with_a_manifest_is_none_of_the_new_object():
     body = job(kept={"attempt": 3, "runs": [run(3, "Succeeded", started=1, finished=2)]})
     body["metadata"]["uid"] = "another"
     assert runs_of(seen(body)) == ()
+
+
+def test_the_last_words_of_very_many_pods_are_not_all_kept():
+    ends = {}
+    for n in range(MOST_MESSAGES + 2):
+        keep_end(ends, replace(pod_end(pod(f"p{n}", terminated=(1, 2, 0))), message="x" * 4096))
+    assert len(ends) == MOST_MESSAGES + 2, "that they ended is known of all"
+    assert sum(len(e.message) for e in ends.values()) == 4096 * MOST_MESSAGES
+    first = next(iter(ends.values()))
+    keep_end(ends, first)
+    assert ends[first.pod_uid].message == first.message, "seen twice, kept"

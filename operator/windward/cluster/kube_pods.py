@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,8 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 STUCK_AFTER = timedelta(seconds=30)  # beyond its grace period, a pod that is to go and does not has lost its node
 CREATING_FOR = timedelta(seconds=20)  # a sandbox and volumes take seconds
+
+MOST_MESSAGES = 1000  # of one object: 4 MB
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 
@@ -102,6 +104,14 @@ def pod_end(pod: Body) -> PodEnd | None:
     message = str(main.get("message") or main.get("reason") or "")
     times = moment(main.get("startedAt")), moment(main.get("finishedAt"))
     return PodEnd(uid, code, *times, message, disrupted, _slot(pod))
+
+
+def keep_end(ends: dict[str, PodEnd], end: PodEnd) -> None:
+    """Keeps how a pod of one object ended. Of more than `MOST_MESSAGES` the last words are dropped, as if they had said
+    nothing: a Job may have a hundred thousand pods, each with four kilobytes."""
+    if len(ends) >= MOST_MESSAGES and end.pod_uid not in ends:
+        end = replace(end, message="")
+    ends[end.pod_uid] = end
 
 
 def current_pod(pods: Sequence[Body]) -> Body | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from windward.cluster import kueue
 from windward.cluster.kube_api import Api
-from windward.cluster.kube_pods import PodEnd, controller_of, pod_end
+from windward.cluster.kube_pods import PodEnd, controller_of, keep_end, pod_end
 from windward.cluster.kube_watch import follow
 from windward.cluster.managed_runs import Workload, is_held, is_released, runs_of
 from windward.cluster.parse import bad_object
@@ -149,7 +149,7 @@ class ManagedReader:
                 for group in owners & self._ends.keys() if of_job else ():
                     ours = True
                     if end is not None:
-                        self._ends[group][end.pod_uid] = end
+                        keep_end(self._ends[group], end)
         return ours
 
     def _keep(self, groups: set[tuple[str, str]]) -> None:

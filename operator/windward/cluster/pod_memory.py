@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from windward.cluster.kube_pods import Controllers, PodEnd, controller_of, pod_end
+from windward.cluster.kube_pods import Controllers, PodEnd, controller_of, keep_end, pod_end
 
 Body = Mapping[str, Any]
 Ends = Mapping[str, Sequence[PodEnd]]  # uid of an object -> how the pods below it ended, in the order seen
@@ -29,7 +29,7 @@ class PodMemory:
             end = pod_end(pod) if uid else None
             if end is not None:
                 with self._lock:
-                    self._ends.setdefault(uid, {})[end.pod_uid] = end
+                    keep_end(self._ends.setdefault(uid, {}), end)
 
     def note(self, objects: Iterable[Body]) -> Controllers:
         """Notes the controllers of all objects that are listed; returns all that are known."""
