@@ -338,3 +338,23 @@ def test_a_quota_that_cannot_be_read_bounds_nothing_and_stops_nobody(world, capl
     snapshot = cluster.snapshot((region,))
     assert [o.key for o in snapshot.jobs] == ["ml/job/mnist"]
     assert snapshot.quotas == {}
+
+
+@pytest.mark.parametrize(("jobs", "requests"), [(3, 3), (60, 1)])
+def test_the_requests_for_pods_do_not_grow_with_the_workloads_of_a_tenant(world, monkeypatch, jobs, requests):
+    rest, cluster = world
+    monkeypatch.setattr("engines.rest_server.selected", lambda labels, key, value: all(
+        part.removeprefix("!") in labels if not part.startswith("!") else part[1:] not in labels
+        for part in [key] if "," not in part) and value in ("", labels.get(key)))  # fmt: skip
+    for n in range(jobs):
+        body = put(rest, f"j{n}", spec={"suspend": False, "template": POD})
+        uid = body["metadata"]["uid"]
+        labels = {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": f"j{n}"}
+        meta = {"name": f"p{n}", "namespace": "ml", "labels": labels}
+        meta["ownerReferences"] = [{"kind": "Job", "uid": uid, "controller": True}]
+        running = [{"name": "c", "state": {"running": {"startedAt": "2026-03-02T06:05:00Z"}}}]
+        rest.put("", "pods", {"metadata": meta, "spec": POD["spec"], "status": {"containerStatuses": running}})
+    rest.asked.clear()
+    runs = [o.runs for o in cluster.snapshot(REGIONS).jobs]
+    assert [r[0].phase for r in runs] == [Phase.RUNNING] * jobs
+    assert len([a for a in rest.asked if a.resource == "pods"]) == requests

@@ -37,9 +37,10 @@ from windward_api.managed import (
 
 log = logging.getLogger(__name__)
 Body = dict[str, Any]
+PodsOf = Callable[[ManagedKind, Body], list[Body]]
 Watch = Callable[[threading.Event, Callable[[], None]], None]
 SPACES = "/api/v1/namespaces"
-FEW_SPACES = 20
+FEW_SPACES = FEW_GOING_ON = 20
 PODS_OF_JOBS = "batch.kubernetes.io/job-name,!windward.dev/job-uid"  # of all Jobs but our own children
 _OWNERS = {"GreenJob", *(k.kind for k in MANAGED_KINDS)}  # what has one of these as its controller is part of it
 _JOB_UID, _JOBSET_NAME = "batch.kubernetes.io/controller-uid", "jobset.sigs.k8s.io/jobset-name"
@@ -71,12 +72,13 @@ class ManagedReader:
         queued = any(kueue.queue_of(body) for _, body in objects)
         workloads = self._of_kueue("workloads") if queued else []
         by_owner = kueue.workloads_by_owner(workloads)
+        pods_of = self._pods_of(objects)
         now, out, bad = self.clock.now(), [], []
         for kind, body in objects:
             try:
                 words = layered((self.defaults, queues.words_of(body), _words_in(spaces, body)))
                 job = queues.checked(read_managed(body, kind, words, queue=kueue.queue_of(body)))
-                out.append(self._observed(job, body, by_owner.get(job.metadata.uid), now))
+                out.append(self._observed(job, body, by_owner.get(job.metadata.uid), pods_of, now))
             except ClusterError:
                 raise  # it is the cluster that does not answer
             except Exception as e:  # whatever a foreign object holds harms itself only
@@ -85,7 +87,9 @@ class ManagedReader:
         left = self._quotas(queues, workloads, {o.uid for o in out}) if queued and queues.of_region else {}
         return Snapshot(tuple(out), bad=tuple(bad), quotas=left)
 
-    def _observed(self, job: ManagedWorkload, body: Body, workload: kueue.Body | None, now: datetime) -> Observed:
+    def _observed(
+        self, job: ManagedWorkload, body: Body, workload: kueue.Body | None, pods_of: PodsOf, now: datetime
+    ) -> Observed:
         admission = kueue.admission_of(body, workload) if job.queue else None
         seen = Workload(job, body, admission, (), (), now)
         newest, ended = seen.newest, job.status.finished_at is not None
@@ -93,7 +97,7 @@ class ManagedReader:
             group = _group(job.managed, body)
             with self._lock:
                 ends = tuple(self._ends.get(group, {}).values())
-            seen = Workload(job, body, admission, tuple(self._pods(job.managed, body)), ends, now)
+            seen = Workload(job, body, admission, tuple(pods_of(job.managed, body)), ends, now)
         if is_held(seen):
             job = job.model_copy(update={"spec": job.spec.model_copy(update={"suspend": True})})
         runs = runs_of(seen)
@@ -142,11 +146,9 @@ class ManagedReader:
         any of `pods` is such a one."""
         ours = False
         for pod in pods:
-            namespace, labels = pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}
-            owners = {(namespace, str(labels.get(_JOB_UID))), (namespace, str(labels.get(_JOBSET_NAME)))}
             end, of_job = pod_end(pod), controller_of(pod["metadata"])[0] == "Job"
             with self._lock:
-                for group in owners & self._ends.keys() if of_job else ():
+                for group in _groups_of(pod) & self._ends.keys() if of_job else ():
                     ours = True
                     if end is not None:
                         keep_end(self._ends[group], end)
@@ -189,10 +191,24 @@ class ManagedReader:
             return []
         return [b for b in bodies if controller_of(b["metadata"])[0] not in _OWNERS]
 
+    def _pods_of(self, objects: Sequence[tuple[ManagedKind, Body]]) -> PodsOf:
+        """Returns what gives the pods of one object: by a request of its own, or, where many objects go on, from one
+        list of all, so that the requests of a cycle do not grow with the workloads of a tenant."""
+        if sum(1 for _, body in objects if not (body.get("spec") or {}).get("suspend")) <= FEW_GOING_ON:
+            return self._pods
+        by_group: dict[tuple[str, str], list[Body]] = {}
+        for pod in self._of_jobs(self._all("/api/v1", "pods", labelSelector=PODS_OF_JOBS)):
+            for group in _groups_of(pod):
+                by_group.setdefault(group, []).append(pod)
+        return lambda kind, body: by_group.get(_group(kind, body), [])
+
     def _pods(self, kind: ManagedKind, body: Body) -> list[Body]:
         namespace, owner = _group(kind, body)
         label = _JOB_UID if kind is JOB else _JOBSET_NAME
-        pods = self.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{label}={owner}")
+        return self._of_jobs(self.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=f"{label}={owner}"))
+
+    def _of_jobs(self, pods: list[Body]) -> list[Body]:
+        """Those that a Job controls; how they ended is kept."""
         self.remember(pods)
         return [p for p in pods if controller_of(p["metadata"])[0] == "Job"]
 
@@ -217,6 +233,12 @@ def _words_in(spaces: Mapping[str, Body], body: Body) -> dict[str, str]:
     """Words that the namespace of an object says for all in it."""
     space = spaces.get(body["metadata"]["namespace"]) or {}
     return words_of((space.get("metadata") or {}).get("annotations") or {})
+
+
+def _groups_of(pod: Body) -> set[tuple[str, str]]:
+    """What an object that a pod belongs to may be known by; see `_group`."""
+    namespace, labels = pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}
+    return {(namespace, str(labels[name])) for name in (_JOB_UID, _JOBSET_NAME) if name in labels}
 
 
 def _group(kind: ManagedKind, body: Body) -> tuple[str, str]:
