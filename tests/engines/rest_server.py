@@ -101,12 +101,12 @@ class RestServer:
         return 200, body
 
     def _listed(self, place: Place, query: dict[str, list[str]]) -> list[Body]:
-        key, _, value = query.get("labelSelector", [""])[0].partition("=")
+        parts = [part.partition("=") for part in query.get("labelSelector", [""])[0].split(",")]
         return [
             body
             for at, body in self.objects.items()
             if at[:2] == place[:2] and place.namespace in ("", at.namespace)
-            and selected(body["metadata"].get("labels") or {}, key, value)
+            and all(selected(body["metadata"].get("labels") or {}, key, value) for key, _, value in parts)
         ]  # fmt: skip
 
 

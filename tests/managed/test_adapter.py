@@ -341,11 +341,8 @@ def test_a_quota_that_cannot_be_read_bounds_nothing_and_stops_nobody(world, capl
 
 
 @pytest.mark.parametrize(("jobs", "requests"), [(3, 3), (60, 1)])
-def test_the_requests_for_pods_do_not_grow_with_the_workloads_of_a_tenant(world, monkeypatch, jobs, requests):
+def test_the_requests_for_pods_do_not_grow_with_the_workloads_of_a_tenant(world, jobs, requests):
     rest, cluster = world
-    monkeypatch.setattr("engines.rest_server.selected", lambda labels, key, value: all(
-        part.removeprefix("!") in labels if not part.startswith("!") else part[1:] not in labels
-        for part in [key] if "," not in part) and value in ("", labels.get(key)))  # fmt: skip
     for n in range(jobs):
         body = put(rest, f"j{n}", spec={"suspend": False, "template": POD})
         uid = body["metadata"]["uid"]
