@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from windward_api.greenjob import SPEC_RULES, GreenJob, GreenJobSpec, GreenJobStatus, owner_profile
+from windward_api.greenjob import SPEC_RULES, GreenJob, GreenJobSpec, owner_profile
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.kinds import ONE_WORK, WorkKind
 from windward_api.meta import ObjectMeta
 from windward_api.pod_groups import JobSetSpec, JobSpec, TrainJobSpec, read_group

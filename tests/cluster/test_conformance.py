@@ -14,7 +14,7 @@ from cluster.kube import Kube
 from windward.cluster.port import ClusterError
 from windward.domain.observed import Event
 from windward.domain.run import Phase
-from windward_api.greenjob import GreenJobStatus
+from windward_api.greenjob_status import GreenJobStatus
 
 KUBERNETES = pytest.param("kubernetes", marks=pytest.mark.cluster)
 ALL = ["local", "simulated", "served", KUBERNETES]

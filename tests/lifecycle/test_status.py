@@ -17,7 +17,8 @@ from windward.lifecycle.decide import decide
 from windward.lifecycle.events import LIMIT, events_of
 from windward.lifecycle.status import Context, refused, status_of
 from windward_api.crd import definition
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus
 
 CLOSED = {
     "Accepted": {"Valid", "InvalidSpec"},

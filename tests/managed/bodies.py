@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from windward.cluster.kube_pods import moment
 from windward.cluster.kueue import admission_of
 from windward.cluster.managed_runs import Workload
-from windward_api.greenjob import GreenJobStatus
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.managed import JOB, STATUS, read_managed, status_annotation
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)

@@ -16,7 +16,8 @@ from windward.manifests.environment import environment
 from windward.manifests.pod import STORAGE_MOUNT, NotInPod, RuntimeImage
 from windward.manifests.process import NotLocal
 from windward_api import contract
-from windward_api.greenjob import GreenJob, GreenJobStatus, RunStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus, RunStatus
 from windward_api.greenregion import GreenRegion
 
 JOB = JobEngine()

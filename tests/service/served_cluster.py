@@ -19,7 +19,8 @@ from windward.simulation.cluster import SimulatedCluster
 from windward.simulation.job import SimulatedJob
 from windward.simulation.nodes import RegionCapacity
 from windward_api.contract import Outcome, heard
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.scalars import format_time
 
 Body = dict[str, Any]

@@ -17,7 +17,8 @@ from windward.domain.run import Phase, Run, run_name
 from windward.lifecycle.bounds import within_bounds
 from windward.lifecycle.work import most_power_w
 from windward.manifests.pod import LABEL_ATTEMPT, LABEL_LEVEL, LABEL_REGION
-from windward_api.greenjob import GreenJob, RunStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import RunStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from windward.domain.observed import Event, Observed
 from windward.manifests import RunFacts
 from windward.manifests.pod import LABEL_UID, NotInPod, RuntimeImage
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,8 @@ from windward.manifests import RunFacts, render_process
 from windward.manifests.process import NotLocal
 from windward_api import contract
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,8 @@ from windward.cluster.release import path_of, release, set_active
 from windward.domain.clock import Clock
 from windward.domain.observed import Event, Observed
 from windward.manifests import RunFacts
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.greenregion import GreenRegion
 from windward_api.managed import (
     ERROR,

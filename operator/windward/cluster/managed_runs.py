@@ -26,7 +26,7 @@ from windward.cluster.pod_group import (
 from windward.domain.run import Phase, Run, Trouble, TroubleReason, run_name
 from windward.lifecycle.bounds import within_bounds
 from windward.lifecycle.work import home_of, most_power_w
-from windward_api.greenjob import RunStatus
+from windward_api.greenjob_status import RunStatus
 from windward_api.managed import ManagedWorkload, is_paused_by_us
 
 Body = Mapping[str, Any]

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from windward.domain.observed import Event, Observed
 from windward.manifests import RunFacts
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from windward.domain.observed import Action, CreateRun, Event, Finish, Observed, PauseRun
 from windward.domain.plan import JobPlan, Reason
 from windward.domain.run import TroubleReason
-from windward_api.greenjob import GreenJobStatus
+from windward_api.greenjob_status import GreenJobStatus
 
 LIMIT = 180
 

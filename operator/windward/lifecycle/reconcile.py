@@ -26,7 +26,7 @@ from windward.lifecycle.decide import decide, expires_at, retry_at
 from windward.lifecycle.events import events_of
 from windward.lifecycle.status import Context, status_of
 from windward.lifecycle.work import progress_of
-from windward_api.greenjob import GreenJobStatus
+from windward_api.greenjob_status import GreenJobStatus
 
 SETTLE_EVERY = timedelta(hours=1)
 SETTLE_SOON = timedelta(seconds=15)  # where measured hours were asked for just now

@@ -18,7 +18,7 @@ from windward.domain.plan import JobPlan, Reason
 from windward.domain.run import Phase, Run, TroubleReason
 from windward.lifecycle.accounting import Account
 from windward.lifecycle.work import progress_of
-from windward_api.greenjob import (
+from windward_api.greenjob_status import (
     Accounting,
     DurationStatus,
     GreenJobStatus,

@@ -12,7 +12,7 @@ from windward.domain.observed import Observed
 from windward.lifecycle.status import refused, stalled
 from windward.service.guard import Fault
 from windward_api.greencronjob import GreenCronJobStatus
-from windward_api.greenjob import GreenJobStatus
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.greenregion import GreenRegionStatus
 from windward_api.meta import Condition, transition
 

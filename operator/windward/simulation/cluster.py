@@ -22,7 +22,8 @@ from windward.simulation.faults import Faults
 from windward.simulation.job import SimulatedJob
 from windward.simulation.nodes import SimulatedNodes
 from windward_api.greencronjob import GreenCronJob, GreenCronJobStatus
-from windward_api.greenjob import GreenJob, GreenJobStatus
+from windward_api.greenjob import GreenJob
+from windward_api.greenjob_status import GreenJobStatus
 from windward_api.greenregion import GreenRegion, GreenRegionStatus
 
 

@@ -10,7 +10,8 @@ from windward.domain.observed import Observed
 from windward.domain.run import Phase, Run
 from windward.lifecycle.work import power_w, speed_of
 from windward_api.contract import EnergyComponent, EnergySeries, Method, Outcome, Progress, Report
-from windward_api.greenjob import GreenJob, GreenJobStatus, InterruptionPolicy
+from windward_api.greenjob import GreenJob, InterruptionPolicy
+from windward_api.greenjob_status import GreenJobStatus
 
 HOUR_S = 3600.0
 _OUTCOMES = {Phase.SUCCEEDED: Outcome.SUCCEEDED, Phase.PAUSED: Outcome.PAUSED}

@@ -20,7 +20,8 @@ from windward.lifecycle.work import demand_of
 from windward.manifests import RunFacts, render_job, render_job_template
 from windward.manifests.pod import LABEL_UID, LABEL_WORK, PAUSED_AT, RuntimeImage
 from windward_api.contract import EXIT_PAUSED, heard, printable
-from windward_api.greenjob import GreenJob, GreenJobSpec, RunStatus
+from windward_api.greenjob import GreenJob, GreenJobSpec
+from windward_api.greenjob_status import RunStatus
 from windward_api.scalars import format_time
 
 JOB_TEMPLATE_FIELD = "jobTemplate"

@@ -16,7 +16,8 @@ from windward.cluster.kube_pods import PodEnd
 from windward.domain.run import Run
 from windward.manifests import RunFacts
 from windward.manifests.pod import RuntimeImage
-from windward_api.greenjob import GreenJob, GreenJobSpec, RunStatus
+from windward_api.greenjob import GreenJob, GreenJobSpec
+from windward_api.greenjob_status import RunStatus
 
 Body = Mapping[str, Any]
 
