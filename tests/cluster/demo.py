@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from cluster.images import CHART, chart_images  # noqa: E402
 from cluster.kube import Cluster, RunningEngines, Unavailable, binaries, engine_binaries  # noqa: E402
-from cluster.workloads import job, job_set, pod, queue, runtime, state, status, train_job  # noqa: E402
+from cluster.workloads import job, job_set, pod, queue, recording, runtime, state, status, train_job  # noqa: E402
 
 from windward.tools.verify import verify  # noqa: E402
 
@@ -39,25 +39,13 @@ WORDS = {
 KINDS = {"nightly": "job", "sweep": "jobset", "finetune": "trainjob"}
 
 
-def recording(now: datetime) -> Body:
-    """A grid of 400 g/kWh, and of 40 in every even minute."""
-    rows, start = ["zone,timestamp_utc,carbon_intensity_gco2_kwh"], now.replace(second=0, microsecond=0)
-    for minute in range(-30, 60):
-        at = start + timedelta(minutes=minute)
-        rows.append(f"GB,{at:%Y-%m-%dT%H:%M:%SZ},{40 if at.minute % 2 == 0 else 400}")
-    kind = {"signal": "Average", "scope": "LifeCycle", "basis": "Consumption", "attribution": "made for this demo"}
-    data = {"trace.csv": "\n".join(rows) + "\n", "trace.json": json.dumps(kind)}
-    meta = {"name": "recording", "namespace": SYSTEM}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
-
-
 def install(cluster: Cluster) -> None:
     """The chart, a region, a queue whose nodes are that region, and a team's namespace."""
     kube = cluster.kube
     kube.namespace(SYSTEM)
     cluster.helm.install("windward", CHART, SYSTEM, wait=False)
     (north, *_) = yaml.safe_load_all((ROOT / "examples" / "regions.yaml").read_text())
-    kube.apply(recording(datetime.now(UTC)), north, *queue("north"))
+    kube.apply(recording(SYSTEM, datetime.now(UTC), lambda at: at.minute % 2 == 0), north, *queue("north"))
     settings = {"provider.trace.existingConfigMap": "recording", "intervals.resync": 2, "intervals.forecast": 10}
     words = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     cluster.helm.install("windward", CHART, SYSTEM, *words)

@@ -18,7 +18,7 @@ from cluster.kube.client import wait_for
 from cluster.kube.node import Node
 from cluster.test_main_job import EXAMPLES, SYSTEM, wait_ready
 from cluster.test_runs import scale_operator
-from cluster.workloads import fake_pod, job, job_set, pod, queue, runtime, state, status, train_job
+from cluster.workloads import fake_pod, job, job_set, pod, queue, recording, runtime, state, status, train_job
 
 from windward.cluster.kueue import GATES
 from windward.tools.verify import verify
@@ -40,18 +40,6 @@ def clean(minute: datetime) -> bool:
     return minute.minute % 4 in (2, 3)
 
 
-def recording(now: datetime) -> Body:
-    """400 g/kWh in north, and 250 in the third and fourth minute of every four of the hour."""
-    rows, start = ["zone,timestamp_utc,carbon_intensity_gco2_kwh"], now.replace(second=0, microsecond=0)
-    for minute in range(-30, 120):
-        at = start + timedelta(minutes=minute)
-        rows.append(f"GB,{at:%Y-%m-%dT%H:%M:%SZ},{250 if clean(at) else 400}")
-    kind = {"signal": "Average", "scope": "LifeCycle", "basis": "Consumption", "attribution": "made for a test"}
-    data = {"trace.csv": "\n".join(rows) + "\n", "trace.json": json.dumps(kind)}
-    meta = {"name": "recording", "namespace": SYSTEM}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
-
-
 @pytest.fixture(scope="module", autouse=True)
 def operator(
     kube: Kube, cluster: Cluster, engines: RunningEngines, helm: Helm, nodes: dict[str, Node], release: str
@@ -60,7 +48,7 @@ def operator(
     regions = [
         r for r in yaml.safe_load_all((EXAMPLES / "regions.yaml").read_text()) if r["metadata"]["name"] == "north"
     ]
-    kube.apply(recording(datetime.now(UTC)), *regions, *queue("north"))
+    kube.apply(recording(SYSTEM, datetime.now(UTC), clean, (250, 400)), *regions, *queue("north"))
     words = ("provider.trace.existingConfigMap=recording", "intervals.resync=2", "intervals.forecast=10")
     helm.install(release, CHART, SYSTEM, *[part for word in words for part in ("--set", word)], wait=False)
     wait_ready(kube)

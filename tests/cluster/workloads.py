@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from cluster.kube.cluster import FAKE_DURATION
@@ -20,6 +22,21 @@ trap 'note paused; exit 75' TERM; note start
 while [ $n -lt $SECONDS_OF_WORK ]; do sleep 1 & wait $!; n=$((n+1)); echo $n > $f; done
 note done
 """
+
+
+def recording(
+    namespace: str, now: datetime, clean: Callable[[datetime], bool], g_per_kwh: tuple[int, int] = (40, 400)
+) -> Body:
+    """A ConfigMap with a grid by the minute, two hours from half an hour ago on: the first intensity in clean minutes,
+    the second in all others."""
+    rows, start = ["zone,timestamp_utc,carbon_intensity_gco2_kwh"], now.replace(second=0, microsecond=0)
+    for minute in range(-30, 120):
+        at = start + timedelta(minutes=minute)
+        rows.append(f"GB,{at:%Y-%m-%dT%H:%M:%SZ},{g_per_kwh[0] if clean(at) else g_per_kwh[1]}")
+    kind = {"signal": "Average", "scope": "LifeCycle", "basis": "Consumption", "attribution": "not a real grid"}
+    data = {"trace.csv": "\n".join(rows) + "\n", "trace.json": json.dumps(kind)}
+    meta = {"name": "recording", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
 
 def queue(region: str, cpu: str = "64") -> list[Body]:
