@@ -110,3 +110,16 @@ def test_a_locked_file_is_told_and_nothing_is_written(tmp_path, monkeypatch):
 def test_importing_the_ledger_loads_no_database_library():
     program = "import sys, windward.ledger; print(sorted({'sqlalchemy', 'alembic', 'psycopg'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("url", ["postgres"], indirect=True)
+def test_a_database_that_is_locked_is_unavailable_and_holds_nobody_for_ever(url, monkeypatch):
+    monkeypatch.setattr("windward.ledger.sql._BUSY_S", 1)
+    book = open_ledger(url)
+    with book._engine.connect() as other:
+        other.execute(sa.text("LOCK TABLE decisions IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(LedgerUnavailable, match="statement timeout"):
+            book.decisions("u")
+    assert book.decisions("u") == []
+    book.close()

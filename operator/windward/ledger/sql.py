@@ -251,10 +251,7 @@ def _checked_url(url: str) -> URL:
 
 def _engine(target: URL, memory: bool) -> Engine:
     if target.get_backend_name() == "postgresql":
-        try:
-            return create_engine(target, pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": _BUSY_S})
-        except ImportError:
-            raise LedgerUnavailable("psycopg is not installed", "pip install 'windward[operator]'.") from None
+        return _postgres_engine(target)
     arguments: dict[str, Any] = {"timeout": _BUSY_S, "check_same_thread": False}
     if memory:
         engine = create_engine(target, connect_args=arguments, poolclass=StaticPool)
@@ -276,6 +273,22 @@ def _engine(target: URL, memory: bool) -> Engine:
         # A writer takes the lock at once: a reader that turns writer later would fail instead of waiting.
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _postgres_engine(target: URL) -> Engine:
+    try:
+        engine = create_engine(target, pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": _BUSY_S})
+    except ImportError:
+        raise LedgerUnavailable("psycopg is not installed", "pip install 'windward[operator]'.") from None
+
+    @event.listens_for(engine, "connect")
+    def _bounded(connection: Any, _record: Any) -> None:
+        """The deciding thread waits for statements: a lock of somebody else's must not hold it for ever."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {1000 * _BUSY_S}")
+        connection.commit()
 
     return engine
 

@@ -20,6 +20,9 @@ def upgrade(connection: Connection) -> None:
         LedgerTooNew: the schema is not one that this program knows.
     """
     if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SET LOCAL statement_timeout = 0")
+        )  # another upgrade, and large tables, take their time
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
     current = _version(connection)
     if current == HEAD:
